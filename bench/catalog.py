@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 from bench import paths
 from bench.errors import BenchError
 
-STRICT = ConfigDict(extra="forbid", frozen=True)
+STRICT = ConfigDict(extra="forbid")
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 Kind = Literal["safetensors", "onnx", "openvino"]
