@@ -1,0 +1,80 @@
+"""ONNX Runtime from Python: everything as the runtime sets it, but for the thread count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnxruntime as ort
+
+from bench.worker import Array, Loaded, NotApplicable, Options, Session, run
+
+OUTPUT = "sentence_embedding"
+
+
+def version() -> Mapping[str, str]:
+    build = " ".join(ort.get_build_info().split()) if hasattr(ort, "get_build_info") else ""
+    return {
+        "framework": "onnx-python",
+        "language": "python",
+        "runtime": "onnxruntime",
+        "version": ort.__version__,
+        "build": build or ",".join(ort.get_available_providers()),
+    }
+
+
+def load(options: Options) -> Loaded:
+    if options.precision != "fp32":
+        raise NotApplicable(f"precision {options.precision}: this worker serves fp32 graphs")
+    wanted = ort.SessionOptions()
+    wanted.intra_op_num_threads = options.threads
+    if "spinning" in options.settings:
+        wanted.add_session_config_entry("session.intra_op.allow_spinning", options.settings["spinning"])
+    graphs = [
+        ort.InferenceSession(str(options.folder / "model.onnx"), wanted, providers=["CPUExecutionProvider"])
+        for _ in range(options.sessions)
+    ]
+    graph = graphs[0]
+    inputs = {node.name: node for node in graph.get_inputs()}
+    output = next(node for node in graph.get_outputs() if node.name == OUTPUT)
+    if output.type != "tensor(float)":
+        raise NotApplicable(f"graph output is {output.type}, asked for fp32")
+    pixels = inputs.get("pixel_values")
+    read_back = {
+        "precision": "fp32",
+        "threads": graph.get_session_options().intra_op_num_threads,
+        "output_type": output.type,
+        "graph_optimization_level": graph.get_session_options().graph_optimization_level.name,
+        "execution_mode": graph.get_session_options().execution_mode.name,
+        "providers": ",".join(graph.get_providers()),
+    }
+    width = None if pixels is not None else inputs["input_ids"].shape[1]
+    return Loaded(
+        [session(graph) for graph in graphs],
+        int(output.shape[1]),
+        read_back,
+        fixed_tokens=width if isinstance(width, int) else None,
+        image_size=int(pixels.shape[2]) if pixels is not None else None,
+    )
+
+
+def session(graph: ort.InferenceSession) -> Session:
+    names = [node.name for node in graph.get_inputs()]
+
+    if names == ["pixel_values"]:
+
+        def serve_pixels(pixel_values: Array) -> Array:
+            return graph.run([OUTPUT], {"pixel_values": pixel_values})[0]
+
+        return serve_pixels
+
+    takes_mask = "attention_mask" in names
+
+    def serve_tokens(input_ids: Array, attention_mask: Array) -> Array:
+        feed = {"input_ids": input_ids, "attention_mask": attention_mask} if takes_mask else {"input_ids": input_ids}
+        return graph.run([OUTPUT], feed)[0]
+
+    return serve_tokens
+
+
+if __name__ == "__main__":
+    run(version, load, {"spinning": ("0", "1")})
