@@ -135,20 +135,24 @@ class Blocks:
         """The tensors of `rows` rows from row `first`."""
         plan = self.plan
         offset, length = plan.offsets[first], plan.lengths[first]
+        if rows > 1:
+            return self.gather(range(first, first + rows))
         if plan.image is not None:
-            if rows == 1:
-                return (plan.elements[offset : offset + length].reshape(1, *plan.image),)
-            return (np.stack([plan.elements[plan.offsets[i] : plan.offsets[i] + length] for i in range(first, first + rows)])
-                    .reshape(rows, *plan.image),)
-        if rows == 1:
-            return plan.elements[offset : offset + length].reshape(1, length), self.ones[:, :length]
-        width = max(plan.lengths[first : first + rows])
-        ids = np.full((rows, width), self.pad_id, dtype=np.int64)
-        mask = np.zeros((rows, width), dtype=np.int64)
-        for row in range(rows):
-            offset, length = plan.offsets[first + row], plan.lengths[first + row]
-            ids[row, :length] = plan.elements[offset : offset + length]
-            mask[row, :length] = 1
+            return (plan.elements[offset : offset + length].reshape(1, *plan.image),)
+        return plan.elements[offset : offset + length].reshape(1, length), self.ones[:, :length]
+
+    def gather(self, rows: Sequence[int]) -> tuple[Array, ...]:
+        """The tensors of any rows, padded right to the longest."""
+        plan = self.plan
+        if plan.image is not None:
+            return (np.stack([plan.elements[plan.offsets[i] : plan.offsets[i] + plan.lengths[i]] for i in rows]).reshape(-1, *plan.image),)
+        width = max(plan.lengths[row] for row in rows)
+        ids = np.full((len(rows), width), self.pad_id, dtype=np.int64)
+        mask = np.zeros((len(rows), width), dtype=np.int64)
+        for position, row in enumerate(rows):
+            offset, length = plan.offsets[row], plan.lengths[row]
+            ids[position, :length] = plan.elements[offset : offset + length]
+            mask[position, :length] = 1
         return ids, mask
 
 
