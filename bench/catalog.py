@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from bench import paths
 from bench.errors import BenchError
+from bench.files import short_hash
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -149,6 +150,28 @@ class Scenario:
 class Suite:
     scenarios: tuple[str, ...]
     budget: str
+
+
+@dataclass(config=STRICT, frozen=True)
+class Arm:
+    """One thing that is measured: a framework with a model, a precision and a layout."""
+
+    framework: str
+    language: str
+    model: str
+    weights: str
+    precision: str
+    variant: str
+    sessions: int
+    threads: int
+    role: Role
+
+    @property
+    def id(self) -> str:
+        """The public identity: a hash over all fields."""
+        return short_hash(
+            self.framework, self.language, self.model, self.weights, self.precision, self.variant, self.sessions, self.threads, self.role
+        )
 
 
 @dataclass(frozen=True)

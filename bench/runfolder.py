@@ -1,0 +1,128 @@
+"""Writes a run folder (see RUNS.md): the only truth of a run. `bench/store.py` reads it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench import files, machine, paths
+from bench.budget import Pace
+from bench.experiment import Experiment
+
+
+def now() -> str:
+    """ISO 8601 UTC with microseconds."""
+    seconds = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1e6):06d}Z"
+
+
+class RunFolder:
+    """One run's folder, new or to be resumed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_id = path.name
+
+    @classmethod
+    def start(cls, experiment: Experiment) -> RunFolder:
+        """A new folder with its run.json and machine.json."""
+        wish = experiment.wish
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        run_id = f"{stamp}-{wish.model.name}-{files.short_hash(experiment.hash, time.time_ns())[:4]}"
+        folder = cls(paths.RUNS / run_id)
+        commit, dirty = machine.git_state()
+        arms = [
+            {**asdict(lane.arm), "arm_id": lane.arm.id, "artefact": lane.artefact.folder.name, "artefact_hash": lane.artefact.hash,
+             "command": [*lane.command, *lane.flags(experiment.pad_id)], "env": dict(lane.env)}
+            for lane in experiment.lanes
+        ] + [{**asdict(broken.arm), "arm_id": broken.arm.id, "artefact": None, "artefact_hash": None} for broken in experiment.broken]
+        order = {framework.name: place for place, framework in enumerate(wish.frameworks)}
+        arms.sort(key=lambda arm: order[arm["framework"]])
+        scenarios = [
+            {**asdict(scenario), "plan": experiment.plans[scenario.name].name, "plan_hash": experiment.plans[scenario.name].hash}
+            for scenario in wish.scenarios
+        ]
+        with files.whole_folder(folder.path) as temporary:
+            files.write_json(temporary / "run.json", {
+                "run_id": run_id, "campaign_id": wish.campaign_id, "experiment_hash": experiment.hash, "boot_id": machine.boot_id(),
+                "measured_at": now(), "command": wish.command, "model": wish.model.name, "model_title": wish.model.title,
+                "model_bytes": wish.model.bytes_fp32, "dim": wish.model.dim, "weights": experiment.source.kind,
+                "revision": experiment.source.revision, "source_sha256": dict(experiment.source.files), "seed": wish.seed,
+                "corpus": experiment.corpus_id, "budget_s": wish.budget_s, "requests": wish.requests, "code_commit": commit,
+                "code_dirty": dirty, "complete": wish.whole_catalog, "suite": wish.suite, "arms": arms, "scenarios": scenarios,
+            })  # fmt: skip
+            files.write_json(
+                temporary / "machine.json",
+                machine.describe({lane.framework.name: lane.version for lane in experiment.lanes}),
+            )
+        for broken in experiment.broken:
+            folder.failure(broken.arm.id, "*", broken.status, broken.reason)
+        return folder
+
+    @classmethod
+    def resumable(cls, experiment: Experiment) -> RunFolder | None:
+        """The newest unfinished run of this very experiment since the machine was booted."""
+        for path in sorted(paths.RUNS.glob("*/run.json"), reverse=True):
+            run = json.loads(path.read_text())
+            same = run.get("experiment_hash") == experiment.hash and run.get("boot_id") == machine.boot_id()
+            if same and not (path.parent / "done.json").exists():
+                folder = cls(path.parent)
+                for failure in path.parent.glob("failures/*.json"):
+                    # A crash of the interrupted attempt gets another chance; what is missing on this machine stays missing.
+                    if json.loads(failure.read_text())["scenario"] != "*":
+                        failure.unlink()
+                return folder
+        return None
+
+    def log(self, arm_id: str, start: int) -> Path:
+        return self.path / "logs" / f"{arm_id}-{start}.log"
+
+    def starts(self, arm_id: str) -> int:
+        """How many process starts of an arm are recorded."""
+        return len(list(self.path.glob(f"starts/{arm_id}-*.json")))
+
+    def start_of(self, arm_id: str, start: int, facts: Mapping[str, Any]) -> None:
+        files.write_json(self.path / "starts" / f"{arm_id}-{start}.json", {"arm_id": arm_id, "start": start, **facts})
+
+    def pace(self, scenario: str) -> Pace | None:
+        file = self.path / "blocks" / scenario / "pace.json"
+        return Pace(**json.loads(file.read_text())) if file.exists() else None
+
+    def set_pace(self, scenario: str, pace: Pace) -> None:
+        files.write_json(self.path / "blocks" / scenario / "pace.json", asdict(pace))
+
+    def has_block(self, scenario: str, block: int) -> bool:
+        return (self._block(scenario, block) / "block.json").exists()
+
+    def has_blocks(self, scenario: str) -> bool:
+        return any((self.path / "blocks" / scenario).glob("*/block.json"))
+
+    def block(self, scenario: str, block: int, facts: Mapping[str, Any], samples: pd.DataFrame) -> None:
+        with files.whole_folder(self._block(scenario, block)) as temporary:
+            samples.to_parquet(temporary / "samples.parquet", index=False)
+            files.write_json(temporary / "block.json", {"scenario": scenario, "block": block, **facts})
+
+    def has_checks(self, arm_id: str) -> bool:
+        return (self.path / "checks" / f"{arm_id}.json").exists()
+
+    def checks(self, arm_id: str, checks: Sequence[Mapping[str, Any]]) -> None:
+        files.write_json(self.path / "checks" / f"{arm_id}.json", list(checks))
+
+    def failure(self, arm_id: str, scenario: str, status: str, reason: str) -> None:
+        name = f"{arm_id}--{'all' if scenario == '*' else scenario}.json"
+        files.write_json(
+            self.path / "failures" / name,
+            {"arm_id": arm_id, "scenario": scenario, "status": status, "reason": reason, "at": now()},
+        )
+
+    def done(self, stages: Mapping[str, float]) -> None:
+        files.write_json(self.path / "done.json", {"ended_at": now(), "stages": dict(stages)})
+
+    def _block(self, scenario: str, block: int) -> Path:
+        return self.path / "blocks" / scenario / f"{block:03d}"
