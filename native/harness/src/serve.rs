@@ -1,0 +1,289 @@
+//! The loop: sessions take rows that are due, embed them and note when.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use anyhow::{Result, ensure};
+
+use crate::args::Fault;
+use crate::clock::{now_ns, wait_until};
+use crate::engine::{Session, one_line};
+use crate::pad::Padder;
+use crate::plan::{Elements, Row};
+use crate::queue::{Next, Pace, Queue, Sample, Taken, due_offsets};
+
+/// One `serve` line, its rows looked up.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    pub elements: Elements<'a>,
+    pub rows: &'a [Row],
+    /// Requests per second; 0 is back to back.
+    pub rate: f64,
+    /// Most rows that are taken together.
+    pub batch: usize,
+    /// No request is taken later than this after the start.
+    pub guard_ns: u64,
+}
+
+/// What a `serve` that did not fail has done. `samples` and `vectors` of the worker hold its `rows` first rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Served {
+    pub rows: usize,
+    pub batches: usize,
+}
+
+/// A session that failed ends the slice; `rows` were answered by then.
+#[derive(Debug)]
+pub struct Failed {
+    pub rows: usize,
+    pub reason: String,
+}
+
+/// The sessions of a worker with the buffers that they reuse.
+pub struct Sessions<S> {
+    each: Vec<(S, Padder)>,
+    dim: usize,
+    faults: Faults,
+    pub samples: Vec<Sample>,
+    pub vectors: Vec<f32>,
+}
+
+impl<S: Session> Sessions<S> {
+    pub fn new(sessions: Vec<S>, dim: usize, pad_id: i64, fault: Fault) -> Sessions<S> {
+        let each = sessions.into_iter().map(|session| (session, Padder::new(pad_id))).collect();
+        let faults = Faults { fault, stalled: AtomicBool::new(false) };
+        Sessions { each, dim, faults, samples: Vec::new(), vectors: Vec::new() }
+    }
+
+    /// One session, for the calls before `ready`.
+    pub fn get(&mut self, session: usize) -> &mut S {
+        &mut self.each[session].0
+    }
+
+    pub fn serve(&mut self, request: Request<'_>) -> Result<Served, Failed> {
+        let count = request.rows.len();
+        // everything the loop writes to is allocated, and its pages touched, before the start
+        self.samples.clear();
+        self.samples.resize(count, Sample::default());
+        self.vectors.resize(self.vectors.len().max(count * self.dim), 0.0);
+        for (_, padder) in &mut self.each {
+            padder.reserve(request.elements, request.rows, request.batch);
+        }
+        let offsets = if request.rate > 0.0 { due_offsets(request.rows, request.rate) } else { Vec::new() };
+        let pace = if request.rate > 0.0 { Pace::Due(&offsets) } else { Pace::BackToBack };
+
+        let vectors = &mut self.vectors[..count * self.dim];
+        let queue = Mutex::new(Queue::new(pace, request.batch, request.guard_ns, request.rows, &mut self.samples, vectors));
+        let batches = AtomicUsize::new(0);
+        let work = Work { queue: &queue, batches: &batches, elements: request.elements, faults: &self.faults };
+        match self.each.as_mut_slice() {
+            [(session, padder)] => {
+                lock(&queue).start(now_ns());
+                work.run(session, padder);
+            }
+            each => thread::scope(|scope| {
+                // nobody can take a row before the lock is free, so all sessions begin together
+                let mut starting = lock(&queue);
+                for (session, padder) in each {
+                    if let Err(error) = thread::Builder::new().spawn_scoped(scope, || work.run(session, padder)) {
+                        starting.fail(format!("cannot start a thread: {error}"));
+                    }
+                }
+                starting.start(now_ns());
+            }),
+        }
+        let finished = queue.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
+        match finished {
+            Ok(rows) => Ok(Served { rows, batches: batches.into_inner() }),
+            Err(reason) => Err(Failed { rows: self.samples.iter().filter(|sample| sample.end_ns > 0).count(), reason }),
+        }
+    }
+}
+
+/// What the sessions of one `serve` share.
+#[derive(Clone, Copy)]
+struct Work<'a, 'q> {
+    queue: &'a Mutex<Queue<'q>>,
+    batches: &'a AtomicUsize,
+    elements: Elements<'a>,
+    faults: &'a Faults,
+}
+
+impl Work<'_, '_> {
+    /// Serves until nothing is left. An error or a panic fails the slice for all.
+    fn run<S: Session>(&self, session: &mut S, padder: &mut Padder) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.take_and_serve(session, padder)));
+        match outcome {
+            Ok(Ok(batches)) => {
+                self.batches.fetch_add(batches, Ordering::Relaxed);
+            }
+            Ok(Err(error)) => lock(self.queue).fail(one_line(&format!("{error:#}"))),
+            Err(panic) => lock(self.queue).fail(one_line(&panic_message(panic.as_ref()))),
+        }
+    }
+
+    fn take_and_serve<S: Session>(&self, session: &mut S, padder: &mut Padder) -> Result<usize> {
+        let began_ns = lock(self.queue).started();
+        let mut batches = 0;
+        loop {
+            let next = {
+                let mut queue = lock(self.queue);
+                queue.take(now_ns())
+            };
+            match next {
+                Next::Serve(taken) => self.serve(session, padder, taken, began_ns)?,
+                Next::WaitUntil(due_ns) => {
+                    wait_until(due_ns);
+                    continue;
+                }
+                Next::Done => return Ok(batches),
+            }
+            batches += 1;
+        }
+    }
+
+    #[inline]
+    fn serve<S: Session>(&self, session: &mut S, padder: &mut Padder, taken: Taken<'_>, began_ns: u64) -> Result<()> {
+        let start_ns = taken.samples[0].start_ns;
+        let answer = session.embed(padder.batch(self.elements, taken.rows))?;
+        self.faults.delay(began_ns, start_ns);
+        let end_ns = now_ns();
+        let vectors = answer.as_ref();
+        ensure!(vectors.len() == taken.vectors.len(), "{} numbers came back, not {}", vectors.len(), taken.vectors.len());
+        taken.vectors.copy_from_slice(vectors);
+        taken.samples.iter_mut().for_each(|sample| sample.end_ns = end_ns);
+        Ok(())
+    }
+}
+
+struct Faults {
+    fault: Fault,
+    stalled: AtomicBool,
+}
+
+impl Faults {
+    #[inline]
+    fn delay(&self, began_ns: u64, start_ns: u64) {
+        if let Some(factor) = self.fault.slow {
+            wait_until(start_ns + ((now_ns() - start_ns) as f64 * factor) as u64);
+        }
+        if let Some(stall) = self.fault.stall
+            && start_ns >= began_ns + nanoseconds(stall.at_s)
+            && !self.stalled.swap(true, Ordering::Relaxed)
+        {
+            wait_until(now_ns() + nanoseconds(stall.for_s));
+        }
+    }
+}
+
+/// Seconds as whole ns; more than u64 holds becomes its largest.
+pub fn nanoseconds(seconds: f64) -> u64 {
+    (seconds * 1e9) as u64
+}
+
+/// A panic never happens while the queue is half changed, so a poisoned lock is still good.
+fn lock<'a, 'q>(queue: &'a Mutex<Queue<'q>>) -> MutexGuard<'a, Queue<'q>> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a panic said.
+pub fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panic: {}", said.unwrap_or("without a message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+
+    use super::*;
+    use crate::args::Stall;
+    use crate::engine::Batch;
+
+    /// Answers each row with its first id; fails or panics on request.
+    struct Echo {
+        fail_at: i64,
+        panic_at: i64,
+        answer: Vec<f32>,
+    }
+
+    impl Echo {
+        fn new() -> Echo {
+            Echo { fail_at: -1, panic_at: -1, answer: Vec::new() }
+        }
+    }
+
+    impl Session for Echo {
+        fn embed(&mut self, batch: Batch<'_>) -> Result<impl AsRef<[f32]>> {
+            let Batch::Tokens { ids, width, .. } = batch else { bail!("text only") };
+            let firsts: Vec<i64> = ids.chunks(width).map(|row| row[0]).collect();
+            assert!(!firsts.contains(&self.panic_at), "told to");
+            if firsts.contains(&self.fail_at) {
+                bail!("row {}\nis bad", self.fail_at);
+            }
+            self.answer = firsts.iter().map(|&first| first as f32).collect();
+            Ok(&self.answer[..])
+        }
+    }
+
+    fn rows(count: usize) -> Vec<Row> {
+        (0..count).map(|offset| Row { gap: 1.0, offset, length: 1 }).collect()
+    }
+
+    fn serve(sessions: &mut Sessions<Echo>, count: usize, rate: f64, batch: usize, guard_ns: u64) -> Result<Served, Failed> {
+        let ids: Vec<i64> = (0..count as i64).collect();
+        sessions.serve(Request { elements: Elements::Tokens(&ids), rows: &rows(count), rate, batch, guard_ns })
+    }
+
+    #[test]
+    fn every_row_gets_its_own_answer_with_any_number_of_sessions() {
+        for count in [1, 3] {
+            let mut sessions = Sessions::new((0..count).map(|_| Echo::new()).collect(), 1, 0, Fault::default());
+            for (rate, batch) in [(0.0, 1), (0.0, 8), (50_000.0, 1), (50_000.0, 8)] {
+                let served = serve(&mut sessions, 101, rate, batch, u64::MAX).unwrap();
+                assert_eq!(served.rows, 101);
+                assert!(served.batches >= 101_usize.div_ceil(batch));
+                let expected: Vec<f32> = (0..101).map(|row| row as f32).collect();
+                assert_eq!(sessions.vectors[..101], expected);
+                for sample in &sessions.samples {
+                    assert!(sample.due_ns <= sample.start_ns && sample.start_ns <= sample.end_ns);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_or_a_panic_fails_the_slice_and_the_next_one_works() {
+        let mut sessions = Sessions::new(vec![Echo { fail_at: 5, ..Echo::new() }], 1, 0, Fault::default());
+        let failed = serve(&mut sessions, 9, 0.0, 2, u64::MAX).unwrap_err();
+        assert_eq!((failed.rows, failed.reason.as_str()), (4, "row 5 is bad"));
+        sessions.each[0].0 = Echo { panic_at: 3, ..Echo::new() };
+        let failed = serve(&mut sessions, 9, 0.0, 1, u64::MAX).unwrap_err();
+        assert_eq!((failed.rows, failed.reason.as_str()), (3, "panic: told to"));
+        assert_eq!(serve(&mut sessions, 3, 0.0, 1, u64::MAX).unwrap().rows, 3);
+    }
+
+    #[test]
+    fn the_guard_cuts_a_slice() {
+        let mut sessions = Sessions::new(vec![Echo::new()], 1, 0, Fault::default());
+        // due 1 s apart: only the first comes due within 1.5 s
+        let served = serve(&mut sessions, 9, 1.0, 1, 1_500_000_000).unwrap();
+        assert_eq!((served.rows, served.batches), (1, 1));
+    }
+
+    #[test]
+    fn a_stall_comes_once_and_slow_always() {
+        let stall = Stall { at_s: 0.0, for_s: 0.02 };
+        let mut sessions = Sessions::new(vec![Echo::new()], 1, 0, Fault { slow: None, stall: Some(stall) });
+        let long =
+            |sessions: &Sessions<Echo>| sessions.samples.iter().filter(|sample| sample.end_ns - sample.start_ns >= 20_000_000).count();
+        serve(&mut sessions, 5, 0.0, 1, u64::MAX).unwrap();
+        assert!(sessions.samples[0].end_ns - sessions.samples[0].start_ns >= 20_000_000);
+        assert!(sessions.faults.stalled.load(Ordering::Relaxed));
+        serve(&mut sessions, 5, 0.0, 1, u64::MAX).unwrap();
+        assert_eq!(long(&sessions), 0);
+    }
+}
