@@ -89,7 +89,7 @@ class Embedder(nn.Module):
 
 
 def _additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """(batch, tokens) of 0 and 1 → (batch, 1, 1, tokens) to add to the scores; None where eager PyTorch finds nothing to hide.
+    """(batch, tokens) of 0 and 1 → (batch, 1, tokens, tokens) to add to the scores; None where eager PyTorch finds nothing to hide.
 
     Written out because transformers' own mask code leaves IsNaN nodes in an exported graph; finite because an infinite one gives
     NaN in half precision.
@@ -97,7 +97,7 @@ def _additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
     if not torch.compiler.is_exporting() and bool(mask.all()):
         return None
     hidden = (1 - mask[:, None, None, :]).to(dtype)
-    return hidden * torch.finfo(dtype).min
+    return (hidden * torch.finfo(dtype).min).expand(-1, -1, mask.shape[1], -1)  # ONNX's Attention wants the queries' axis in full
 
 
 def _pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
