@@ -214,7 +214,7 @@ class Runner:
             seat.worker.serve(plan_path, first, count, rate, scenario_batch, seconds, out_path, timeout_s)
             wall_ns = time.monotonic_ns() - began
             used: Usage = seat.worker.usage()
-            served = _read_out(out, wall_ns, used.cpu_ns - before.cpu_ns)
+            served = read_out(out, wall_ns, used.cpu_ns - before.cpu_ns)
         shutil.rmtree(out)
         services = served.samples["end_ns"] - served.samples["start_ns"]
         seat.longest_s = max(seat.longest_s, float(services.max()) / 1e9) if len(services) else seat.longest_s
@@ -329,7 +329,7 @@ class Runner:
             self.stages[name] = round(self.stages.get(name, 0) + time.monotonic() - began, 3)
 
 
-def _read_out(out: Path, wall_ns: int, cpu_ns: int) -> Served:
+def read_out(out: Path, wall_ns: int = 0, cpu_ns: int = 0) -> Served:
     """Read what a worker wrote; anything else than the protocol's files is the worker's failure."""
     try:
         samples = pd.read_csv(out / "samples.csv", dtype="int64")
