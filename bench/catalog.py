@@ -303,7 +303,8 @@ def _entries(file: Path, kind: type[Any], section: str | None = None, named: boo
         try:
             entries[str(name)] = adapter.validate_python({**values, **({"name": str(name)} if named else {})})
         except ValidationError as error:
-            first = error.errors()[0]
+            # A misspelt key is the cause, the key it leaves missing only the consequence.
+            first = min(error.errors(), key=lambda found: found["type"] != "unexpected_keyword_argument")
             where = (*prefix, name, *first["loc"])
             key = ".".join(str(part) for part in first["loc"])
             raise BenchError(
