@@ -1,0 +1,65 @@
+//! Sessions: one embedder, and a pool of threads for each.
+
+use std::env;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use candle_core::utils::get_num_threads;
+use harness::{Batch, Cure, Loaded, Options, Probe, Stop};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use serde_json::{Map, json};
+
+use crate::artefact::{Config, Weights};
+use crate::embedder::Embedder;
+
+const RE_EXPORT: &str = "export the model again with `invoke export`";
+
+pub struct Session {
+    embedder: Arc<Embedder>,
+    threads: ThreadPool,
+}
+
+/// Loads the artefact once; the sessions share its weights.
+pub fn load(options: &Options) -> Result<Loaded<Session>, Stop> {
+    use_threads(options.threads);
+    let config = Config::read(&options.model).cure(RE_EXPORT)?;
+    let weights = Weights::open(&options.model).cure(RE_EXPORT)?;
+    let Some(embedder) = Embedder::load(&config, &weights) else {
+        return Err(Stop::NotApplicable(format!("model_type {}: this worker has no such architecture", config.model_type)));
+    };
+    let embedder = embedder.with_context(|| format!("cannot load {}", options.model.display())).cure(RE_EXPORT)?;
+    let embedder = Arc::new(embedder);
+
+    let sessions = (0..options.sessions).map(|_| Session::new(&embedder, options.threads));
+    let sessions: Vec<Session> = sessions.collect::<Result<_>>().cure("raise the limit of threads, or ask for fewer")?;
+    let mut settings = Map::new();
+    settings.insert("precision".to_owned(), json!("fp32"));
+    settings.insert("threads".to_owned(), json!(sessions[0].threads.current_num_threads()));
+    settings.insert("gemm_threads".to_owned(), json!(get_num_threads()));
+    settings.insert("weights_dtype".to_owned(), json!(weights.dtypes));
+    settings.insert("weights_shared".to_owned(), json!(options.sessions > 1));
+    let probe = match config.image_size {
+        Some(size) => Probe::Pixels(3 * size * size),
+        None => Probe::Tokens(config.fixed_tokens.unwrap_or(32)),
+    };
+    Ok(Loaded { sessions, dim: config.dim, probe, settings })
+}
+
+/// Candle asks this variable, at every matrix product, into how many parts to split it.
+fn use_threads(threads: usize) {
+    // SAFETY: the process has only this thread so far, so nobody reads the environment meanwhile
+    unsafe { env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
+}
+
+impl Session {
+    fn new(embedder: &Arc<Embedder>, threads: usize) -> Result<Session> {
+        let threads = ThreadPoolBuilder::new().num_threads(threads).build().context("cannot start a pool of threads")?;
+        Ok(Session { embedder: Arc::clone(embedder), threads })
+    }
+}
+
+impl harness::Session for Session {
+    fn embed(&mut self, batch: Batch<'_>) -> Result<impl AsRef<[f32]>> {
+        self.threads.install(|| self.embedder.embed(batch))
+    }
+}
