@@ -45,6 +45,12 @@ CREATE TABLE IF NOT EXISTS starts (
     PRIMARY KEY (run_id, arm_id, start)
 );
 
+CREATE TABLE IF NOT EXISTS blocks (
+    run_id VARCHAR NOT NULL, scenario VARCHAR NOT NULL, block INTEGER NOT NULL,
+    started_at TIMESTAMPTZ NOT NULL, ended_at TIMESTAMPTZ NOT NULL, noisy BOOLEAN NOT NULL, note VARCHAR,
+    PRIMARY KEY (run_id, scenario, block)
+);
+
 -- Exactly the samples that the statistics used.
 CREATE TABLE IF NOT EXISTS samples (
     run_id VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, scenario VARCHAR NOT NULL,
@@ -60,7 +66,7 @@ CREATE TABLE IF NOT EXISTS results (
     model VARCHAR NOT NULL, weights VARCHAR NOT NULL, framework VARCHAR NOT NULL, framework_version VARCHAR,
     language VARCHAR NOT NULL, precision VARCHAR NOT NULL, variant VARCHAR NOT NULL, sessions INTEGER NOT NULL, threads INTEGER NOT NULL,
     scenario VARCHAR NOT NULL, served_scenario VARCHAR, clients INTEGER, rate_per_s DOUBLE, batch INTEGER,
-    blocks INTEGER, n BIGINT, n_eff DOUBLE, errors BIGINT,
+    blocks INTEGER, noisy_blocks INTEGER, n BIGINT, n_eff DOUBLE, errors BIGINT,
     mean_ms DOUBLE, stdev_ms DOUBLE, max_ms DOUBLE, p50_ms DOUBLE, p90_ms DOUBLE, p95_ms DOUBLE, p99_ms DOUBLE, p999_ms DOUBLE,
     p50_lo_ms DOUBLE, p50_hi_ms DOUBLE, p99_lo_ms DOUBLE, p99_hi_ms DOUBLE, tail_note VARCHAR,
     service_p50_ms DOUBLE, wait_p50_ms DOUBLE, preprocess_p50_ms DOUBLE, text_p50_ms DOUBLE,
@@ -89,3 +95,10 @@ CREATE TABLE IF NOT EXISTS checks (
 );
 
 CREATE OR REPLACE VIEW leaderboard AS SELECT * FROM results;
+
+-- What the board shows: per machine × model × weights × precision × scenario the rows of the newest complete run.
+CREATE OR REPLACE VIEW current_leaderboard AS
+SELECT results.* FROM results JOIN runs USING (run_id) WHERE runs.complete
+QUALIFY results.run_id = first_value(results.run_id) OVER (
+    PARTITION BY results.machine_id, results.model, results.weights, results.precision, results.scenario
+    ORDER BY results.measured_at DESC, results.run_id DESC);

@@ -1,0 +1,239 @@
+"""What one run says and what the statistics say of it, as frozen dataclasses.
+
+`store.py` fills `RunData` from a run folder (RUNS.md), `stats.py` turns it into `Result` and `Comparison`, whose fields are the
+columns of the tables `results` and `comparisons` in schema.sql, where their units and meaning stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+#: The columns of `RunData.samples`: those of samples.parquet, with the scenario and block they lie under.
+SAMPLE_COLUMNS = (
+    "arm_id", "scenario", "block", "slice", "request", "tokens", "due_ns", "start_ns", "end_ns", "preprocess_ns", "cosine", "max_abs_diff",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunArm:
+    """An arm of a run, with the artefact it read and what its worker said of itself."""
+
+    arm_id: str
+    framework: str
+    language: str
+    precision: str
+    variant: str
+    sessions: int
+    threads: int
+    role: str
+    artefact_hash: str | None = None
+    version: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class RunScenario:
+    """A served scenario of a run. `clients` are the closed loops that are derived from its one service sequence."""
+
+    name: str
+    load: str
+    batch: int
+    clients: tuple[int, ...]
+    rate_per_s: float | None
+    plan_hash: str | None
+
+
+@dataclass(frozen=True)
+class Start:
+    """One process start; times in ns, None where the worker could not tell."""
+
+    arm_id: str
+    start: int
+    spawn_ns: int | None
+    load_ns: int | None
+    first_ns: int | None
+    second_ns: int | None
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What one arm was asked to serve in one round of a block, and did."""
+
+    arm_id: str
+    slice: int
+    count: int
+    served: int
+    wall_ns: int
+    cpu_ns: int | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a scenario. `memory` maps an arm to (peak_rss_bytes, rss_bytes) at its end."""
+
+    scenario: str
+    block: int
+    started_at: datetime
+    ended_at: datetime
+    noisy: bool
+    note: str | None
+    slices: tuple[Slice, ...]
+    memory: Mapping[str, tuple[int | None, int | None]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check beside the timed requests; `held` is None where nothing was to hold."""
+
+    arm_id: str
+    name: str
+    n: int | None
+    value: float | None
+    lo: float | None
+    hi: float | None
+    held: bool | None
+    detail: str | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that failed; scenario `*` means every scenario that has no block of this arm."""
+
+    arm_id: str
+    scenario: str
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Whether the controls (a twin, an arm made 5 % slower) came out as they must, and where not, why."""
+
+    held: bool
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run of one model. `samples` has the columns SAMPLE_COLUMNS, one row per request that was served in a recorded slice."""
+
+    run_id: str
+    campaign_id: str
+    measured_at: datetime
+    machine_id: str
+    machine: str
+    model: str
+    model_bytes: int
+    weights: str
+    finished: bool
+    arms: tuple[RunArm, ...]
+    scenarios: tuple[RunScenario, ...]
+    starts: tuple[Start, ...]
+    blocks: tuple[Block, ...]
+    checks: tuple[Check, ...]
+    failures: tuple[Failure, ...]
+    samples: pd.DataFrame
+    controls: Controls | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row of the table `results`."""
+
+    run_id: str
+    campaign_id: str
+    arm_id: str
+    role: str
+    measured_at: datetime
+    machine_id: str
+    machine: str
+    model: str
+    weights: str
+    framework: str
+    framework_version: str | None
+    language: str
+    precision: str
+    variant: str
+    sessions: int
+    threads: int
+    scenario: str
+    served_scenario: str | None
+    clients: int | None
+    rate_per_s: float | None
+    batch: int
+    status: str
+    reason: str | None
+    plan_hash: str | None
+    artefact_hash: str | None
+    stats_version: int
+    ranked: bool = False
+    rank_note: str | None = None
+    blocks: int | None = None
+    noisy_blocks: int | None = None
+    n: int | None = None
+    n_eff: float | None = None
+    errors: int | None = None
+    mean_ms: float | None = None
+    stdev_ms: float | None = None
+    max_ms: float | None = None
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    p999_ms: float | None = None
+    p50_lo_ms: float | None = None
+    p50_hi_ms: float | None = None
+    p99_lo_ms: float | None = None
+    p99_hi_ms: float | None = None
+    tail_note: str | None = None
+    service_p50_ms: float | None = None
+    wait_p50_ms: float | None = None
+    preprocess_p50_ms: float | None = None
+    text_p50_ms: float | None = None
+    requests_per_s: float | None = None
+    requests_per_s_lo: float | None = None
+    requests_per_s_hi: float | None = None
+    embeddings_per_s: float | None = None
+    tokens_per_s: float | None = None
+    load_ms: float | None = None
+    first_ms: float | None = None
+    peak_rss_bytes: int | None = None
+    rss_bytes: int | None = None
+    cpu_percent: float | None = None
+    cpu_s_per_1000: float | None = None
+    min_cosine: float | None = None
+    max_abs_diff: float | None = None
+    quality: float | None = None
+    quality_metric: str | None = None
+    ratio_to_best: float | None = None
+    ratio_lo: float | None = None
+    ratio_hi: float | None = None
+    rank_lo: int | None = None
+    rank_hi: int | None = None
+    tie_group: int | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row of the table `comparisons`: the ratio of A to B, > 1 where A is better."""
+
+    run_id: str
+    scenario: str
+    arm_a: str
+    arm_b: str
+    quantity: str
+    blocks: int
+    ratio: float | None
+    ratio_lo: float | None
+    ratio_hi: float | None
+    p_value: float | None
+    p_holm: float | None
+    verdict: str
+    note: str | None
+    stats_version: int

@@ -1,0 +1,171 @@
+"""What a load did with the samples: the served clock, the closed loop that follows from it, the open loop and its promises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats as scipy_stats
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Served:
+    """The requests of one arm in one scenario, in the order taken (block, start, row of the plan). int64 arrays of length n.
+
+    `stretch` numbers the slices over the run from 0: inside one of them the arm worked without a break.
+    """
+
+    block: Ints
+    stretch: Ints
+    request: Ints
+    tokens: Ints
+    due_ns: Ints
+    start_ns: Ints
+    end_ns: Ints
+    preprocess_ns: Floats
+    cosine: Floats
+    max_abs_diff: Floats
+
+    def __len__(self) -> int:
+        return len(self.request)
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Latency, service and wait in ns, and the places in `Served` that they belong to."""
+
+    latency: Floats
+    service: Floats
+    wait: Floats
+    place: Ints
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Per stretch: its block, rows, tokens, and the seconds from its first start to its last end."""
+
+    block: Ints
+    rows: Floats
+    tokens: Floats
+    seconds: Floats
+
+
+def as_measured(served: Served) -> Latencies:
+    """Latency = end − due, service = end − start, wait = start − due, as the worker wrote them."""
+    due, start, end = served.due_ns, served.start_ns, served.end_ns
+    return Latencies((end - due).astype(float), (end - start).astype(float), (start - due).astype(float), np.arange(len(served)))
+
+
+def served_clock(served: Served) -> tuple[Ints, Ints]:
+    """(start, end) on the arm's own clock: stretches joined end to start, frozen gaps removed; ns from 0."""
+    if not len(served):
+        return served.start_ns, served.end_ns
+    first = _firsts(served.stretch)
+    began = np.minimum.reduceat(served.start_ns, first)
+    lasted = np.maximum.reduceat(served.end_ns, first) - began
+    shift = np.cumsum(lasted) - lasted - began
+    by_row = np.repeat(shift, np.diff(np.append(first, len(served))))
+    return served.start_ns + by_row, served.end_ns + by_row
+
+
+def closed_loop(served: Served, clients: int) -> Latencies:
+    """The closed loop of C clients that follows from a back-to-back service sequence.
+
+    Request i (in the order taken) was due when answer i − C was given (answers in order of their end), on the served clock; the
+    first C are dropped once. Exact for C ≥ sessions × batch: a session that takes up work had C − 1 others waiting or at work.
+    """
+    start, end = served_clock(served)
+    answers = np.sort(end)
+    due = answers[: max(len(served) - clients, 0)]
+    start, end = start[clients:], end[clients:]
+    return Latencies((end - due).astype(float), (end - start).astype(float), (start - due).astype(float), np.arange(clients, len(served)))
+
+
+def stretches(served: Served) -> Stretches:
+    """What each uninterrupted stretch served, and how long it took."""
+    if not len(served):
+        nothing = np.zeros(0)
+        return Stretches(np.zeros(0, dtype=np.int64), nothing, nothing, nothing)
+    first = _firsts(served.stretch)
+    rows = np.diff(np.append(first, len(served))).astype(float)
+    began, ended = np.minimum.reduceat(served.start_ns, first), np.maximum.reduceat(served.end_ns, first)
+    return Stretches(served.block[first], rows, np.add.reduceat(served.tokens, first).astype(float), (ended - began) / 1e9)
+
+
+def window(due_ns: Ints, end_ns: Ints, from_ns: int, to_ns: int) -> tuple[int, float]:
+    """(completions inside the window, its seconds): requests that finish later are not counted as served in it."""
+    inside = int(np.count_nonzero((end_ns > from_ns) & (end_ns <= to_ns)))
+    return inside, (to_ns - from_ns) / 1e9
+
+
+def unsustainable(due_ns: Ints, start_ns: Ints, service_ns: float) -> bool:
+    """Does the backlog of an open-loop piece still grow at its end?
+
+    The wait is averaged over the quarters of the piece. A stable queue wanders; one that is overrun ends with a last quarter that
+    waited longer than each before, a rising line through all waits, and more than ten services behind.
+    """
+    wait = (start_ns - due_ns).astype(float)
+    if len(wait) < 8:
+        return False
+    quarters = [float(part.mean()) for part in np.array_split(wait, 4)]
+    rising = quarters[3] > max(quarters[:3]) and quarters[3] > 1.5 * quarters[1]
+    return rising and quarters[3] > 10 * service_ns
+
+
+def wilson(bad: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The two-sided Wilson score interval of a share; (0, 1) for an empty sample."""
+    if n == 0:
+        return 0.0, 1.0
+    found = scipy_stats.binomtest(bad, n).proportion_ci(confidence_level=confidence, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def meets_slo(latency_ns: Floats, limit_ns: float, q: float = 0.99) -> bool:
+    """Is the share of latencies above the limit surely at most 1 − q? Its Wilson upper bound decides."""
+    return bool(wilson(int(np.count_nonzero(latency_ns > limit_ns)), len(latency_ns))[1] <= 1 - q)
+
+
+@dataclass(frozen=True)
+class Little:
+    """Little's law over a window: L requests in the system, sampled independently, against λ·W."""
+
+    in_system: float
+    rate_per_s: float
+    latency_s: float
+
+    @property
+    def error(self) -> float:
+        """|L − λW| / L; NaN for an empty system."""
+        return abs(self.in_system - self.rate_per_s * self.latency_s) / self.in_system if self.in_system else math.nan
+
+
+def little(due_ns: Ints, end_ns: Ints, seed: int = 0, looks: int = 100_000) -> Little:
+    """Hold an open-loop piece against Little's law.
+
+    L is counted at `looks` random moments of the window from the first to the last due time; λ and W come from the requests that
+    were due in it. (The requests of both ends are few against ≥ 500.)
+    """
+    begin, finish = int(due_ns.min()), int(due_ns.max())
+    moments = np.random.default_rng(seed).uniform(begin, finish, looks)
+    due, end = np.sort(due_ns), np.sort(end_ns)
+    inside = np.searchsorted(due, moments, side="right") - np.searchsorted(end, moments, side="right")
+    seconds = (finish - begin) / 1e9
+    return Little(float(inside.mean()), len(due_ns) / seconds, float((end_ns - due_ns).mean()) / 1e9)
+
+
+def late_sends(due_ns: Ints, start_ns: Ints, end_ns: Ints) -> Floats:
+    """Per request of one session how late it was taken though it was due and the session free: start − max(due, previous end), ns."""
+    free = np.concatenate([due_ns[:1], end_ns[:-1]])
+    return np.asarray(start_ns - np.maximum(due_ns, free), dtype=float)
+
+
+def _firsts(numbers: Sequence[int] | Ints) -> Ints:
+    """Where each run of equal numbers begins."""
+    array = np.asarray(numbers)
+    return np.flatnonzero(np.concatenate([[True], array[1:] != array[:-1]]))

@@ -1,0 +1,285 @@
+"""Run folders ⇄ data/results.duckdb. The folders are the truth; the database can be made again from them at any time.
+
+A run is appended in one transaction that touches no row of another run, so that the same run twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench import files, paths, stats
+from bench.errors import BenchError
+from bench.records import SAMPLE_COLUMNS, Block, Check, Comparison, Failure, Result, RunArm, RunData, RunScenario, Slice, Start
+
+SCHEMA = Path(__file__).with_name("schema.sql")
+#: Every table that holds rows of a run, with `run_id` in it.
+TABLES = ("runs", "arms", "starts", "blocks", "samples", "results", "comparisons", "checks")
+Row = dict[str, Any]
+
+
+# --- the database ------------------------------------------------------------------------------------------------------------------
+
+
+def check_writable(database: Path = paths.DATABASE) -> None:
+    """Make sure, before anything is measured, that the database can be written; it is made from the run folders where absent.
+
+    Raises:
+        BenchError: another process holds it (named where DuckDB tells), or it is no database.
+    """
+    ensure(database)
+    with _open(database, read_only=False):
+        pass
+
+
+def ensure(database: Path = paths.DATABASE, runs: Path | None = None) -> None:
+    """Make the database from the run folders beside it (`runs`), if it is not there."""
+    if not database.exists():
+        load(database, runs)
+
+
+def append(database: Path, folder: Path) -> None:
+    """Put one run folder into the database: its rows replace those of the same run, no other row changes.
+
+    Raises:
+        BenchError: the database is locked; the run folder stays as it is, and `invoke load` brings it in later.
+    """
+    ensure(database, folder.parent)
+    run = read_run(folder)
+    try:
+        with _open(database, read_only=False) as connection:
+            _insert(connection, folder, run)
+    except (BenchError, duckdb.Error) as error:
+        first = str(error).splitlines()[0]
+        raise BenchError(f"{first}; the run itself is safe in {folder}: `invoke load` brings it in") from None
+
+
+def load(database: Path = paths.DATABASE, runs: Path | None = None) -> int:
+    """Make the database anew from all run folders, and return how many there are.
+
+    It is built under a temporary name and renamed, so that an interrupted load leaves the old database in place.
+    """
+    database.parent.mkdir(parents=True, exist_ok=True)
+    if database.exists():
+        with _open(database, read_only=False):
+            pass
+    temporary = database.with_name(database.name + ".tmp")
+    for leftover in (temporary, temporary.with_name(temporary.name + ".wal")):
+        leftover.unlink(missing_ok=True)
+    folders = run_folders(runs or database.parent / "runs")
+    with files.disk_full_is_said(temporary), _open(temporary, read_only=False) as connection:
+        for folder in folders:
+            _insert(connection, folder, read_run(folder))
+    temporary.rename(database)
+    return len(folders)
+
+
+def rows(sql: str, parameters: Sequence[Any] = (), database: Path = paths.DATABASE) -> list[Row]:
+    """The rows of a query, as dicts by column name, from a database opened for reading only."""
+    ensure(database)
+    with _open(database, read_only=True) as connection:
+        cursor = connection.execute(sql, list(parameters))
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+
+
+@contextmanager
+def connect(database: Path = paths.DATABASE) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection for reading, on a database that is made first where absent."""
+    ensure(database)
+    with _open(database, read_only=True) as connection:
+        yield connection
+
+
+@contextmanager
+def _open(database: Path, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        connection = duckdb.connect(str(database), read_only=read_only)
+    except (duckdb.Error, OSError) as error:
+        raise _cannot_open(database, str(error)) from None
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        if not read_only:
+            connection.execute(SCHEMA.read_text(encoding="utf-8"))
+        yield connection
+    finally:
+        connection.close()
+
+
+def _cannot_open(database: Path, message: str) -> BenchError:
+    if "lock" in message.lower():
+        holder = re.search(r"held in (.+?) \(PID (\d+)\)", message)
+        who = f"process {holder[2]} ({holder[1]})" if holder else "another process"
+        return BenchError(f"{database}: {who} has it open: close it there and run the same command again")
+    if "not a valid DuckDB" in message or "serializ" in message.lower():
+        return BenchError(f"{database}: not a database of DuckDB {duckdb.__version__}: move it away, `invoke load` makes it again")
+    return BenchError(f"{database}: cannot be opened ({message.splitlines()[0]}): check the folder's permissions and free space")
+
+
+# --- writing -----------------------------------------------------------------------------------------------------------------------
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, folder: Path, run: RunData) -> None:
+    """One run, with its statistics, in one transaction."""
+    facts, machine, done = files.read_json(folder / "run.json"), files.read_json(folder / "machine.json"), _done(folder)
+    results, comparisons = stats.leaderboard(run)
+    tables: dict[str, pa.Table] = {
+        "runs": _table([_run_row(facts, machine, done)]),
+        "arms": _table([
+            {"run_id": run.run_id, **{name: getattr(arm, name) for name in ARM_COLUMNS}, "version_json": _json(arm.version),
+             "settings_json": _json(arm.settings)} for arm in run.arms
+        ]),
+        "starts": _table([{"run_id": run.run_id, **asdict(start)} for start in run.starts]),
+        "blocks": _table([
+            {"run_id": run.run_id, "scenario": block.scenario, "block": block.block, "started_at": block.started_at,
+             "ended_at": block.ended_at, "noisy": block.noisy, "note": block.note} for block in run.blocks
+        ]),
+        "samples": pa.Table.from_pandas(run.samples.assign(run_id=run.run_id), preserve_index=False),
+        "results": _table([_columns(row) for row in results]),
+        "comparisons": _table([_columns(row) for row in comparisons]),
+        "checks": _table([{"run_id": run.run_id, **asdict(check)} for check in run.checks]),
+    }  # fmt: skip
+    connection.begin()
+    try:
+        for name in TABLES:
+            connection.execute(f"DELETE FROM {name} WHERE run_id = ?", [run.run_id])
+            if tables[name].num_rows:
+                connection.register("incoming", tables[name])
+                connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM incoming")
+                connection.unregister("incoming")
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+ARM_COLUMNS = ("arm_id", "framework", "language", "precision", "variant", "sessions", "threads", "role", "artefact_hash")
+RUN_COLUMNS = (
+    "run_id", "campaign_id", "experiment_hash", "model", "weights", "corpus", "seed", "budget_s", "command", "code_commit", "code_dirty",
+)  # fmt: skip
+
+
+def _run_row(facts: Row, machine: Row, done: Row | None) -> Row:
+    return {
+        **{name: facts.get(name) for name in RUN_COLUMNS}, "measured_at": _moment(facts["measured_at"]),
+        "ended_at": _moment(done["ended_at"]) if done else None, "machine_id": machine["machine_id"], "machine": machine["machine"],
+        "complete": bool(facts["complete"]) and done is not None, "run_json": _json(facts), "machine_json": _json(machine),
+    }  # fmt: skip
+
+
+def _columns(row: Result | Comparison) -> Row:
+    return dict(zip((field.name for field in fields(row)), astuple(row), strict=True))
+
+
+def _table(rows: list[Row]) -> pa.Table:
+    return pa.Table.from_pylist(rows) if rows else pa.table({})
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+# --- reading run folders -------------------------------------------------------------------------------------------------------------
+
+
+def run_folders(runs: Path = paths.RUNS) -> list[Path]:
+    """The folders of runs, oldest first; what has no run.json, or a temporary name, is not one."""
+    return sorted(path.parent for path in runs.glob("*/run.json") if not path.parent.name.endswith(".tmp"))
+
+
+def read_run(folder: Path) -> RunData:
+    """A run folder (RUNS.md) as RunData: finished or not, only what has its final name.
+
+    Raises:
+        BenchError: a file of it cannot be read, with its name.
+    """
+    facts, machine = _read(folder / "run.json"), _read(folder / "machine.json")
+    try:
+        starts = [_read(path) for path in sorted((folder / "starts").glob("*.json"))]
+        versions = {start["arm_id"]: start for start in sorted(starts, key=lambda start: start["start"])}
+        blocks = [(path.parent, _read(path)) for path in sorted(folder.glob("blocks/*/*/block.json")) if path.parent.name.isdigit()]
+        return RunData(
+            run_id=facts["run_id"], campaign_id=facts["campaign_id"], measured_at=_moment(facts["measured_at"]),
+            machine_id=machine["machine_id"], machine=machine["machine"], model=facts["model"], model_bytes=int(facts["model_bytes"]),
+            weights=facts["weights"], finished=_done(folder) is not None,
+            arms=tuple(_arm(arm, versions.get(arm["arm_id"])) for arm in facts["arms"]),
+            scenarios=tuple(_scenario(scenario) for scenario in facts["scenarios"]),
+            starts=tuple(Start(**{field.name: start.get(field.name) for field in fields(Start)}) for start in starts),
+            blocks=tuple(_block(block) for _, block in blocks),
+            checks=tuple(_check(path.stem, check) for path in sorted((folder / "checks").glob("*.json")) for check in _read(path)),
+            failures=tuple(_failure(_read(path)) for path in sorted((folder / "failures").glob("*.json"))),
+            samples=_samples(blocks),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise BenchError(f"{folder}: not as bench/RUNS.md says ({error!r}): mend it or move it away, then `invoke load`") from None
+
+
+def _read(path: Path) -> Any:
+    try:
+        return files.read_json(path)
+    except (OSError, ValueError) as error:
+        raise BenchError(f"{path}: cannot be read ({error}): restore it or move its run away, then `invoke load`") from None
+
+
+def _done(folder: Path) -> Row | None:
+    path = folder / "done.json"
+    return cast(Row, _read(path)) if path.exists() else None
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _arm(arm: Row, start: Row | None) -> RunArm:
+    start = start or {}
+    return RunArm(**{name: arm[name] for name in ARM_COLUMNS}, version=start.get("version"), settings=start.get("settings"))
+
+
+def _scenario(scenario: Row) -> RunScenario:
+    known = {field.name: scenario[field.name] for field in fields(RunScenario)}
+    return RunScenario(**{**known, "clients": tuple(known["clients"])})
+
+
+def _block(block: Row) -> Block:
+    slices = [Slice(**{field.name: piece[field.name] for field in fields(Slice)}) for piece in block["slices"]]
+    memory = {arm: (read.get("peak_rss_bytes"), read.get("rss_bytes")) for arm, read in block["resources"].items()}
+    return Block(
+        block["scenario"], int(block["block"]), _moment(block["started_at"]), _moment(block["ended_at"]), bool(block["noisy"]),
+        block["note"], tuple(slices), memory,
+    )  # fmt: skip
+
+
+def _check(arm_id: str, check: Row) -> Check:
+    known: Row = {field.name: check.get(field.name) for field in fields(Check)}
+    return Check(**{**known, "arm_id": arm_id})
+
+
+def _failure(failure: Row) -> Failure:
+    return Failure(failure["arm_id"], failure["scenario"], failure["status"], failure["reason"])
+
+
+def _samples(blocks: Sequence[tuple[Path, Row]]) -> pd.DataFrame:
+    """The samples of all blocks in the order of SAMPLE_COLUMNS, sorted so that the same folder always gives the same table."""
+    frames = [
+        pq.ParquetFile(folder / "samples.parquet").read().to_pandas().assign(scenario=block["scenario"], block=int(block["block"]))
+        for folder, block in blocks
+    ]
+    if not frames:
+        return pd.DataFrame({name: pd.Series(dtype=_DTYPES.get(name, "int64")) for name in SAMPLE_COLUMNS})
+    samples: pd.DataFrame = pd.concat(frames, ignore_index=True)[list(SAMPLE_COLUMNS)]
+    return samples.sort_values(["scenario", "block", "slice", "start_ns", "arm_id", "request"], kind="stable", ignore_index=True)
+
+
+_DTYPES = {"arm_id": "str", "scenario": "str", "preprocess_ns": "float64", "cosine": "float64", "max_abs_diff": "float64"}
