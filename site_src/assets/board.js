@@ -1,0 +1,44 @@
+// Everything here is a convenience: without it each page is complete.
+
+// Sorting: a button in each header of a sortable table; cells may carry their value in data-sort.
+const value = (row, index) => {
+  const cell = row.cells[index];
+  if (!cell) return "";
+  return cell.dataset.sort ?? cell.textContent.trim();
+};
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, index) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "sort";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending";
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const body = table.tBodies[0];
+      const rows = [...body.rows].map((row, place) => ({ row, place, key: value(row, index) }));
+      const numeric = rows.every(({ key }) => key === "" || !Number.isNaN(Number(key)));
+      rows.sort((a, b) => {
+        // Cells without a value stay at the end in both directions.
+        if ((a.key === "") !== (b.key === "")) return a.key === "" ? 1 : -1;
+        const order = numeric ? Number(a.key) - Number(b.key) : a.key.localeCompare(b.key);
+        return (down ? -order : order) || a.place - b.place;
+      });
+      body.append(...rows.map(({ row }) => row));
+    });
+  });
+}
+
+// A link to a raw row opens it.
+const open = () => {
+  const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (target instanceof HTMLDetailsElement) {
+    target.open = true;
+    target.scrollIntoView();
+  }
+};
+addEventListener("hashchange", open);
+open();

@@ -1,0 +1,229 @@
+"""What the board shows, read from the database: runs, the current rows of each model, and their order.
+
+Nothing here computes a statistic: rows are chosen, sorted and named. A row is a mapping from the columns of bench/schema.sql
+to their values; times of day are microseconds since 1970 (UTC).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from bench import paths
+from bench.catalog import Catalog
+from bench.errors import BenchError
+
+Row = Mapping[str, Any]
+
+SHOWN = ("OK", "PARTIAL")
+
+# The newest complete campaign of each machine × model × weights × precision × scenario; where there is none, the newest row of each arm.
+CURRENT = """
+WITH known AS (
+    SELECT results.*, runs.complete AS run_complete
+    FROM results JOIN runs USING (run_id)
+), parts AS (
+    SELECT machine_id, model, weights, precision, scenario,
+           max({moment: measured_at, run: run_id}) FILTER (run_complete) AS newest
+    FROM known GROUP BY ALL
+)
+SELECT known.* REPLACE (epoch_us(known.measured_at) AS measured_at)
+FROM known JOIN parts USING (machine_id, model, weights, precision, scenario)
+WHERE newest IS NULL OR known.run_id = newest.run
+QUALIFY newest IS NOT NULL OR known.measured_at = max(known.measured_at) OVER (
+    PARTITION BY machine_id, model, weights, precision, scenario, framework, variant, role)
+ORDER BY ALL
+"""
+
+RUNS = """
+SELECT * REPLACE (epoch_us(measured_at) AS measured_at, epoch_us(ended_at) AS ended_at)
+FROM runs ORDER BY runs.measured_at DESC, run_id DESC
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One scenario at one precision, in the order in which it is shown."""
+
+    scenario: str
+    title: str
+    served: str | None
+    clients: int | None
+    batch: int | None
+    precision: str
+    rows: tuple[Row, ...]
+    """Measured and shown: ranked rows by rank, then those not ranked, each by throughput."""
+    failed: tuple[Row, ...]
+    """Arms without numbers to show, with status and reason."""
+    floors: tuple[Row, ...]
+    controls: tuple[Row, ...]
+    missing: tuple[str, ...]
+    """Frameworks of the catalogue that have no row here: not yet run."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The current rows of one model on one machine with one kind of weights."""
+
+    model: str
+    machine_id: str
+    machine: str
+    weights: str
+    complete: bool
+    runs: tuple[Row, ...]
+    """The runs that the rows come from, newest first."""
+    tables: tuple[Table, ...]
+
+    @property
+    def served(self) -> tuple[Table, ...]:
+        """Tables of scenarios that were served; the others were derived from one of these."""
+        return tuple(table for table in self.tables if table.served is None)
+
+    def derived(self, of: Table) -> tuple[Table, ...]:
+        """`of` itself and the tables derived from it, by number of clients."""
+        family = [t for t in self.tables if t.precision == of.precision and (t.served or t.scenario) == of.scenario]
+        return tuple(sorted(family, key=lambda table: table.clients or 1))
+
+    @property
+    def mixed(self) -> bool:
+        """True where rows come from several runs, whose ranks and ratios do not compare."""
+        return len(self.runs) > 1
+
+
+class Board:
+    """The database, opened for reading."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
+        self.connection = connection
+        self.catalog = catalog
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """The rows of a query as dictionaries, columns in order."""
+        cursor = self.connection.execute(sql, list(parameters))
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+
+    @cached_property
+    def runs(self) -> Sequence[Row]:
+        """All runs, newest first; `run_json` and `machine_json` parsed."""
+        parsed = []
+        for row in self.query(RUNS):
+            for column in ("run_json", "machine_json"):
+                row[column] = json.loads(row[column])
+            parsed.append(row)
+        return parsed
+
+    @cached_property
+    def standings(self) -> dict[str, list[Standing]]:
+        """Per model its standings: real weights before synthetic ones, complete before incomplete, newest first."""
+        groups: dict[tuple[str, str, str], list[Row]] = {}
+        for row in self.query(CURRENT):
+            groups.setdefault((row["model"], row["machine_id"], row["weights"]), []).append(row)
+        found: dict[str, list[Standing]] = {name: [] for name in self.catalog.models}
+        for (model, machine_id, weights), rows in groups.items():
+            ids = {row["run_id"] for row in rows}
+            runs = tuple(run for run in self.runs if run["run_id"] in ids)
+            complete = all(row["run_complete"] for row in rows)
+            standing = Standing(model, machine_id, runs[0]["machine"], weights, complete, runs, self.tables(rows))
+            found.setdefault(model, []).append(standing)
+        for standings in found.values():
+            standings.sort(key=lambda s: (s.weights == "synthetic", not s.complete, -s.runs[0]["measured_at"], s.machine_id))
+        return found
+
+    def tables(self, rows: Sequence[Row]) -> tuple[Table, ...]:
+        """Rows as tables, one per scenario and precision, in catalogue order; derived ones after the one that was served."""
+        groups: dict[tuple[str, str], list[Row]] = {}
+        for row in rows:
+            groups.setdefault((row["scenario"], row["precision"]), []).append(row)
+        tables = [self._table(scenario, precision, part) for (scenario, precision), part in groups.items()]
+        order = list(self.catalog.scenarios)
+
+        def place(table: Table) -> tuple[int, str, int, str, str]:
+            base = table.served or table.scenario
+            return (order.index(base) if base in order else len(order), base, table.clients or 1, table.precision, table.scenario)
+
+        return tuple(sorted(tables, key=place))
+
+    def _table(self, scenario: str, precision: str, rows: Sequence[Row]) -> Table:
+        first = rows[0]
+        measured = [row for row in rows if row["role"] == "measured"]
+        seen = {row["framework"] for row in rows}
+        wanted = [f.name for f in self.catalog.frameworks.values() if f.role == "measured" and precision in f.precisions]
+        return Table(
+            scenario=scenario,
+            title=self.scenario_title(first),
+            served=first["served_scenario"],
+            clients=first["clients"],
+            batch=first["batch"],
+            precision=precision,
+            rows=tuple(sorted((row for row in measured if shown(row)), key=by_rank)),
+            failed=tuple(sorted((row for row in measured if not shown(row)), key=lambda row: (row["framework"], row["variant"]))),
+            floors=tuple(sorted((row for row in rows if row["role"] == "floor"), key=lambda row: str(row["framework"]))),
+            controls=tuple(sorted((row for row in rows if row["role"] not in ("measured", "floor")), key=lambda row: str(row["variant"]))),
+            missing=tuple(name for name in wanted if name not in seen),
+        )
+
+    def scenario_title(self, row: Row) -> str:
+        """What the load was, in words of the run itself, or of the catalogue."""
+        base = row["served_scenario"] or row["scenario"]
+        run = next((run for run in self.runs if run["run_id"] == row["run_id"]), None)
+        listed = {s.get("name"): s.get("title") for s in run["run_json"].get("scenarios") or []} if run else {}
+        known = self.catalog.scenarios.get(base)
+        title = str(listed.get(base) or (known.title if known else base))
+        return f"{title}, {row['clients']} closed-loop clients" if row["served_scenario"] else title
+
+    def model_title(self, name: str) -> str:
+        if name in self.catalog.models:
+            return self.catalog.models[name].title
+        return str(next((run["run_json"].get("model_title") for run in self.runs if run["model"] == name), None) or name)
+
+    def framework_title(self, name: str) -> str:
+        return self.catalog.frameworks[name].title if name in self.catalog.frameworks else name
+
+
+def shown(row: Row) -> bool:
+    """True where a row has numbers to show: it was measured to the end (or in part) and passed the correctness gate."""
+    return row["status"] in SHOWN and row["requests_per_s"] is not None
+
+
+def by_rank(row: Row) -> tuple[bool, int, int, float, str, str]:
+    """Ranked before not ranked, better rank intervals first, then more requests a second."""
+    worst = 10**6
+    return (
+        not row["ranked"],
+        row["rank_lo"] or worst,
+        row["rank_hi"] or worst,
+        -(row["requests_per_s"] or 0.0),
+        row["framework"],
+        row["variant"],
+    )
+
+
+def open_database(database: Path) -> duckdb.DuckDBPyConnection:
+    """The database, read-only; where there is none yet, an empty one in memory.
+
+    Raises:
+        BenchError: the file is locked by a writer or is no results database.
+    """
+    if not database.exists():
+        connection = duckdb.connect(":memory:")
+        connection.execute((paths.ROOT / "bench" / "schema.sql").read_text(encoding="utf-8"))
+        return connection
+    try:
+        connection = duckdb.connect(str(database), read_only=True)
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise BenchError(
+            f"{database}: cannot be read ({reason}); close the program that has it open, or rebuild it with: invoke load"
+        ) from None
+    tables = {row[0] for row in connection.execute("SELECT table_name FROM information_schema.tables").fetchall()}
+    if not {"runs", "arms", "starts", "samples", "results", "comparisons", "checks"} <= tables:
+        connection.close()
+        raise BenchError(f"{database}: is not a results database (tables are missing); rebuild it with: invoke load")
+    return connection

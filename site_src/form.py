@@ -1,0 +1,166 @@
+"""Numbers and names as text: decimals, units, dates, slugs, and the escape that makes any name inert in Markdown and HTML."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import math
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from markupsafe import Markup
+
+MARKDOWN = {ord(char): f"&#{ord(char)};" for char in "\\`*_{}[]|~#!:"}
+DASH = "–"
+
+
+def escape(value: Any) -> Markup:
+    """Any value as inert text: the same string is safe in Markdown prose, in an HTML block and in a quoted attribute."""
+    if hasattr(value, "__html__"):
+        return Markup(value.__html__())
+    text = "" if value is None else " ".join(str(value).split())
+    # Entities of html.escape hold none of the characters below but '#', which is why the Markdown table runs first.
+    inert = "".join(MARKDOWN.get(ord(char)) or html.escape(char) for char in text)
+    return Markup(inert)
+
+
+def pre(value: Any) -> Markup:
+    """Text for a `<pre>`: line ends are written as entities, so that a blank line never ends the HTML block."""
+    return Markup(html.escape(str(value)).replace("\n", "&#10;"))
+
+
+def plain(value: Any) -> str:
+    """A name for a page title: the theme prints titles without escaping, so angle brackets become look-alikes."""
+    text = " ".join(str(value).split()).replace("&", "＆")
+    return text.replace("<", "‹").replace(">", "›").replace('"', "”")
+
+
+def slug(name: str) -> str:
+    """A name as a folder of a URL. Names that lose characters get a few digits of their hash, so that two never meet."""
+    short = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.")[:60]
+    return short if short == name else f"{short or 'x'}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def decimals(values: Iterable[float | None], digits: int = 3) -> int:
+    """Decimals (0 to 4) with which the smallest of a column's values still shows `digits` digits, so that a column lines up."""
+    sizes = [abs(value) for value in values if value and math.isfinite(value)]
+    if not sizes:
+        return 0
+    return min(4, max(0, digits - 1 - math.floor(math.log10(min(sizes)))))
+
+
+def number(value: float | None, places: int | None = None) -> str:
+    """`1234.5` → `1,235`; ∞ for a latency that never ends; a dash for NULL."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return DASH
+    if math.isinf(value):
+        return "∞"
+    return f"{value:,.{decimals([value]) if places is None else places}f}"
+
+
+def count(value: float | None) -> str:
+    return DASH if value is None else f"{value:,.0f}"
+
+
+def distance(cosine: float | None) -> str:
+    """1 − cos, because 0.999999999998 says nothing at a glance. A float64 cosine resolves 1e-16."""
+    if cosine is None:
+        return DASH
+    gap = 1.0 - cosine
+    if gap <= 0:
+        return "0"
+    exponent = math.floor(math.log10(gap))
+    return f"{gap / 10**exponent:.1f}e−{-exponent}" if exponent < -3 else f"{gap:.4f}"
+
+
+def small(value: float | None) -> str:
+    """A small error such as max |Δ|: `2.9e−07` → `2.9e−7`."""
+    if value is None:
+        return DASH
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    return f"{value / 10**exponent:.1f}e−{-exponent}" if exponent < -3 else f"{value:.4f}"
+
+
+def megabytes(value: float | None) -> str:
+    return DASH if value is None else f"{value / 1e6:,.0f}"
+
+
+def size(value: float | None) -> str:
+    """Bytes as people say them, in powers of ten: `90852864` → `90.9 MB`."""
+    if value is None:
+        return DASH
+    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
+        if value >= 10**power:
+            return f"{number(value / 10**power, decimals([value / 10**power]))} {unit}"
+    return f"{value:.0f} B"
+
+
+def when(microseconds: int | None, clock: bool = True) -> str:
+    """Microseconds since 1970 → `2026-11-21 06:39 UTC` (or the date alone)."""
+    if microseconds is None:
+        return DASH
+    moment = datetime.fromtimestamp(microseconds / 1e6, UTC)
+    return moment.strftime("%Y-%m-%d %H:%M UTC" if clock else "%Y-%m-%d")
+
+
+def iso(microseconds: int) -> str:
+    """Microseconds since 1970 → `2026-11-21T06:39:06Z`."""
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse(text: str | None) -> Any:
+    """A JSON column that may be NULL: nothing is an empty record."""
+    return json.loads(text) if text else {}
+
+
+def span(lo: int | None, hi: int | None) -> str:
+    """A rank interval: `1–2`, or `3` where both ends meet."""
+    if lo is None or hi is None:
+        return DASH
+    return str(lo) if lo == hi else f"{lo}{DASH}{hi}"
+
+
+def interval(lo: float | None, hi: float | None, places: int) -> str:
+    """`[265.1, 277.3]`, or nothing where there is none."""
+    return "" if lo is None or hi is None else f"[{number(lo, places)}, {number(hi, places)}]"
+
+
+def listing(names: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    items = list(names)
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else "none"
+
+
+def to_json(value: Any, indent: int | None = 1) -> str:
+    """JSON that is the same on every build; NaN and ∞, which JSON lacks, as text."""
+    return json.dumps(finite(value), indent=indent, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return value
+
+
+def flatten(value: Any, path: str = "") -> list[tuple[str, str]]:
+    """A nested record as (path, text) rows; `{"unavailable": reason}` becomes `not available: reason`."""
+    if isinstance(value, dict):
+        if set(value) == {"unavailable"}:
+            return [(path, f"not available: {value['unavailable']}")]
+        return [row for key, entry in value.items() for row in flatten(entry, f"{path} · {key}" if path else str(key))]
+    if isinstance(value, list):
+        if any(isinstance(entry, dict) for entry in value):
+            return [row for index, entry in enumerate(value) for row in flatten(entry, f"{path} {index}")]
+        return [(path, ", ".join(str(entry) for entry in value) or "none")]
+    if isinstance(value, bool):
+        return [(path, "yes" if value else "no")]
+    return [(path, DASH if value is None else str(value))]

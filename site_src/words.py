@@ -1,0 +1,180 @@
+"""Sentences made from rows: verdicts, tasks, facts of a model. Every figure in them is a column of the row it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.catalog import Model, Scenario
+from site_src import form
+from site_src.board import Board, Row, Standing, Table
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question of the overview with its answer."""
+
+    title: str
+    link: str
+    leaders: tuple[Row, ...]
+    value: str
+    rest: str
+    flag: str = ""
+    why: str = ""
+
+
+def model_facts(model: Model | None) -> str:
+    if model is None:
+        return ""
+    pooling = {"mean": "mean pooling", "cls": "first-token pooling", "last": "last-token pooling"}.get(
+        model.pooling, f"{model.pooling} head"
+    )
+    reads = (
+        f"up to {model.max_tokens} tokens"
+        if model.modality == "text"
+        else f"images of {model.image.size} × {model.image.size}"
+        if model.image
+        else "images"
+    )
+    return (
+        f"{model.title}: {model.modality} to {model.dim} dimensions, {form.number(model.parameters / 1e6)} million parameters "
+        f"({form.size(model.bytes_fp32)} in fp32), {pooling}, {reads}. Licence {model.license}."
+    )
+
+
+def leaders(table: Table, mixed: bool) -> tuple[Row, ...]:
+    """The arms that nothing beats: rank interval from 1. Empty where nothing is ranked."""
+    return () if mixed else tuple(row for row in table.rows if row["ranked"] and row["rank_lo"] == 1)
+
+
+def name(board: Board, row: Row, table: Table) -> str:
+    title = board.framework_title(row["framework"])
+    twice = sum(other["framework"] == row["framework"] for other in table.rows) > 1
+    return f"{title} ({row['variant']})" if twice else title
+
+
+def rate(row: Row) -> str:
+    places = form.decimals([row["requests_per_s"]])
+    text = f"{form.number(row['requests_per_s'], places)} per second"
+    ends = form.interval(row["requests_per_s_lo"], row["requests_per_s_hi"], places)
+    return f"{text} {ends}" if ends else text
+
+
+def verdict(board: Board, table: Table, mixed: bool) -> str:
+    """Who leads in throughput, how sure that is, and how far the last one is behind."""
+    if not table.rows:
+        return f"No framework has a number for {table.title}: see the reasons in the table."
+    lead = leaders(table, mixed)
+    what = f"For {table.title} in {table.precision}"
+    if not lead:
+        first = max(table.rows, key=lambda row: row["requests_per_s"])
+        why = (
+            "rows of different runs"
+            if mixed
+            else next((row["rank_note"] for row in table.rows if row["rank_note"]), "no rank was computed")
+        )
+        return f"Not ranked ({why}). {what}, {name(board, first, table)} gave the most in this data: {rate(first)}."
+    names = form.listing([name(board, row, table) for row in lead])
+    if len(lead) == 1:
+        text = f"{what}, {names} serves the most: {rate(lead[0])}."
+    else:
+        text = f"{what}, {names} lead together: the data shows no difference that would put one first; {name(board, lead[0], table)} gave {rate(lead[0])}."
+    behind = [row for row in table.rows if row not in lead and row["ratio_to_best"] is not None]
+    if behind:
+        nearest, last = behind[0], behind[-1]
+        text += f" {name(board, nearest, table)} reaches {ratio(nearest)} of the best"
+        text += f", {name(board, last, table)} {ratio(last)}." if last is not nearest else "."
+    return text
+
+
+def ratio(row: Row) -> str:
+    ends = form.interval(row["ratio_lo"], row["ratio_hi"], 2)
+    return f"{form.number(row['ratio_to_best'], 2)} {ends}".strip()
+
+
+def tasks(board: Board, standing: Standing) -> list[Task]:
+    """The questions of the overview: most throughput per served scenario, then what one column answers."""
+    served = standing.served
+    found = []
+    for table in served:
+        if not table.rows:
+            continue
+        lead = leaders(table, standing.mixed)
+        shown = lead or (max(table.rows, key=lambda row: row["requests_per_s"]),)
+        best = shown[0]
+        rest = [row for row in table.rows if row not in shown]
+        places = form.decimals([best["requests_per_s"]])
+        low = min((row["ratio_to_best"] for row in rest if row["ratio_to_best"] is not None), default=None)
+        high = max((row["ratio_to_best"] for row in rest if row["ratio_to_best"] is not None), default=None)
+        why = (
+            "rows of different runs do not rank against each other" if standing.mixed else str(best["rank_note"] or "no rank was computed")
+        )
+        batched = (table.batch or 1) > 1
+        found.append(
+            Task(
+                title=f"Most throughput, {table.title}",
+                link=form.slug(f"{table.scenario}-{table.precision}"),
+                leaders=shown,
+                value=f"{form.number(best['requests_per_s'], places)} {'rows' if batched else 'requests'}/s",
+                rest=""
+                if standing.mixed or low is None
+                else f"{form.number(low, 2)} – {form.number(high, 2)} ×"
+                if low != high
+                else f"{form.number(low, 2)} ×",
+                flag="" if lead else "not ranked",
+                why="" if lead else why,
+            )
+        )
+    if served and served[0].rows:
+        rows = served[0].rows
+        link = form.slug(f"{served[0].scenario}-{served[0].precision}")
+        single: list[tuple[str, str, str, Callable[[Row], float | None], Callable[[float], str]]] = [
+            ("Lowest median latency, one client", link, "p50", lambda row: row["p50_ms"], lambda v: f"{form.number(v)} ms"),
+            ("Least memory", "resources", "peak RSS", lambda row: row["peak_rss_bytes"], lambda v: f"{form.megabytes(v)} MB"),
+            ("Shortest load", "resources", "load", lambda row: row["load_ms"], lambda v: f"{form.number(v, 0)} ms"),
+        ]
+        for title, target, _column, key, text in single:
+            task = smallest(rows, title, target, key, text)
+            if task:
+                found.append(task)
+    return found
+
+
+def smallest(rows: Sequence[Row], title: str, link: str, key: Callable[[Row], float | None], text: Callable[[float], str]) -> Task | None:
+    """The row with the smallest value of one column, and the range of the others."""
+    known = sorted(((value, str(row["framework"]), row) for row in rows if (value := key(row)) is not None), key=lambda item: item[:2])
+    if not known:
+        return None
+    best, others = known[0], known[1:]
+    rest = f"{text(others[0][0])} – {text(others[-1][0])}" if len(others) > 1 else text(others[0][0]) if others else ""
+    return Task(title=title, link=link, leaders=(best[2],), value=text(best[0]), rest=rest)
+
+
+def scenario_text(scenario: Scenario) -> str:
+    """What a scenario does, from its fields."""
+    rows = "one request at a time" if scenario.batch == 1 else f"{scenario.batch} rows together, padded to the longest of them"
+    if scenario.load == "open":
+        return f"{rows}, arriving by a {scenario.arrivals} schedule at {form.number(scenario.rate_per_s)} requests per second, whether or not the last answer is given"
+    clients = (
+        f"; {form.listing([str(c) for c in scenario.clients])} closed-loop clients are derived from it" if len(scenario.clients) > 1 else ""
+    )
+    return f"{rows}, back to back, from a plan of {form.count(scenario.rows)} rows{clients}"
+
+
+def run_facts(run: Row) -> list[tuple[str, Any]]:
+    """What identifies a run, as (name, value)."""
+    record = run["run_json"]
+    facts: list[tuple[str, Any]] = [
+        ("Run", run["run_id"]),
+        ("Campaign", run["campaign_id"]),
+        ("Experiment hash", run["experiment_hash"]),
+        ("Weights", run["weights"]),
+        ("Corpus", f"{run['corpus']}, seed {run['seed']}"),
+        ("Budget", f"{form.number(run['budget_s'], 0)} s" if run["budget_s"] is not None else "none"),
+        ("Suite", record.get("suite")),
+        ("Code", f"{run['code_commit'] or 'unknown commit'}{' with uncommitted changes' if run['code_dirty'] else ''}"),
+    ]
+    for scenario in record.get("scenarios") or []:
+        facts.append((f"Plan of {scenario.get('name')}", scenario.get("plan_hash")))
+    return [(name, value if value is not None else form.DASH) for name, value in facts]
