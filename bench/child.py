@@ -1,0 +1,71 @@
+"""A heavy step in a process of its own: `python -m MODULE`, its job as JSON on stdin, its result as the last line of stdout.
+
+The parent stays small and needs no framework; what the step held is given back when it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from bench import files, paths
+from bench.errors import BenchError
+
+
+def run(module: str, title: str, job: Mapping[str, Any], log: Path) -> dict[str, Any]:
+    """Do the job, with the time it takes on a status line; its result, with `seconds` and `peak_rss_bytes` (its peak resident size).
+
+    Raises:
+        BenchError: it failed; the line is its last words, and `log` keeps what it said on stderr.
+    """
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    started = time.monotonic()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        files.disk_full_is_said(log),
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
+        log.open("w", encoding="utf-8") as stream,
+    ):
+        progress.add_task(title, total=None)
+        command = [sys.executable, "-m", module]
+        done = subprocess.run(
+            command, input=json.dumps(job), stdout=subprocess.PIPE, stderr=stream, cwd=paths.ROOT, text=True, check=False
+        )
+    if done.returncode:
+        words = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        last = words[-1].removeprefix("bench.errors.BenchError: ") if words else f"exit status {done.returncode}, no message"
+        reason = "killed, most likely for want of memory; free some and run the command again" if done.returncode == -9 else last
+        raise BenchError(f"{title}: {reason} (all it said: {log})")
+    log.unlink()
+    seconds = round(time.monotonic() - started, 1)
+    console.print(f"{title}: {seconds:.0f} s", highlight=False, markup=False)
+    return {"seconds": seconds, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def main(work: Callable[[Mapping[str, Any]], None]) -> None:
+    """The child's side."""
+    work(json.load(sys.stdin))
+    print(json.dumps({"peak_rss_bytes": _peak_rss_bytes()}))
+
+
+def _peak_rss_bytes() -> int:
+    """Of this process. Not getrusage where /proc is there: that also counts what the parent held before exec."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
