@@ -12,7 +12,7 @@ import hashlib
 import inspect
 import io
 import json
-import sys
+import re
 import sysconfig
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -25,13 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench import schedule, words
+from bench import paths, schedule, words
 from bench.errors import BenchError
 
 Modality = Literal["text", "image"]
 
 TEXT_SUFFIXES = (".txt", ".jsonl", ".csv", ".parquet")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+PASSAGE_CHARACTERS = 240  # where a paragraph of --corpus docs is parted
 SLOT_BITS = 20  # a named part of the generated sequence holds 2²⁰ items
 ITEM_BITS = 20
 
@@ -124,11 +125,11 @@ class _Dice:
         return options[self.below(len(options))]
 
 
-# Words of a text at the 64-quantiles of a log-normal with median 21 words and σ = 0.9, held to 5 … 300: about 30 tokens for a WordPiece
+# Words of a text at the 64-quantiles of a log-normal with median 24 words and σ = 0.88, held to 5 … 300: about 30 tokens for a WordPiece
 # or BPE vocabulary, 1 % above 256. A table, so that no logarithm decides where a text ends.
 WORD_QUANTILES = (
-    5, 5, 5, 5, 5, 5, 6, 6, 7, 7, 8, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 12, 13, 13, 14, 15, 15, 16, 16, 17, 18, 18,
-    19, 20, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 32, 33, 35, 37, 39, 41, 43, 46, 49, 53, 57, 61, 67, 74, 82, 94, 110, 136, 195, 300,
+    5, 5, 5, 5, 6, 7, 8, 8, 9, 9, 10, 10, 11, 12, 12, 13, 13, 14, 14, 15, 16, 16, 17, 17, 18, 19, 19, 20, 21, 22, 22, 23, 24,
+    25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 36, 37, 38, 40, 42, 43, 45, 48, 50, 52, 55, 58, 62, 66, 71, 77, 84, 93, 105, 124, 160, 300,
 )  # fmt: skip
 
 NAMES = ("Anna", "Bruno", "Clara", "David", "Elena", "Felix", "Grace", "Henry", "Irene", "Jonas", "Karen", "Louis", "Maria", "Nils", "Olga",
@@ -139,8 +140,8 @@ LINKS = ("and", "but", "while", "because", "although", "so", "since", "until", "
 PLACES = ("near", "behind", "beside", "above", "inside", "outside", "beyond", "under", "around", "opposite", "in", "at", "next to")
 MODALS = ("can", "will", "must", "should", "might", "could", "did not", "tried to", "began to", "wanted to", "had to", "used to")
 ADVERBS = ("often", "rarely", "slowly", "quickly", "still", "never", "always", "finally", "usually", "soon", "almost", "carefully")
-QUESTIONS = ("how to {v} a", "why does nobody {v} the", "what happens if you {v} the", "when should we {v} a", "is it possible to {v} every",
-             "best way to {v} the", "who can {v} a", "where to {v} the")  # fmt: skip
+QUESTIONS = ("how to {v} {a}", "why does nobody {v} the", "what happens if you {v} the", "when should we {v} {a}",
+             "is it possible to {v} every", "best way to {v} the", "who can {v} {a}", "where to {v} the")  # fmt: skip
 
 
 def text(seed: int, i: int) -> str:
@@ -152,7 +153,7 @@ def text(seed: int, i: int) -> str:
     if target <= 6:
         return f"{verb} {adjective} {noun} {second} {topic}"
     if target <= 15:
-        question = dice.pick(QUESTIONS).format(v=verb)
+        question = dice.pick(QUESTIONS).format(v=verb, a=words.article(adjective))
         query = f"{question} {adjective} {noun} {dice.pick(PLACES)} the {second} {topic}"
         return _with_tail(query, target, dice)
     first = f"The {adjective} {noun} {words.past(verb)} the {second} {topic}"
@@ -199,7 +200,7 @@ def _sentence(dice: _Dice, room: int) -> str:
     """One sentence of five to about thirty words, two clauses where there is room."""
     body = _clause(dice)
     if room > 18 and dice.below(3):
-        body = f"{body}{dice.pick((',', ','))} {dice.pick(LINKS)} {_clause(dice)}"
+        body = f"{body}{', ' if dice.below(2) else ' '}{dice.pick(LINKS)} {_clause(dice)}"
     elif room > 12:
         body = _with_tail(body, min(room, 14), dice)
     if dice.below(5) == 0:
@@ -249,10 +250,10 @@ def pixels(seed: int, i: int) -> NDArray[np.uint8]:
     """The H×W×3 pixels of generated image `i`: a gradient, discs, stripes, boxes and sensor noise. Integer arithmetic only."""
     dice = _Dice(f"image {seed} {i}")
     width, height = PHOTO_SIZES[dice.below(len(PHOTO_SIZES))]
-    y, x = np.mgrid[0:height, 0:width].astype(np.int64)
+    y, x = np.mgrid[0:height, 0:width].astype(np.int32)
 
-    def colour() -> NDArray[np.int64]:
-        return np.array([dice.below(256) for _ in range(3)], dtype=np.int64)
+    def colour() -> NDArray[np.int32]:
+        return np.array([dice.below(256) for _ in range(3)], dtype=np.int32)
 
     one, other = colour(), colour()
     a, b = dice.below(512) - 256, dice.below(512) - 256
@@ -274,8 +275,9 @@ def pixels(seed: int, i: int) -> NDArray[np.uint8]:
         picture[mask] += (paint - picture[mask]) * opacity // 256
     strength = 1 + dice.below(24)
     noise = schedule.bits(f"image noise {i}", seed, (height * width * 3 + 7) // 8).astype("<u8").view(np.uint8)[: height * width * 3]
-    picture += (noise.reshape(height, width, 3).astype(np.int64) - 128) * strength // 128
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    picture += (noise.reshape(height, width, 3).astype(np.int32) - 128) * strength // 128
+    result: NDArray[np.uint8] = np.clip(picture, 0, 255).astype(np.uint8)
+    return result
 
 
 def image(seed: int, i: int) -> bytes:
@@ -311,7 +313,7 @@ def _docs_passages() -> tuple[str, ...]:
     found: dict[str, None] = {}
     for name in sorted(topics):
         found.update(dict.fromkeys(_passages(topics[name])))
-    skipped = {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "turtledemo", "ensurepip", "__pycache__", "pydoc_data"}
+    skipped = {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "__pycache__", "pydoc_data"}
     root = Path(sysconfig.get_paths()["stdlib"])
     for file in sorted(root.rglob("*.py")):
         if skipped.isdisjoint(file.relative_to(root).parts):
@@ -332,11 +334,20 @@ def _docstring_passages(file: Path) -> Iterator[str]:
 
 
 def _passages(prose: str) -> Iterator[str]:
-    """Paragraphs with white space folded, of at least 3 words and 15 characters."""
+    """Paragraphs with white space folded, of at least 3 words and 15 characters; long ones are parted at ends of sentences."""
     for paragraph in inspect.cleandoc(prose).replace("\r", "").split("\n\n"):
-        passage = " ".join(paragraph.split())
-        if len(passage) >= 15 and passage.count(" ") >= 2:
-            yield passage
+        passage = ""
+        for sentence in re.split(r"(?<=[.;:?!]) ", " ".join(paragraph.split())):
+            if passage and len(passage) + len(sentence) > PASSAGE_CHARACTERS:
+                yield from _if_prose(passage)
+                passage = ""
+            passage = f"{passage} {sentence}".lstrip()
+        yield from _if_prose(passage)
+
+
+def _if_prose(passage: str) -> Iterator[str]:
+    if len(passage) >= 15 and passage.count(" ") >= 2:
+        yield passage
 
 
 # ---------------------------------------------------------------------------------------------------------------- user's files
@@ -358,7 +369,9 @@ def folder_or_file(path: Path, seed: int = 0) -> Corpus:
     else:
         files = [path]
         if path.suffix.lower() not in (*TEXT_SUFFIXES, *IMAGE_SUFFIXES):
-            raise BenchError(f"corpus {path}: unknown kind of file; use {', '.join(TEXT_SUFFIXES)}, or images ({', '.join(IMAGE_SUFFIXES)})")
+            raise BenchError(
+                f"corpus {path}: unknown kind of file; use {', '.join(TEXT_SUFFIXES)}, or images ({', '.join(IMAGE_SUFFIXES)})"
+            )
     texts: dict[str, None] = {}
     images: list[Path] = []
     for file in files:
@@ -373,7 +386,9 @@ def folder_or_file(path: Path, seed: int = 0) -> Corpus:
             raise BenchError(f"corpus {file}: not UTF-8 text; convert it, for example with iconv -t utf-8") from None
     texts.pop("", None)
     if not texts and not images:
-        raise BenchError(f"corpus {path}: holds no text and no image; use {', '.join(TEXT_SUFFIXES)}, or images ({', '.join(IMAGE_SUFFIXES)})")
+        raise BenchError(
+            f"corpus {path}: holds no text and no image; use {', '.join(TEXT_SUFFIXES)}, or images ({', '.join(IMAGE_SUFFIXES)})"
+        )
     return _finite(str(path), tuple(texts), images, seed)
 
 
@@ -454,7 +469,7 @@ def _finite(name: str, texts: tuple[str, ...], images: list[Path], seed: int) ->
     pictures = list(distinct.values())
 
     def order(n: int) -> NDArray[np.int64]:
-        return np.argsort(schedule.bits("order", seed, n), kind="stable")
+        return np.asarray(np.argsort(schedule.bits("order", seed, n), kind="stable"), dtype=np.int64)
 
     return Corpus(
         name=name,
@@ -466,3 +481,85 @@ def _finite(name: str, texts: tuple[str, ...], images: list[Path], seed: int) ->
         _texts=lambda part: (texts[k] for k in order(len(texts))),
         _images=lambda part: (pictures[k].read_bytes() for k in order(len(pictures))),
     )
+
+
+# ------------------------------------------------------------------------------------------------------------------------ hard
+
+# Words that are one token in every vocabulary of the catalogue, so that a text of k of them comes near k tokens whatever the tokenizer.
+ONE_TOKEN = ("the", "of", "and", "in", "to", "is", "was", "for", "on", "with", "as", "by", "at", "from")
+NEAR_LIMIT = (0, -2, 1, -1, 2, -3, 3, -4, 4, -5, 5, -6, 6)
+
+
+def hard(seed: int, max_tokens: int, wanted: int) -> list[str]:
+    """The hard texts of the parity gate: at least `wanted`, all distinct, of every kind that `data/hard` has.
+
+    The texts of `data/hard` (empty, one token, white space, many scripts, emoji, code, special tokens as text …) come with texts of
+    `max_tokens` ± a few tokens, of far more than that, and generated prose. Where `wanted` is small, each kind gives its first ones in turn.
+
+    Raises:
+        BenchError: `data/hard` is missing or broken.
+    """
+    kinds: dict[str, list[str]] = {}
+    for kind, written in _written_hard():
+        kinds.setdefault(kind, []).append(written)
+    kinds["limit"] = [_one_token_words(seed, k, max_tokens + off) for k, off in enumerate(NEAR_LIMIT)]
+    kinds["over limit"] = [_one_token_words(seed, 100 + k, max_tokens * times) for k, times in enumerate((2, 5))]
+    lengths = sorted({max(1, max_tokens * part // 16) for part in range(1, 16)})
+    kinds["length"] = [_one_token_words(seed, 200 + k, length) for k, length in enumerate(lengths)]
+    turns = max(len(texts) for texts in kinds.values())
+    in_turn = [texts[turn] for turn in range(turns) for texts in kinds.values() if turn < len(texts)]
+    if wanted < 256:
+        # some more than wanted, as different texts may have the same tokens (white space, an uncased vocabulary)
+        return list(dict.fromkeys(in_turn))[: wanted * 3 // 2]
+    missing = max(32, wanted * 5 // 4 - len(in_turn))
+    return list(dict.fromkeys([*in_turn, *(text(seed, index("hard", k)) for k in range(missing))]))
+
+
+def _written_hard() -> Iterator[tuple[str, str]]:
+    file = paths.ROOT / "data" / "hard" / "texts.jsonl"
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise BenchError(f"{file}: {error.strerror or error}; it belongs to the repository: restore it (git checkout data/hard)") from None
+    for number, line in enumerate(lines, start=1):
+        if line:
+            try:
+                entry = json.loads(line)
+                yield str(entry["kind"]), str(entry["text"])
+            except (ValueError, KeyError, TypeError):
+                raise BenchError(f"{file}:{number}: wants an object with the keys 'kind' and 'text'; mend that line") from None
+
+
+def _one_token_words(seed: int, k: int, count: int) -> str:
+    dice = _Dice(f"one token {seed} {k}")
+    return " ".join(dice.pick(ONE_TOKEN) for _ in range(count))
+
+
+def hard_images(seed: int, wanted: int) -> Iterator[bytes]:
+    """`wanted` images for the parity gate: extreme sizes and ratios, one colour, noise, every colour mode, then ordinary ones."""
+    special = _special_images(seed)
+    yield from special[:wanted]
+    yield from (image(seed, index("hard", k)) for k in range(wanted - len(special)))
+
+
+def _special_images(seed: int) -> list[bytes]:
+    def stored(picture: Image.Image, kind: str = "PNG") -> bytes:
+        out = io.BytesIO()
+        picture.save(out, kind)
+        return out.getvalue()
+
+    photo = Image.fromarray(pixels(seed, index("hard photo", 0)))
+    noise = schedule.bits("hard noise", seed, 256 * 256 * 3 // 8).astype("<u8").view(np.uint8).reshape(256, 256, 3)
+    y, x = np.mgrid[0:224, 0:224]
+    chequered = ((x + y) % 2 * 255).astype(np.uint8)
+    return [
+        *(stored(Image.new("RGB", size, (200, 30, 90))) for size in ((1, 1), (224, 224))),
+        *(stored(Image.new("RGB", (256, 256), (level, level, level))) for level in (0, 255, 128)),
+        *(stored(photo.resize(size)) for size in ((2, 3), (900, 20), (20, 900), (223, 225), (224, 224), (225, 224), (2000, 1500))),
+        *(stored(photo.convert(mode)) for mode in ("L", "LA", "RGBA", "P", "1")),
+        *(stored(photo.convert(mode), "JPEG") for mode in ("L", "CMYK")),
+        stored(photo.rotate(180)),
+        stored(Image.fromarray(255 - np.asarray(photo))),
+        stored(Image.fromarray(noise)),
+        stored(Image.fromarray(chequered)),
+    ]

@@ -5,8 +5,12 @@ Verbs, nouns and adjectives are regular, so that `plural`, `past` and `gerund` a
 
 from __future__ import annotations
 
-VERBS = tuple(
-    """
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+VERBS = _words("""
     accept adapt add adjust admire adopt advance advise agree allow announce answer appear apply approach arrange arrive ask assemble
     assess assist attach attend avoid award bake balance borrow brush calculate call cancel capture carry change charge chase check
     claim clean clear climb close collect combine compare complete compose confirm connect consider consult contain copy correct count
@@ -21,11 +25,9 @@ VERBS = tuple(
     plant play point polish pour practise praise prepare present preserve press prevent print produce promise protect prove publish pull
     push question reach receive recognise record recover reduce reflect refuse regret reject relax release remain remember remove repair
     repeat replace report request rescue respect return reveal review reward search select
-    """.split()
-)
+""")
 
-NOUNS = tuple(
-    """
+NOUNS = _words("""
     account actor address adult aeroplane agent airport album alley anchor animal answer apartment apple apron archive arm arrow article
     artist atlas attic author avenue axle bakery balcony ball bank barn barrel basin basket bay beach beam bear bedroom bell bench
     bicycle bird blanket block boat bone book border bottle bowl box branch brick bridge brother bucket builder building button cabin
@@ -40,11 +42,9 @@ NOUNS = tuple(
     monument moon motor mountain museum musician nail neighbour nephew notebook nurse ocean office officer orange orchard oven owl owner
     packet page painter palace panel parent park parrot passenger path pear pencil pianist pillow pilot pipe planet plate platform
     player pocket
-    """.split()
-)
+""")
 
-TOPICS = tuple(
-    """
+TOPICS = _words("""
     ability absence accident action activity advantage adventure advice afternoon age agreement aim alarm amount analysis anniversary
     application appointment approach argument arrangement aspect attempt attention attitude average background balance battle beginning
     behaviour belief benefit birthday budget business campaign career case category cause celebration century ceremony challenge chance
@@ -62,11 +62,9 @@ TOPICS = tuple(
     observation occasion offer opinion opportunity option order organisation origin outcome parade part pattern pause payment penalty
     percentage performance period permission phase phrase plan pleasure policy position possibility practice preference preparation
     presence pressure principle priority problem procedure process profit programme
-    """.split()
-)
+""")
 
-ADJECTIVES = tuple(
-    """
+ADJECTIVES = _words("""
     able absent abstract accurate active actual ancient angry annual anxious apparent average aware basic beautiful blind blue bold
     brave brief bright broad broken brown busy calm careful careless central certain cheap chemical classic clean clear clever cold
     colourful comfortable common compact complete complex confident constant convenient cool correct crowded curious daily damp
@@ -82,8 +80,7 @@ ADJECTIVES = tuple(
     pleasant polite poor popular portable positive possible practical precious precise present previous private probable productive
     proper proud public pure quick quiet random rapid rare ready real reasonable recent regular relevant reliable remote rich rigid
     robust romantic rough round royal rural sacred safe
-    """.split()
-)
+""")
 
 
 def plural(noun: str) -> str:
