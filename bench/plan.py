@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import corpus as corpora
-from bench import inputs, paths, schedule
+from bench import corpus_hard, inputs, paths, schedule
 from bench.catalog import ImageInput, Model, Scenario
 from bench.corpus import Corpus, Modality
 from bench.errors import BenchError
@@ -33,7 +33,7 @@ IMAGE_POOL = 256  # distinct images of a plan; one is 602 KB at 224×224
 HARD_ROWS = 256
 HARD_ROWS_LARGE = 32  # for models of 1 GB and more
 LARGE_BYTES = 1_000_000_000
-CODE = ("corpus.py", "inputs.py", "plan.py", "schedule.py", "words.py")
+CODE = ("corpus*.py", "inputs.py", "plan.py", "schedule.py", "words.py")  # what decides the bytes of a plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +207,7 @@ def hard_plan(model: Model, tokenizer_folder: Path, seed: int) -> Plan:
     tokenizer = inputs.Tokenizer(model, tokenizer_folder) if model.modality == "text" else None
     wanted = HARD_ROWS if model.bytes_fp32 < LARGE_BYTES else HARD_ROWS_LARGE
     if tokenizer:
-        texts = corpora.hard(seed, tokenizer.max_tokens, wanted)
+        texts = corpus_hard.texts(seed, tokenizer.max_tokens, wanted)
         content = hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
     else:
         texts, content = [], "generated"
@@ -222,7 +222,7 @@ def hard_plan(model: Model, tokenizer_folder: Path, seed: int) -> Plan:
             made.setdefault(ids.tobytes(), (ids, ns))
         drawn: list[tuple[Any, int]] = list(made.values())
     else:
-        drawn = list(inputs.timed_images(corpora.hard_images(seed, wanted), _image(model)))
+        drawn = list(inputs.timed_images(corpus_hard.images(seed, wanted), _image(model)))
     if len(drawn) < wanted:
         raise BenchError(f"hard inputs of {model.name}: only {len(drawn)} of {wanted} differ for its tokenizer; add texts to data/hard")
     order = np.argsort(schedule.bits("hard order", seed, len(drawn)), kind="stable")
@@ -371,8 +371,8 @@ def _gaps(scenario: Scenario, seed: int, trace: Path | None) -> schedule.Gaps:
 
 def _key(model: Model, tokenizer: inputs.Tokenizer | None, **parts: object) -> str:
     """All that decides a plan's bytes, hashed: the code too, so that an older program's plan is never taken for ours."""
-    here = Path(__file__).parent
-    code = hashlib.sha256(b"".join((here / name).read_bytes() for name in CODE)).hexdigest()
+    sources = sorted(file for pattern in CODE for file in Path(__file__).parent.glob(pattern))
+    code = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
     about = {
         **parts,
         "model": model.name,
