@@ -85,7 +85,7 @@ class Experiment:
     broken: tuple[Broken, ...]
     plans: Mapping[str, plan.Plan]
     hard: plan.Plan
-    repeat: plan.Plan
+    repeat: plan.RepeatPlan
     reference: export.Artefact
     hash: str
     stages: Mapping[str, float]
@@ -170,10 +170,15 @@ def prepare(wish: Wish, catalog: Catalog, say: Callable[[str], None]) -> Experim
         else:
             lanes.append(Lane(arm, framework, command, env, artefact, version, _knobs_for(framework, model)))
     texts = timed("corpus", lambda: corpus.resolve(wish.corpus, wish.seed))
-    plans = {scenario.name: timed("plan", lambda scenario=scenario: plan.ensure(model, source.folder, scenario, texts, wish.seed))
-             for scenario in wish.scenarios}  # fmt: skip
+    plans: dict[str, plan.Plan] = {}
+    for scenario in wish.scenarios:
+        # A finite corpus is shared out among the scenarios: no text is served twice in a process.
+        taken = sum(made.rows for made in plans.values())
+        plans[scenario.name] = timed(
+            "plan", lambda scenario=scenario, taken=taken: plan.ensure(model, source.folder, scenario, texts, wish.seed, taken=taken)
+        )
     hard = timed("plan", lambda: plan.hard_plan(model, source.folder, wish.seed))
-    repeat = timed("plan", lambda: plan.repeat_plan(plans[wish.scenarios[0].name], wish.seed))
+    repeat = timed("plan", lambda: plan.repeat_plan(plans[wish.scenarios[0].name], model, source.folder, wish.seed))
     identity = files.short_hash(
         FORMAT, model.name, source.kind, wish.budget_s, wish.requests, wish.seed, [p.hash for p in plans.values()],
         [(lane.arm.id, lane.artefact.hash, lane.version, _binary_hash(lane)) for lane in lanes], [b.arm.id for b in broken],

@@ -70,7 +70,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         for file in sorted(temporary.rglob("*")):
-            sync(file)
+            if not file.is_symlink():
+                sync(file)
         sync(temporary)
         shutil.rmtree(path, ignore_errors=True)
         temporary.rename(path)

@@ -6,6 +6,7 @@ nothing outlives this process (the workers die with it, and the machine's lock l
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import time
@@ -29,9 +30,12 @@ from bench.runfolder import RunFolder, now
 
 WARM_UP_S, WARM_UP_SHARE = 3.0, 0.2
 LOAD_TIMEOUT_S, LOAD_BYTES_PER_S = 60.0, 20e6
-SLICE_TIMEOUT_S = 30.0
+#: What a slice may take beyond its guard and ten times the longest service seen; shorter in tests.
+SLICE_TIMEOUT_S = float(os.environ.get("BENCH_SLICE_TIMEOUT_S", "30"))
 #: Each arm is started afresh at least this often in a run.
 MIN_STARTS = 3
+#: A worker that fails this many slices is not asked again in its scenario.
+MAX_FAILED_SLICES = 3
 Vectors = npt.NDArray[np.float32]
 
 
@@ -53,6 +57,7 @@ class Seat:
     worker: Worker
     start: int
     longest_s: float = 1.0
+    failed_slices: int = 0
     cost: dict[str, budget.Cost] = field(default_factory=dict)
 
 
@@ -65,6 +70,7 @@ class Runner:
         self.costs: dict[tuple[str, str], budget.Cost] = {}
         self.stages: dict[str, float] = dict(experiment.stages)
         self.measured_s = 0.0
+        self.warm_up_s = 0.0
         self.outs = 0
         self.scratch = paths.SCRATCH / folder.run_id
 
@@ -89,7 +95,7 @@ class Runner:
     def _scenario(self, scenario: Scenario, share_s: float) -> None:
         """All blocks of one scenario within `share_s` seconds of measuring."""
         plan = self.experiment.plans[scenario.name]
-        began_s = self.measured_s
+        began_s, warmed_s = self.measured_s, self.warm_up_s
         # An arm that failed in an earlier scenario gets another chance here.
         self._seat_all(scenario, share_s)
         pace = self.folder.pace(scenario.name)
@@ -97,12 +103,11 @@ class Runner:
             costs = [self.costs[seat.lane.arm.id, scenario.name] for seat in self.seats.values()]
             if not costs:
                 return
-            # Warm-ups of the restarts still to come are paid from the same share.
-            spent_s = self.measured_s - began_s
-            found = budget.pace(share_s - spent_s * self._starts_per_scenario(), scenario.batch, plan.rows - plan.warm, costs,
-                                self.experiment.wish.requests)  # fmt: skip
+            # What is spent already, and the warm-ups of the restarts still to come, are paid from the same share.
+            overhead_s = self.measured_s - began_s + (self._starts_per_scenario() - 1) * (self.warm_up_s - warmed_s)
+            found = budget.pace(share_s - overhead_s, scenario.batch, plan.rows - plan.warm, costs, self.experiment.wish.requests)
             if isinstance(found, budget.TooSmall):
-                self._skip(scenario, found.needed_s * len(self.experiment.wish.scenarios))
+                self._skip(scenario, (found.needed_s + overhead_s) * len(self.experiment.wish.scenarios))
                 return
             pace = found
             self.folder.set_pace(scenario.name, pace)
@@ -147,7 +152,8 @@ class Runner:
                     self._seat(lane)
                 seat = self.seats[arm_id]
                 if scenario.name not in seat.cost:
-                    self._thaw_others_frozen(seat)
+                    # All others are in state T: `freeze` waits for it.
+                    seat.worker.thaw()
                     self._warm_up(seat, scenario, share_s)
                     if not self.folder.has_checks(arm_id) and lane.arm.role != "floor":
                         self._check(seat)
@@ -181,10 +187,6 @@ class Runner:
         seat.worker.quit()
         self.held.remove(seat.worker.pid)
         self.seats.pop(seat.lane.arm.id, None)
-
-    def _thaw_others_frozen(self, seat: Seat) -> None:
-        """Wake one seat; all others are already in state T (`freeze` waits for it)."""
-        seat.worker.thaw()
 
     @contextmanager
     def _retire_on_failure(self, lane: Lane, scenario: Scenario) -> Iterator[None]:
@@ -223,11 +225,14 @@ class Runner:
     def _warm_up(self, seat: Seat, scenario: Scenario, share_s: float) -> None:
         """Serve the plan's reserved rows (each length once), at most 3 s or this arm's fifth of the budget; learn what a batch costs."""
         plan = self.experiment.plans[scenario.name]
-        limit_s = min(WARM_UP_S, WARM_UP_SHARE * share_s / (len(self.experiment.lanes) * self._starts_per_scenario()))
+        measured = sum(lane.arm.role != "floor" for lane in self.experiment.lanes)
+        limit_s = min(WARM_UP_S, WARM_UP_SHARE * share_s / (max(1, measured) * self._starts_per_scenario()))
+        began = time.monotonic()
         with self._measuring():
             singles = self._serve(seat, plan, 0, min(plan.warm, 64), 1, max(0.2, limit_s / 4))
             rows = plan.warm // scenario.batch * scenario.batch
             batches = self._serve(seat, plan, 0, rows, scenario.batch, max(0.2, limit_s * 3 / 4))
+        self.warm_up_s += time.monotonic() - began
         expected = plan.lengths[plan.warm :]
         seat.cost[scenario.name] = self.costs[seat.lane.arm.id, scenario.name] = budget.Cost(
             batch_s=_batch_s(batches.samples, plan, scenario.batch, expected), single_s=_batch_s(singles.samples, plan, 1, expected)
@@ -246,14 +251,12 @@ class Runner:
             expected = self._reference(hard, 0, hard.rows)
         with self._stage("hard inputs"):
             guard_s = 60 + 10 * hard.rows * seat.longest_s
-            single = self._serve(seat, hard, 0, hard.rows, 1, guard_s)
             batched = self._serve(seat, hard, 0, hard.rows, checks.HARD_BATCH, guard_s)
+            single = self._serve(seat, hard, 0, min(hard.rows, checks.HARD_SINGLES), 1, guard_s)
         found = checks.hard_inputs(seat.lane.arm.precision, single.vectors, batched.vectors, expected)
         with self._measuring():
-            pieces = [
-                self._serve(seat, repeat, first, count, 1, 30.0).samples
-                for first, count in checks.repeat_pieces(repeat)
-            ]
+            self._serve(seat, repeat.plan, 0, repeat.plan.warm, 1, WARM_UP_S)
+            pieces = [self._serve(seat, repeat.plan, first, checks.REPEAT_PIECE, 1, 30.0).samples for first in checks.repeat_pieces(repeat)]
         found += checks.unique_versus_repeat(pieces)
         self.folder.checks(seat.lane.arm.id, found)
         for check in found:
@@ -306,6 +309,9 @@ class Runner:
             self._serve(seat, plan, 0, budget.THAW_ROWS, 1, seconds)
             return self._serve(seat, plan, first, rows, scenario.batch, seconds), None
         except SliceFailed as failure:
+            seat.failed_slices += 1
+            if seat.failed_slices >= MAX_FAILED_SLICES:
+                raise WorkerFailed("CRASH", f"{seat.failed_slices} slices failed, the last with: {failure}") from None
             return None, str(failure)
         finally:
             seat.worker.freeze()

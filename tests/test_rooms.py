@@ -13,10 +13,10 @@ from bench import paths
 #: Rooms from left to right. A module may import its own room and those before it.
 ROOMS = [
     {"errors", "paths", "files", "catalog", "machine", "words"},
-    {"weights", "embedder", "sources", "synthetic", "export", "build", "schedule", "corpus", "inputs", "plan"},
-    {"worker", "process", "lock", "budget", "parity", "reference", "progress", "stats"},
+    {"weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build", "schedule", "corpus", "inputs", "plan"},
+    {"worker", "process", "lock", "budget", "parity", "reference", "progress", "records", "stats"},
     {"experiment", "checks", "runfolder", "runner"},
-    {"records", "store", "report"},
+    {"store", "report"},
     {"campaign", "doctor", "floor", "bare"},
 ]
 HEAVY = ("torch", "transformers", "onnxruntime", "openvino", "onnx", "onnxscript")
