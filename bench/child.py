@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -49,6 +50,11 @@ def run(module: str, title: str, job: Mapping[str, Any], log: Path) -> dict[str,
     seconds = round(time.monotonic() - started, 1)
     console.print(f"{title}: {seconds:.0f} s", highlight=False, markup=False)
     return {"seconds": seconds, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def plain(value: Any) -> Any:
+    """A dataclass as JSON values; the child validates it again on the other side."""
+    return TypeAdapter(type(value)).dump_python(value, mode="json")
 
 
 def main(work: Callable[[Mapping[str, Any]], None]) -> None:

@@ -71,7 +71,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 }
 
 
-class Embedder(nn.Module):
+class Embedder(nn.Module):  # type: ignore[misc]  # mypy does not follow torch
     """One tower of an embedding model: tensors in, vectors of length 1 out, float32 of shape (batch, dim).
 
     Use `load`, which gives a `TextEmbedder` or an `ImageEmbedder`.
@@ -232,7 +232,8 @@ def assemble(config: Mapping[str, Any], state: Mapping[str, Tensor], dtype: str 
     except RuntimeError as error:
         raise BenchError(f"weights of {config['model_type']}: they do not fit its config: {' '.join(str(error).split())[:300]}") from None
     _fill_buffers(embedder)
-    return embedder.to(_dtype(dtype)).eval().requires_grad_(False)
+    embedder.to(_dtype(dtype)).eval().requires_grad_(False)
+    return embedder
 
 
 def example(embedder: Embedder) -> tuple[dict[str, Tensor], tuple[dict[int, Any], ...]]:

@@ -129,7 +129,7 @@ def _make(model: Model, source: Source, recipe: Mapping[str, Any], made_from: Ar
     with files.whole_folder(folder) as temporary:
         job = {
             "kind": kind,
-            "model": TypeAdapter(Model).dump_python(model, mode="json"),
+            "model": child.plain(model),
             "input": str(made_from.folder if made_from else source.folder),
             "output": str(temporary),
         }
@@ -140,8 +140,8 @@ def _make(model: Model, source: Source, recipe: Mapping[str, Any], made_from: Ar
     return _artefact(folder, recipe, written)
 
 
-def _work(job: Mapping[str, Any]) -> None:
-    """The child."""
+def work(job: Mapping[str, Any]) -> None:
+    """One step, in the child: `kind`, `model`, and the folders `input` and `output`."""
     model = TypeAdapter(Model).validate_python(job["model"])
     step = {"safetensors": _to_safetensors, "onnx": _to_onnx, "openvino": _to_openvino}[job["kind"]]
     step(model, Path(job["input"]), Path(job["output"]))
@@ -186,4 +186,4 @@ def _to_openvino(_model: Model, source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    child.main(_work)
+    child.main(work)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.catalog import Model
-from bench.embedder import build
+from bench.embedder import ARCHITECTURES, build
 from bench.errors import BenchError
 
 
@@ -61,7 +61,7 @@ def config(model: Model, folder: Path) -> dict[str, Any]:
 def config_of(model: Model, published: Mapping[str, Any]) -> dict[str, Any]:
     """config.json of the artefact, from the published config."""
     section = LAYOUTS[model.architecture].section
-    backbone = dict(published[section] if section else published)
+    backbone = _complete(model.architecture, published[section] if section else published)
     width = backbone.get("hidden_size")
     projection = {"gemma3_embedding": [width, 4 * model.dim, model.dim], "clip_text": [width, model.dim], "clip_vision": [width, model.dim]}
     return {
@@ -75,6 +75,17 @@ def config_of(model: Model, published: Mapping[str, Any]) -> dict[str, Any]:
         "projection": projection.get(model.architecture, []),
         "backbone": backbone,
     }
+
+
+def _complete(architecture: str, published: Mapping[str, Any]) -> dict[str, Any]:
+    """The published config with what it leaves to transformers' defaults (SigLIP's says next to nothing): Candle knows no defaults."""
+    _, config_class = ARCHITECTURES[architecture].load()
+    made = config_class(**published)
+    # Rotary parameters are those of `rope_theta` in another form, made while the config is read.
+    declared = set(config_class.__annotations__) - {"rope_parameters"}
+    defaults = {name: getattr(made, name) for name in sorted(declared) if name not in published and hasattr(made, name)}
+    plain = {name: value for name, value in defaults.items() if value is None or isinstance(value, bool | int | float | str)}
+    return {**published, **plain}
 
 
 def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -37,7 +37,7 @@ def ensure(model: Model, weights: SyntheticWeights) -> tuple[Path, str]:
     folder = paths.WEIGHTS / f"{model.name}-synthetic"
     if not _whole(folder, recipe):
         with files.whole_folder(folder) as temporary:
-            job = {"model": TypeAdapter(Model).dump_python(model, mode="json"), "output": str(temporary)}
+            job = {"model": child.plain(model), "output": str(temporary)}
             child.run("bench.synthetic", f"draw synthetic weights of {model.name}", job, paths.WEIGHTS / f"{model.name}-synthetic.log")
             sizes = {path.relative_to(temporary).as_posix(): path.stat().st_size for path in temporary.rglob("*") if path.is_file()}
             files.write_json(temporary / RECIPE, {"recipe": recipe, "sizes": sizes})
@@ -88,7 +88,7 @@ def draw(name: str, shape: tuple[int, ...], weights: SyntheticWeights, centre: f
     return normal
 
 
-def write(model: Model, weights: SyntheticWeights, folder: Path) -> None:
+def write(model: Model, weights: SyntheticWeights, folder: Path, tokenizer: bool = True) -> None:
     """The whole folder: config.json, the safetensors files, and a tokenizer for a text model."""
     from bench import sources, synthetic_tokenizer
 
@@ -107,7 +107,7 @@ def write(model: Model, weights: SyntheticWeights, folder: Path) -> None:
 
         sources.write(folder / file, {theirs: shape for theirs, (_, shape) in tensors.items()}, drawn())
     (folder / "config.json").write_text(json.dumps(weights.config, indent=1) + "\n", encoding="utf-8")
-    if model.modality == "text":
+    if tokenizer and model.modality == "text":
         text = synthetic_tokenizer.train(model.architecture, int(config["backbone"]["vocab_size"]), model.pad_id)
         (folder / "tokenizer.json").write_text(text, encoding="utf-8")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from bench import files, paths, synthetic
 from bench.catalog import HubWeights, Model, WheelWeights
@@ -86,9 +86,9 @@ def _hub(model: Model, hub: HubWeights) -> Source:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    wanted = {"allow_patterns": list(HUB_PATTERNS), "ignore_patterns": list(HUB_IGNORED)}
+    wanted: dict[str, Any] = {"allow_patterns": list(HUB_PATTERNS), "ignore_patterns": list(HUB_IGNORED)}
     try:
-        folder = Path(snapshot_download(hub.repo, revision=hub.revision, local_files_only=True))
+        folder: Path | None = Path(snapshot_download(hub.repo, revision=hub.revision, local_files_only=True, **wanted))
     except LocalEntryNotFoundError:
         folder = None
     if folder is None or _lacking(model, folder):
@@ -124,7 +124,6 @@ def _probe(model: Model, hub: HubWeights) -> None:
 
 def _asking_hub(model: Model, hub: HubWeights, ask: Callable[[], T]) -> T:
     """`ask()`, with what can go wrong said in one line."""
-    import httpx
     from huggingface_hub import constants, errors
 
     what = f"weights of {model.name}"
@@ -137,7 +136,7 @@ def _asking_hub(model: Model, hub: HubWeights, ask: Callable[[], T]) -> T:
         raise BenchError(f"{what}: {hub.repo} has no revision {hub.revision}; mend `revision` in the catalogue") from None
     except errors.RepositoryNotFoundError:
         raise BenchError(f"{what}: {constants.ENDPOINT} shows no {hub.repo}; check its name; if it is private, `hf auth login`") from None
-    except (httpx.HTTPError, errors.HfHubHTTPError, errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, OSError) as error:
+    except (errors.HTTPError, errors.XetDownloadError, OSError) as error:
         reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
         cure = "mend the connection, or use --weights synthetic"
         raise BenchError(f"{what}: the Hub at {constants.ENDPOINT} does not serve {hub.repo} ({reason}); {cure}") from None
