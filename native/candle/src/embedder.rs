@@ -63,17 +63,8 @@ impl Embedder {
     }
 }
 
-/// The linear layers of `projection.*`: one (`projection.weight`), several (`projection.0.weight`, `projection.1.weight`, …) or none.
+/// The linear layers `projection.0`, `projection.1`, …: without bias, of the shapes that the file gives them.
 fn projection(variables: VarBuilder<'_>) -> candle_core::Result<Vec<Linear>> {
-    if variables.contains_tensor("weight") {
-        return Ok(vec![linear(variables)?]);
-    }
-    (0..).map(|layer| variables.pp(layer)).take_while(|layer| layer.contains_tensor("weight")).map(linear).collect()
-}
-
-/// A linear layer of whatever shape the file gives it, with a bias if it has one.
-fn linear(variables: VarBuilder<'_>) -> candle_core::Result<Linear> {
-    let weight = variables.get_unchecked("weight")?;
-    let bias = if variables.contains_tensor("bias") { Some(variables.get_unchecked("bias")?) } else { None };
-    Ok(Linear::new(weight, bias))
+    let layers = (0..).map(|layer| variables.pp(layer)).take_while(|layer| layer.contains_tensor("weight"));
+    layers.map(|layer| Ok(Linear::new(layer.get_unchecked("weight")?, None))).collect()
 }

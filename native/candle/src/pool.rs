@@ -13,7 +13,7 @@ pub enum Pooling {
     Cls,
     /// Each row's own last token.
     Last,
-    /// The architecture's own pooled token, then its projection.
+    /// The architecture's own token, which its projection was trained on: the class token of images, the end token of texts.
     Projection,
     /// The architecture's own attention-pooling head.
     Attention,
@@ -32,8 +32,8 @@ pub fn pool(output: &Output, pooling: Pooling, lengths: &[usize], mask: Option<&
     match (output, pooling, mask) {
         (Output::Tokens(hidden), Pooling::Mean, Some(mask)) => mean(hidden, mask),
         (Output::Tokens(hidden), Pooling::Cls, _) => hidden.i((.., 0))?.contiguous(),
-        (Output::Tokens(hidden), Pooling::Last, _) => last(hidden, lengths),
-        (Output::Pooled(pooled), Pooling::Projection | Pooling::Attention, _) => Ok(pooled.clone()),
+        (Output::Tokens(hidden), Pooling::Last | Pooling::Projection, _) => last(hidden, lengths),
+        (Output::Pooled(pooled), Pooling::Cls | Pooling::Last | Pooling::Projection | Pooling::Attention, _) => Ok(pooled.clone()),
         (_, pooling, _) => candle_core::bail!("pooling {pooling:?} does not fit this architecture"),
     }
 }

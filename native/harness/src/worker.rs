@@ -37,7 +37,7 @@ fn panicked(message: &str) -> Stop {
 }
 
 fn run<E: Engine>() -> Result<(), Stop> {
-    let mut parent = process::prepare().cure("run the worker under Linux with its stdout open")?;
+    let mut parent = process::prepare().cure("start the worker under Linux, with its stdout open, from a process that waits for it")?;
     match parse(std::env::args_os().skip(1))? {
         Command::Version => say(&mut parent, &serde_json::to_string(&E::version()?).cure("give the version as plain text")?),
         Command::Serve(options) => converse::<E>(&options, &mut parent),

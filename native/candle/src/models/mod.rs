@@ -1,6 +1,14 @@
 //! One file per architecture.
 
 mod bert;
+mod clip_text;
+mod clip_vision;
+mod gemma3_embedding;
+mod qwen3;
+mod rope;
+mod siglip_text;
+mod siglip_vision;
+mod xlm_roberta;
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
@@ -17,6 +25,13 @@ type Load<C, B> = fn(&C, VarBuilder<'_>) -> candle_core::Result<B>;
 pub fn load(model_type: &str, config: &Value, variables: VarBuilder<'_>) -> Option<Result<Box<dyn Backbone>>> {
     Some(match model_type {
         "bert" => with_config(bert::load, config, variables),
+        "xlm_roberta" => with_config(xlm_roberta::load, config, variables),
+        "gemma3_embedding" => with_config(gemma3_embedding::load, config, variables),
+        "qwen3" => with_config(qwen3::load, config, variables),
+        "clip_text" => with_config(clip_text::load, config, variables),
+        "clip_vision" => with_config(clip_vision::load, config, variables),
+        "siglip_text" => with_config(siglip_text::load, config, variables),
+        "siglip_vision" => with_config(siglip_vision::load, config, variables),
         _ => return None,
     })
 }
@@ -48,6 +63,13 @@ impl Input {
         match self {
             Input::Text { ids, mask, lengths } => Ok((ids, mask, lengths)),
             Input::Image(_) => candle_core::bail!("this model takes tokens, and the plan holds images"),
+        }
+    }
+    /// (rows, 3, height, width)
+    pub fn image(&self) -> candle_core::Result<&Tensor> {
+        match self {
+            Input::Image(pixels) => Ok(pixels),
+            Input::Text { .. } => candle_core::bail!("this model takes images, and the plan holds tokens"),
         }
     }
 }

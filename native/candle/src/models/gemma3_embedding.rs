@@ -1,0 +1,246 @@
+//! EmbeddingGemma: Gemma 3's text model with bidirectional attention. Our own, since the one in candle-transformers is causal,
+//! knows no padding and gives logits.
+
+use candle_core::{D, Device, Module, Result, Tensor, bail};
+use candle_nn::ops::softmax_last_dim;
+use candle_nn::{Embedding, Linear, RmsNorm, VarBuilder, embedding, linear_b};
+use serde::Deserialize;
+
+use super::rope::{Rope, Tables};
+use super::{Backbone, Input};
+use crate::pool::Output;
+
+/// The published config, without what only generation and training need.
+#[derive(Debug, Deserialize)]
+pub struct Config {
+    #[serde(default)]
+    attention_bias: bool,
+    attn_logit_softcapping: Option<f64>,
+    head_dim: usize,
+    hidden_activation: String,
+    hidden_size: usize,
+    intermediate_size: usize,
+    layer_types: Vec<LayerType>,
+    max_position_embeddings: usize,
+    num_attention_heads: usize,
+    num_hidden_layers: usize,
+    num_key_value_heads: usize,
+    query_pre_attn_scalar: f64,
+    rms_norm_eps: f64,
+    #[serde(flatten)]
+    rope: Rope,
+    sliding_window: usize,
+    use_bidirectional_attention: bool,
+    vocab_size: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LayerType {
+    SlidingAttention,
+    FullAttention,
+}
+
+pub struct Gemma3 {
+    embeddings: Embedding,
+    /// Embeddings are multiplied by the square root of their width.
+    scale: f64,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    sliding_rope: Tables,
+    full_rope: Tables,
+    /// A sliding layer sees tokens that are less than this far away.
+    window: usize,
+}
+
+struct Layer {
+    layer_type: LayerType,
+    before_attention: RmsNorm,
+    attention: Attention,
+    after_attention: RmsNorm,
+    before_mlp: RmsNorm,
+    mlp: Mlp,
+    after_mlp: RmsNorm,
+}
+
+struct Attention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    query_norm: RmsNorm,
+    key_norm: RmsNorm,
+    heads: usize,
+    key_heads: usize,
+    head_dim: usize,
+    scale: f64,
+}
+
+struct Mlp {
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+/// What is added to the scores of each kind of layer; none where everything is seen.
+struct Masks {
+    /// (rows, 1, 1, tokens)
+    full: Option<Tensor>,
+    /// (rows, 1, tokens, tokens), or that of `full` where a text is shorter than the window.
+    sliding: Option<Tensor>,
+}
+
+pub fn load(config: &Config, variables: VarBuilder<'_>) -> Result<Gemma3> {
+    if !config.use_bidirectional_attention || config.attn_logit_softcapping.is_some() || config.hidden_activation != "gelu_pytorch_tanh" {
+        bail!("only bidirectional attention without soft capping and with gelu_pytorch_tanh is supported");
+    }
+    if config.layer_types.len() != config.num_hidden_layers {
+        bail!("layer_types names {} layers, not {}", config.layer_types.len(), config.num_hidden_layers);
+    }
+    let layers = variables.pp("layers");
+    let layers = config.layer_types.iter().enumerate().map(|(index, &layer_type)| Layer::load(config, layer_type, layers.pp(index)));
+    let tables = |theta| Tables::new(theta, config.head_dim, config.max_position_embeddings);
+    Ok(Gemma3 {
+        embeddings: embedding(config.vocab_size, config.hidden_size, variables.pp("embed_tokens"))?,
+        scale: (config.hidden_size as f64).sqrt(),
+        layers: layers.collect::<Result<_>>()?,
+        norm: norm(config.hidden_size, config, variables.pp("norm"))?,
+        sliding_rope: tables(config.rope.sliding_theta()?)?,
+        full_rope: tables(config.rope.full_theta()?)?,
+        // the published window counts both sides
+        window: config.sliding_window / 2 + 1,
+    })
+}
+
+/// Gemma stores the weights of a norm less 1.
+fn norm(size: usize, config: &Config, variables: VarBuilder<'_>) -> Result<RmsNorm> {
+    Ok(RmsNorm::new((variables.get(size, "weight")? + 1.0)?, config.rms_norm_eps))
+}
+
+impl Backbone for Gemma3 {
+    fn forward(&self, input: &Input) -> Result<Output> {
+        let (ids, _, lengths) = input.text()?;
+        let masks = Masks::new(lengths, ids.dim(1)?, self.window)?;
+        let mut hidden = (self.embeddings.forward(ids)? * self.scale)?;
+        for layer in &self.layers {
+            let (rope, mask) = match layer.layer_type {
+                LayerType::SlidingAttention => (&self.sliding_rope, masks.sliding.as_ref()),
+                LayerType::FullAttention => (&self.full_rope, masks.full.as_ref()),
+            };
+            hidden = layer.forward(&hidden, rope, mask)?;
+        }
+        Ok(Output::Tokens(self.norm.forward(&hidden)?))
+    }
+}
+
+impl Layer {
+    fn load(config: &Config, layer_type: LayerType, variables: VarBuilder<'_>) -> Result<Layer> {
+        let norm = |name| norm(config.hidden_size, config, variables.pp(name));
+        Ok(Layer {
+            layer_type,
+            before_attention: norm("input_layernorm")?,
+            attention: Attention::load(config, variables.pp("self_attn"))?,
+            after_attention: norm("post_attention_layernorm")?,
+            before_mlp: norm("pre_feedforward_layernorm")?,
+            mlp: Mlp::load(config, variables.pp("mlp"))?,
+            after_mlp: norm("post_feedforward_layernorm")?,
+        })
+    }
+
+    fn forward(&self, hidden: &Tensor, rope: &Tables, mask: Option<&Tensor>) -> Result<Tensor> {
+        let attended = self.attention.forward(&self.before_attention.forward(hidden)?, rope, mask)?;
+        let hidden = (hidden + self.after_attention.forward(&attended)?)?;
+        let fed = self.mlp.forward(&self.before_mlp.forward(&hidden)?)?;
+        hidden + self.after_mlp.forward(&fed)?
+    }
+}
+
+impl Attention {
+    fn load(config: &Config, variables: VarBuilder<'_>) -> Result<Attention> {
+        let (hidden, head_dim) = (config.hidden_size, config.head_dim);
+        let (heads, key_heads) = (config.num_attention_heads, config.num_key_value_heads);
+        let linear = |inputs, outputs, name| linear_b(inputs, outputs, config.attention_bias, variables.pp(name));
+        Ok(Attention {
+            query: linear(hidden, heads * head_dim, "q_proj")?,
+            key: linear(hidden, key_heads * head_dim, "k_proj")?,
+            value: linear(hidden, key_heads * head_dim, "v_proj")?,
+            output: linear(heads * head_dim, hidden, "o_proj")?,
+            query_norm: norm(head_dim, config, variables.pp("q_norm"))?,
+            key_norm: norm(head_dim, config, variables.pp("k_norm"))?,
+            heads,
+            key_heads,
+            head_dim,
+            scale: config.query_pre_attn_scalar.powf(-0.5),
+        })
+    }
+
+    fn forward(&self, hidden: &Tensor, rope: &Tables, mask: Option<&Tensor>) -> Result<Tensor> {
+        let (rows, tokens, _) = hidden.dims3()?;
+        let query = self.split(&self.query.forward(hidden)?, self.heads)?;
+        let key = self.split(&self.key.forward(hidden)?, self.key_heads)?;
+        let value = self.split(&self.value.forward(hidden)?, self.key_heads)?;
+        let query = (rope.rotate(&self.query_norm.forward(&query)?)? * self.scale)?;
+        let key = rope.rotate(&self.key_norm.forward(&key)?)?;
+
+        // the queries that share a key head stand below each other, so that nothing is repeated
+        let grouped = (rows, self.key_heads, self.heads / self.key_heads * tokens, ());
+        let scores = query.reshape(grouped)?.matmul(&key.t()?)?.reshape((rows, self.heads, tokens, tokens))?;
+        let scores = match mask {
+            Some(mask) => scores.broadcast_add(mask)?,
+            None => scores,
+        };
+        let mixed = softmax_last_dim(&scores)?.reshape(grouped)?.matmul(&value)?;
+        let mixed = mixed.reshape((rows, self.heads, tokens, self.head_dim))?.transpose(1, 2)?.contiguous()?;
+        self.output.forward(&mixed.flatten_from(D::Minus2)?)
+    }
+
+    /// (rows, tokens, heads × head_dim) → (rows, heads, tokens, head_dim)
+    fn split(&self, states: &Tensor, heads: usize) -> Result<Tensor> {
+        let (rows, tokens, _) = states.dims3()?;
+        states.reshape((rows, tokens, heads, self.head_dim))?.transpose(1, 2)?.contiguous()
+    }
+}
+
+impl Mlp {
+    fn load(config: &Config, variables: VarBuilder<'_>) -> Result<Mlp> {
+        let (hidden, between) = (config.hidden_size, config.intermediate_size);
+        Ok(Mlp {
+            gate: linear_b(hidden, between, false, variables.pp("gate_proj"))?,
+            up: linear_b(hidden, between, false, variables.pp("up_proj"))?,
+            down: linear_b(between, hidden, false, variables.pp("down_proj"))?,
+        })
+    }
+
+    fn forward(&self, hidden: &Tensor) -> Result<Tensor> {
+        // Candle's `gelu` is the one with tanh
+        let gate = self.gate.forward(hidden)?.gelu()?;
+        self.down.forward(&(gate * self.up.forward(hidden)?)?)
+    }
+}
+
+impl Masks {
+    fn new(lengths: &[usize], tokens: usize, window: usize) -> Result<Masks> {
+        let padded = lengths.iter().any(|&length| length < tokens);
+        let full = match padded {
+            true => Some(mask(lengths, tokens, 1, |_, _| true)?),
+            false => None,
+        };
+        let sliding = match tokens > window {
+            true => Some(mask(lengths, tokens, tokens, |query, key| query.abs_diff(key) < window)?),
+            false => full.clone(),
+        };
+        Ok(Masks { full, sliding })
+    }
+}
+
+/// (rows, 1, queries, tokens): 0 where a row's own token may be seen. The rest is finite, because a query that sees nothing must not
+/// become NaN.
+fn mask(lengths: &[usize], tokens: usize, queries: usize, near: impl Fn(usize, usize) -> bool) -> Result<Tensor> {
+    let mut values = Vec::with_capacity(lengths.len() * queries * tokens);
+    for &length in lengths {
+        for query in 0..queries {
+            values.extend((0..tokens).map(|key| if key < length && near(query, key) { 0.0 } else { f32::MIN }));
+        }
+    }
+    Tensor::from_vec(values, (lengths.len(), 1, queries, tokens), &Device::Cpu)
+}
