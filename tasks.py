@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from invoke import Context, task
 
@@ -67,7 +67,7 @@ def download(_: Context, model: str, weights: str = "auto", catalog: str = "") -
     from bench import weights as sources
 
     for entry in _catalog(catalog).pick_models(model):
-        source = sources.resolve(entry, sources.choice(weights))
+        source = sources.resolve(entry, catalogue.one_of("weights", weights, get_args(sources.Choice)))
         print(f"{entry.name}: {source.kind} {source.revision}: {source.folder}")
 
 
@@ -78,9 +78,10 @@ def export(_: Context, model: str, kind: str = "", weights: str = "auto", catalo
     from bench import export as exporter
     from bench import weights as sources
 
+    kinds = get_args(catalogue.Kind)
     for entry in _catalog(catalog).pick_models(model):
-        source = sources.resolve(entry, sources.choice(weights))
-        for wanted in exporter.kinds(kind):
+        source = sources.resolve(entry, catalogue.one_of("weights", weights, get_args(sources.Choice)))
+        for wanted in [catalogue.one_of("kind", kind, kinds)] if kind else kinds:
             made = exporter.ensure(entry, source, wanted)
             print(f"{entry.name} {wanted}: {made.bytes / 1e6:.0f} MB in {made.folder}")
 
@@ -133,7 +134,13 @@ def load(_: Context) -> None:
     print(f"{paths.DATABASE}: {runs} runs")
 
 
-@command(help={"format": "md, csv or json", "run": "a run id (the newest runs without it)", "out": "a file or folder to write to, with plots for md"})
+@command(
+    help={
+        "format": "md, csv or json",
+        "run": "a run id (the newest runs without it)",
+        "out": "a file or folder to write to, with plots for md",
+    }
+)
 def report(_: Context, format: str = "md", run: str = "", out: str = "") -> None:
     """Print or write stored results, without measuring."""
     from bench import report as reporter
@@ -171,13 +178,11 @@ def floor(_: Context, model: str = "minilm", pairs: int = 3) -> None:
     the_floor.run(_catalog("").pick_models(model)[0], pairs)
 
 
-@command(help={"what": "artefacts, plans, runs-in-progress or all (everything under build/)"})
+@command(help={"what": "artefacts, plans, or all (everything under build/)"})
 def clean(_: Context, what: str = "artefacts") -> None:
     """Free disk space under build/ and say how much; data/ is never touched."""
     known = {"artefacts": [paths.ARTEFACTS, paths.WEIGHTS], "plans": [paths.PLANS, paths.BUILD / "reference"], "all": [paths.BUILD]}
-    if what not in known:
-        raise catalogue.unknown("part", what, known)
-    for folder in known[what]:
+    for folder in known[catalogue.one_of("part", what, known)]:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.exists() else 0
         shutil.rmtree(folder, ignore_errors=True)
         print(f"{folder}: {size / 1e6:.0f} MB freed")
@@ -188,9 +193,13 @@ def lint(context: Context) -> None:
     """Run ruff, mypy, clippy and the C++ compiler with warnings as errors."""
     from bench import build as builder
 
-    context.run("ruff check .", pty=False)
-    context.run("mypy", pty=False)
-    builder.lint()
+    native = [entry for entry in _catalog("").frameworks.values() if entry.build]
+    clippy = f"cargo clippy --quiet --manifest-path {paths.NATIVE / 'Cargo.toml'} --target-dir {builder.CACHE / 'cargo-target'}"
+    context.run(f"{sys.executable} -m ruff check .", pty=False)
+    context.run(f"{sys.executable} -m mypy", pty=False)
+    context.run(f"{clippy} --all-targets --locked -- -D warnings", pty=False)
+    # The C++ targets are compiled with -Wall -Wextra -Werror.
+    builder.build_all([entry for entry in native if entry.build == "cmake"])
 
 
 @command(help={"fast": "without lint and without the tests marked e2e"})

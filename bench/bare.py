@@ -28,9 +28,9 @@ def pytorch(folder: Path, threads: int) -> tuple[Call, Callable[[Any], Any]]:
     torch.set_num_threads(threads)
     model = embedder.load(folder, "fp32").eval()
 
-    @torch.inference_mode()
     def call(ids: Any, mask: Any) -> Any:
-        return model(ids, mask).numpy()
+        with torch.inference_mode():
+            return model(ids, mask).numpy()
 
     return call, torch.from_numpy
 

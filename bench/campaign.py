@@ -19,7 +19,7 @@ from bench.experiment import Wish
 from bench.progress import Progress
 
 
-def wishes(options: Mapping[str, Any]) -> tuple[catalog.Catalog, list[Wish]]:
+def wishes(options: Mapping[str, Any]) -> list[Wish]:
     """The options of `invoke bench` → one wish per model.
 
     Raises:
@@ -30,28 +30,25 @@ def wishes(options: Mapping[str, Any]) -> tuple[catalog.Catalog, list[Wish]]:
     frameworks = known.pick_frameworks(options["framework"])
     scenarios = known.pick_scenarios(options["scenario"])
     suite = options["scenario"] if options["scenario"] in known.suites else ("quick" if not options["scenario"] else "")
-    precision = options["precision"] or "fp32"
-    if precision not in get_args(catalog.Precision):
-        raise catalog.unknown("precision", precision, get_args(catalog.Precision))
-    if options["weights"] not in get_args(weights.Choice):
-        raise catalog.unknown("weights", options["weights"], get_args(weights.Choice))
+    precision = catalog.one_of("precision", options["precision"] or "fp32", get_args(catalog.Precision))
+    choice = catalog.one_of("weights", options["weights"], get_args(weights.Choice))
     requests = int(options["requests"]) if options["requests"] else None
     if requests is not None and requests < 1:
         raise BenchError(f"--requests {requests}: wants a whole number of at least 1")
     default = known.suites[suite].budget if suite else known.suites["quick"].budget
     wish = Wish(
         model=models[0], frameworks=tuple(frameworks), scenarios=tuple(scenarios), precision=precision,
-        budget_s=catalog.parse_seconds(str(options["budget"] or default)), weights=options["weights"],
+        budget_s=catalog.parse_seconds(str(options["budget"] or default)), weights=choice,
         command=shlex.join(["invoke", *sys.argv[1:]]), suite=suite,
         whole_catalog=not options["framework"] and not options["catalog"] and bool(suite), requests=requests,
         campaign_id=time.strftime("%Y%m%d-%H%M%S", time.gmtime()), corpus=options["corpus"], fresh=bool(options["fresh"]),
     )  # fmt: skip
-    return known, [replace(wish, model=model) for model in models]
+    return [replace(wish, model=model) for model in models]
 
 
 def run(options: Mapping[str, Any]) -> None:
     """`invoke bench`: measure each model, append to the database, print the table."""
-    known, wanted = wishes(options)
+    wanted = wishes(options)
     progress, console = Progress(), Console()
     if options["dry_run"]:
         for wish in wanted:
@@ -60,7 +57,7 @@ def run(options: Mapping[str, Any]) -> None:
     process.require_linux()
     store.check_writable(paths.DATABASE)
     for wish in wanted:
-        prepared = experiment.prepare(wish, known, progress.say)
+        prepared = experiment.prepare(wish, progress.say)
         for broken in prepared.broken:
             progress.say(f"{broken.arm.framework}: {broken.status}: {broken.reason}")
         if not prepared.lanes:
@@ -84,7 +81,9 @@ def _dry_run(wish: Wish) -> Table:
         table.add_row("framework", framework.name, state)
     share = wish.budget_s / len(wish.scenarios)
     for scenario in wish.scenarios:
-        extent = f"{wish.requests} requests an arm" if wish.requests else f"{share:.0f} s of measuring, {budget.BLOCKS} blocks where they fit"
+        extent = (
+            f"{wish.requests} requests an arm" if wish.requests else f"{share:.0f} s of measuring, {budget.BLOCKS} blocks where they fit"
+        )
         table.add_row("scenario", scenario.name, extent)
     table.add_row("weights", wish.weights, f"{wish.model.bytes_fp32 / 1e6:.0f} MB in fp32")
     last = _last_stages(wish.model.name)

@@ -109,9 +109,7 @@ class Model:
     name: str
     title: str
     modality: Literal["text", "image"]
-    architecture: Literal[
-        "bert", "xlm_roberta", "gemma3_embedding", "qwen3", "clip_text", "clip_vision", "siglip_text", "siglip_vision"
-    ]
+    architecture: Literal["bert", "xlm_roberta", "gemma3_embedding", "qwen3", "clip_text", "clip_vision", "siglip_text", "siglip_vision"]
     pooling: Literal["mean", "cls", "last", "projection", "attention"]
     dim: int
     parameters: int
@@ -223,6 +221,18 @@ def split(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
+def one_of(what: str, name: str, known: Iterable[str]) -> Any:
+    """`name`, if it is one of `known`.
+
+    Raises:
+        BenchError: it is not; the message has the nearest one that is.
+    """
+    known = list(known)
+    if name not in known:
+        raise unknown(what, name, known)
+    return name
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> BenchError:
     """The error for a name that is not in the catalogue, with the nearest one that is."""
     known = list(known)
@@ -307,9 +317,7 @@ def _entries(file: Path, kind: type[Any], section: str | None = None, named: boo
             first = min(error.errors(), key=lambda found: found["type"] != "unexpected_keyword_argument")
             where = (*prefix, name, *first["loc"])
             key = ".".join(str(part) for part in first["loc"])
-            raise BenchError(
-                f"{file}:{_line(tree, where)}: {name}: key {key!r}: {_cure(first, kind, values)}"
-            ) from None
+            raise BenchError(f"{file}:{_line(tree, where)}: {name}: key {key!r}: {_cure(first, kind, values)}") from None
     return entries
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from bench import build, corpus, export, files, machine, paths, plan, weights
-from bench.catalog import Arm, Catalog, Framework, Model, Scenario
+from bench.catalog import Arm, Framework, Model, Scenario
 from bench.errors import BenchError
 from bench.process import WorkerFailed, state_version
 
@@ -95,6 +96,21 @@ class Experiment:
         return self.wish.model.pad_id
 
 
+class Stopwatch:
+    """Seconds per named stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(self.seconds.get(stage, 0) + time.monotonic() - began, 3)
+
+
 def missing(framework: Framework) -> str | None:
     """Why a framework cannot run here, with the one command that cures it; None where nothing is missing."""
     for library in framework.libraries:
@@ -123,68 +139,74 @@ def arm_of(framework: Framework, model: Model, weights_kind: str, precision: str
     return Arm(framework.name, framework.language, model.name, weights_kind, precision, "default", 1, threads, framework.role)
 
 
-def prepare(wish: Wish, catalog: Catalog, say: Callable[[str], None]) -> Experiment:
+def prepare(wish: Wish, say: Callable[[str], None]) -> Experiment:
     """Build, export and plan what `wish` asks for.
 
     Raises:
         BenchError: no weights, no corpus, no disk: something that stops every arm.
     """
-    stages: dict[str, float] = {}
-
-    def timed(name: str, action: Callable[[], Any]) -> Any:
-        began = time.monotonic()
-        try:
-            return action()
-        finally:
-            stages[name] = round(stages.get(name, 0) + time.monotonic() - began, 3)
-
+    watch = Stopwatch()
     model = wish.model
-    source = timed("weights", lambda: weights.resolve(model, wish.weights))
+    with watch("weights"):
+        source = weights.resolve(model, wish.weights)
     if source.kind == "synthetic":
         say(f"{model.title}: synthetic weights; speed is the same work, meaning is not")
-    threads = machine.physical_cores()
-    runnable: list[tuple[Arm, Framework]] = []
+    with watch("export"):
+        reference = export.ensure(model, source, "safetensors", "fp32")
+    lanes: list[Lane] = []
     broken: list[Broken] = []
     for framework in wish.frameworks:
-        arm = arm_of(framework, model, source.kind, wish.precision, threads)
-        if wish.precision not in framework.precisions:
-            broken.append(Broken(arm, "NOT_APPLICABLE", f"{framework.title} is not run in {wish.precision} here yet"))
-        elif reason := missing(framework):
-            broken.append(Broken(arm, "SKIPPED", reason))
-        else:
-            runnable.append((arm, framework))
-    lanes: list[Lane] = []
-    reference = timed("export", lambda: export.ensure(model, source, "safetensors", "fp32"))
-    for arm, framework in runnable:
+        arm = arm_of(framework, model, source.kind, wish.precision, machine.physical_cores())
         try:
-            if framework.build:
-                timed("build", lambda framework=framework: build.ensure(framework))
-            artefact = timed("export", lambda framework=framework: export.ensure(model, source, framework.artefact, wish.precision))
-            command, env = command_and_env(framework, arm.sessions, arm.threads)
-            version = timed("versions", lambda command=command, env=env: state_version(command, env))
-        except BenchError as error:
-            broken.append(Broken(arm, "SKIPPED", str(error)))
-        except WorkerFailed as failure:
-            status = "SKIPPED" if failure.status == "ENV_INVALID" else failure.status
-            broken.append(Broken(arm, status, f"does not state its version: {failure}"))
-        else:
-            lanes.append(Lane(arm, framework, command, env, artefact, version, _knobs_for(framework, model)))
-    texts = timed("corpus", lambda: corpus.resolve(wish.corpus, wish.seed))
-    plans: dict[str, plan.Plan] = {}
-    for scenario in wish.scenarios:
-        # A finite corpus is shared out among the scenarios: no text is served twice in a process.
-        taken = sum(made.rows for made in plans.values())
-        plans[scenario.name] = timed(
-            "plan", lambda scenario=scenario, taken=taken: plan.ensure(model, source.folder, scenario, texts, wish.seed, taken=taken)
-        )
-    hard = timed("plan", lambda: plan.hard_plan(model, source.folder, wish.seed))
-    repeat = timed("plan", lambda: plan.repeat_plan(plans[wish.scenarios[0].name], model, source.folder, wish.seed))
+            lanes.append(_lane(arm, framework, model, source, watch))
+        except _NotReady as reason:
+            broken.append(Broken(arm, reason.status, str(reason)))
+    with watch("plan"):
+        texts = corpus.resolve(wish.corpus, wish.seed)
+        plans: dict[str, plan.Plan] = {}
+        for scenario in wish.scenarios:
+            # A finite corpus is shared out among the scenarios: no text is served twice in a process.
+            taken = sum(made.rows for made in plans.values())
+            plans[scenario.name] = plan.ensure(model, source.folder, scenario, texts, wish.seed, taken=taken)
+        hard = plan.hard_plan(model, source.folder, wish.seed)
+        repeat = plan.repeat_plan(plans[wish.scenarios[0].name], model, source.folder, wish.seed)
     identity = files.short_hash(
         FORMAT, model.name, source.kind, wish.budget_s, wish.requests, wish.seed, [p.hash for p in plans.values()],
         [(lane.arm.id, lane.artefact.hash, lane.version, _binary_hash(lane)) for lane in lanes], [b.arm.id for b in broken],
         [scenario.name for scenario in wish.scenarios], machine.machine_id(),
     )  # fmt: skip
-    return Experiment(wish, source, texts.id, tuple(lanes), tuple(broken), plans, hard, repeat, reference, identity, stages)
+    return Experiment(wish, source, texts.id, tuple(lanes), tuple(broken), plans, hard, repeat, reference, identity, watch.seconds)
+
+
+class _NotReady(Exception):
+    """An arm that cannot run here: its status, and the reason with the cure."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def _lane(arm: Arm, framework: Framework, model: Model, source: weights.Source, watch: Stopwatch) -> Lane:
+    """Build, export and start once: an arm that states its version is ready."""
+    if arm.precision not in framework.precisions:
+        raise _NotReady("NOT_APPLICABLE", f"{framework.title} is not run in {arm.precision} here yet")
+    if reason := missing(framework):
+        raise _NotReady("SKIPPED", reason)
+    try:
+        if framework.build:
+            with watch("build"):
+                build.ensure(framework)
+        with watch("export"):
+            artefact = export.ensure(model, source, framework.artefact, arm.precision)
+        with watch("versions"):
+            command, env = command_and_env(framework, arm.sessions, arm.threads)
+            version = state_version(command, env)
+    except BenchError as error:
+        raise _NotReady("SKIPPED", str(error)) from None
+    except WorkerFailed as failure:
+        status = "SKIPPED" if failure.status == "ENV_INVALID" else failure.status
+        raise _NotReady(status, f"does not state its version: {failure}") from None
+    return Lane(arm, framework, command, env, artefact, version, _knobs_for(framework, model))
 
 
 def _knobs_for(framework: Framework, model: Model) -> dict[str, str]:
@@ -196,5 +218,6 @@ def _binary_hash(lane: Lane) -> str:
     """The hash of what runs: the binary, or the worker's Python files."""
     if lane.framework.build:
         return files.sha256(Path(lane.command[0]))
-    code = [paths.ROOT / "bench" / "worker.py", paths.ROOT / "bench" / "embedder.py", *sorted((paths.ROOT / "bench" / "workers").glob("*.py"))]
+    bench = paths.ROOT / "bench"
+    code = [bench / "worker.py", bench / "embedder.py", *sorted((bench / "workers").glob("*.py"))]
     return files.short_hash([files.sha256(file) for file in code])

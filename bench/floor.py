@@ -18,7 +18,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from bench import build, catalog, experiment, export, files, lock, paths, plan, process, runner, stats, weights
+from bench import build, catalog, corpus, experiment, export, files, lock, machine, paths, plan, process, runner, stats, weights
 from bench.catalog import Framework, Model
 from bench.errors import BenchError
 from bench.process import Worker, WorkerFailed
@@ -47,7 +47,7 @@ def run(model: Model, pairs: int) -> None:
     process.require_linux()
     known, progress, console = catalog.load(), Progress(), Console()
     source = weights.resolve(model, "auto")
-    texts = experiment.corpus.resolve(None, 1)
+    texts = corpus.resolve(None, 1)
     rows = plan.ensure(model, source.folder, known.scenarios["closed-1"], texts, 1)
     nulls = Table("null worker", "µs per request", "target", "held", title="What a request costs that does no work", title_justify="left")
     services = Table("framework", "worker / bare", "interval", "n pairs", "target", "held",
@@ -91,8 +91,9 @@ def null_cost_us(framework: Framework, model: Model, rows: plan.Plan, scratch: P
     return float(statistics.median(costs))
 
 
-def service_ratios(framework: Framework, model: Model, artefact: Path, rows: plan.Plan, scratch: Path, held: lock.MachineLock,
-                   pair: int) -> list[float]:
+def service_ratios(
+    framework: Framework, model: Model, artefact: Path, rows: plan.Plan, scratch: Path, held: lock.MachineLock, pair: int
+) -> list[float]:
     """Log ratios, slice by slice, of the worker's mean service to the bare loop's time per row; a fresh process pair."""
     worker = _start_worker(framework, model, artefact, scratch)
     held.add(worker.pid)
@@ -135,7 +136,7 @@ def service_ratios(framework: Framework, model: Model, artefact: Path, rows: pla
 
 
 def _start_worker(framework: Framework, model: Model, artefact: Path, scratch: Path) -> Worker:
-    threads = experiment.machine.physical_cores()
+    threads = machine.physical_cores()
     command, env = experiment.command_and_env(framework, 1, threads)
     flags = ["--model", str(artefact), "--precision", "fp32", "--sessions", "1", "--threads", str(threads), "--pad-id", str(model.pad_id)]
     if framework.role == "floor":
@@ -149,7 +150,7 @@ def _start_worker(framework: Framework, model: Model, artefact: Path, scratch: P
 
 
 def _start_bare(framework: Framework, artefact: Path, scratch: Path) -> Bare:
-    threads = experiment.machine.physical_cores()
+    threads = machine.physical_cores()
     command, env = experiment.command_and_env(framework, 1, threads)
     if framework.language == "python":
         program: Sequence[str] = (command[0], "-m", "bench.bare", framework.name)

@@ -20,8 +20,26 @@ from bench import paths
 from bench.files import short_hash
 
 #: CPU flags that decide which kernels a runtime may use.
-TELLING_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
-                 "amx_tile", "amx_bf16", "amx_int8", "asimd", "asimddp", "i8mm", "bf16", "sve")
+TELLING_FLAGS = (
+    "avx2",
+    "fma",
+    "f16c",
+    "avx512f",
+    "avx512bw",
+    "avx512vl",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "asimddp",
+    "i8mm",
+    "bf16",
+    "sve",
+)
 LIBRARIES = ("torch", "transformers", "tokenizers", "onnxruntime", "openvino", "onnx", "onnxscript", "numpy", "duckdb", "scipy", "pandas")
 
 
@@ -59,7 +77,7 @@ def cpu_name() -> str:
 
 def cpu_quota() -> float | None:
     """CPUs' worth of time that the cgroups above this process allow; None without a limit."""
-    limits = []
+    limits: list[float] = []
     for line in _lines("/proc/self/cgroup"):
         number, controllers, group = line.split(":", 2)
         if number == "0":
@@ -69,9 +87,9 @@ def cpu_quota() -> float | None:
                     limits.append(int(quota) / int(period or 100_000))
         elif "cpu" in controllers.split(","):
             base = Path("/sys/fs/cgroup/cpu") / group.lstrip("/")
-            quota, period = _text(base / "cpu.cfs_quota_us"), _text(base / "cpu.cfs_period_us")
-            if quota and period and int(quota) > 0:
-                limits.append(int(quota) / int(period))
+            allowed_us, period_us = _text(base / "cpu.cfs_quota_us"), _text(base / "cpu.cfs_period_us")
+            if allowed_us and period_us and int(allowed_us) > 0:
+                limits.append(int(allowed_us) / int(period_us))
     return min(limits) if limits else None
 
 
@@ -98,11 +116,14 @@ def machine_id() -> str:
     """Stable over boots: the same CPU kind, cores, memory and virtualisation."""
     info = cpu_info()
     memory = round(psutil.virtual_memory().total / 2**30)
-    return short_hash(cpu_name(), info.get("cpu family"), info.get("model"), info.get("stepping"), sorted(cpu_flags()), physical_cores(), memory)
+    return short_hash(
+        cpu_name(), info.get("cpu family"), info.get("model"), info.get("stepping"), sorted(cpu_flags()), physical_cores(), memory
+    )
 
 
 def git_state() -> tuple[str | None, bool | None]:
     """(commit, dirty flag) of the code; (None, None) outside a checkout."""
+
     def git(*words: str) -> str | None:
         try:
             done = subprocess.run(["git", *words], cwd=paths.ROOT, capture_output=True, text=True, timeout=20, check=False)
@@ -156,8 +177,12 @@ def describe(workers: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
             "driver": read(f"{cpu0}/cpufreq/scaling_driver"),
             "no_turbo": read("/sys/devices/system/cpu/intel_pstate/no_turbo"),
         },
-        "memory": {"total_bytes": memory.total, "available_bytes": memory.available, "swap_total_bytes": swap.total,
-                   "swap_used_bytes": swap.used},
+        "memory": {
+            "total_bytes": memory.total,
+            "available_bytes": memory.available,
+            "swap_total_bytes": swap.total,
+            "swap_used_bytes": swap.used,
+        },
         "disk": {"free_bytes": disk.free},
         "os": {
             "system": platform.system(),
@@ -180,9 +205,16 @@ def describe(workers: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
         "container": {"cgroup": read("/proc/self/cgroup"), "memory_max": read("/sys/fs/cgroup/memory.max")},
         "load_average_at_start": list(os.getloadavg()),
         "boot_id": boot_id(),
-        "versions": {"python": platform.python_version(), "libraries": library_versions(), "workers": {k: dict(v) for k, v in workers.items()},
-                     "compilers": compilers()},
-        "code": {"commit": commit or unavailable("not a git checkout"), "dirty": dirty if dirty is not None else unavailable("not a git checkout")},
+        "versions": {
+            "python": platform.python_version(),
+            "libraries": library_versions(),
+            "workers": {k: dict(v) for k, v in workers.items()},
+            "compilers": compilers(),
+        },
+        "code": {
+            "commit": commit or unavailable("not a git checkout"),
+            "dirty": dirty if dirty is not None else unavailable("not a git checkout"),
+        },
         "described_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
@@ -239,8 +271,11 @@ def advice() -> list[tuple[str, str, str]]:
         ("AVX-512", _yes("avx512f" in flags), ""),
         ("VNNI (int8)", _yes(bool(flags & {"avx512_vnni", "avx_vnni", "asimddp"})), ""),
         ("bf16 units", _yes(bool(flags & {"amx_bf16", "avx512_bf16", "bf16"})), "AMX" if "amx_bf16" in flags else ""),
-        ("governor", governor if isinstance(governor, str) else "not exposed",
-         "" if governor == "performance" or not isinstance(governor, str) else "`performance` measures steadier"),
+        (
+            "governor",
+            governor if isinstance(governor, str) else "not exposed",
+            "" if governor == "performance" or not isinstance(governor, str) else "`performance` measures steadier",
+        ),
         ("virtual machine", _yes("hypervisor" in flags), "neighbours may make it noisy" if "hypervisor" in flags else ""),
         ("swap", gib(swap.total), f"{gib(swap.used)} in use; a swapped run is not ranked" if swap.used else ""),
         ("free memory", gib(memory.available), f"of {gib(memory.total)}"),

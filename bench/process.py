@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,12 +158,10 @@ class Worker:
 
     def quit(self, timeout_s: float = 10) -> None:
         """Ask it to end; kill it if it does not."""
-        try:
+        with suppress(WorkerFailed, subprocess.TimeoutExpired):
             self.thaw()
             self._say("quit\n")
             self.process.wait(timeout_s)
-        except (WorkerFailed, subprocess.TimeoutExpired):
-            pass
         self.kill()
 
     def kill(self) -> None:
@@ -171,10 +170,8 @@ class Worker:
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe:
-                try:
+                with suppress(OSError):
                     pipe.close()
-                except OSError:
-                    pass
 
     def usage(self) -> Usage:
         """CPU time and memory now (peak is VmHWM, the kernel's own high-water mark)."""
@@ -183,18 +180,14 @@ class Worker:
             times = process.cpu_times()
             status = Path(f"/proc/{self.pid}/status").read_text()
             peak_kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-            return Usage(
-                int((times.user + times.system) * 1e9), peak_kib * 1024, process.memory_info().rss, process.num_threads()
-            )
+            return Usage(int((times.user + times.system) * 1e9), peak_kib * 1024, process.memory_info().rss, process.num_threads())
         except (psutil.Error, OSError, StopIteration):
             raise self._died() from None
 
     def _signal(self, number: signal.Signals) -> None:
         if self.process.poll() is None:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
-            except ProcessLookupError:
-                pass
 
     def _say(self, line: str) -> None:
         assert self.process.stdin

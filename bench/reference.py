@@ -32,7 +32,9 @@ def ensure(artefact: Path, artefact_hash: str, plan: Path, plan_hash: str, first
             vectors = np.fromfile(part, dtype="<f4").reshape(end - begin, -1)
             return vectors[first - begin : first - begin + count]
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "about.json", {"artefact": artefact.name, "artefact_hash": artefact_hash, "plan": plan.name, "plan_hash": plan_hash})
+    write_json(
+        folder / "about.json", {"artefact": artefact.name, "artefact_hash": artefact_hash, "plan": plan.name, "plan_hash": plan_hash}
+    )
     out = folder / f"rows-{first}-{first + count}.f32"
     temporary = out.with_suffix(".tmp")
     with disk_full_is_said(out):

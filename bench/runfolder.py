@@ -38,8 +38,14 @@ class RunFolder:
         folder = cls(paths.RUNS / run_id)
         commit, dirty = machine.git_state()
         arms = [
-            {**asdict(lane.arm), "arm_id": lane.arm.id, "artefact": lane.artefact.folder.name, "artefact_hash": lane.artefact.hash,
-             "command": [*lane.command, *lane.flags(experiment.pad_id)], "env": dict(lane.env)}
+            {
+                **asdict(lane.arm),
+                "arm_id": lane.arm.id,
+                "artefact": lane.artefact.folder.name,
+                "artefact_hash": lane.artefact.hash,
+                "command": [*lane.command, *lane.flags(experiment.pad_id)],
+                "env": dict(lane.env),
+            }
             for lane in experiment.lanes
         ] + [{**asdict(broken.arm), "arm_id": broken.arm.id, "artefact": None, "artefact_hash": None} for broken in experiment.broken]
         order = {framework.name: place for place, framework in enumerate(wish.frameworks)}

@@ -22,7 +22,7 @@ import pandas as pd
 
 from bench import budget, checks, files, lock, parity, paths, reference
 from bench.catalog import Scenario
-from bench.experiment import Experiment, Lane
+from bench.experiment import Experiment, Lane, Stopwatch
 from bench.plan import Plan
 from bench.process import SliceFailed, Usage, Worker, WorkerFailed
 from bench.progress import Progress
@@ -68,7 +68,8 @@ class Runner:
         self.experiment, self.folder, self.held, self.progress = experiment, folder, held, progress
         self.seats: dict[str, Seat] = {}
         self.costs: dict[tuple[str, str], budget.Cost] = {}
-        self.stages: dict[str, float] = dict(experiment.stages)
+        self.stage = Stopwatch()
+        self.stage.seconds.update(experiment.stages)
         self.measured_s = 0.0
         self.warm_up_s = 0.0
         self.outs = 0
@@ -85,7 +86,7 @@ class Runner:
             for position, scenario in enumerate(scenarios):
                 left_s = self.experiment.wish.budget_s - self.measured_s
                 self._scenario(scenario, left_s / (len(scenarios) - position))
-            self.folder.done({**self.stages, "measuring": round(self.measured_s, 3)})
+            self.folder.done({**self.stage.seconds, "measuring": round(self.measured_s, 3)})
         finally:
             for seat in self.seats.values():
                 seat.worker.kill()
@@ -111,7 +112,7 @@ class Runner:
                 return
             pace = found
             self.folder.set_pace(scenario.name, pace)
-        with self._stage("reference"):
+        with self.stage("reference"):
             expected = self._reference(plan, plan.warm, pace.rows_per_arm)
         with self.progress.scenario(scenario, pace) as advance:
             for block in range(pace.blocks):
@@ -162,7 +163,7 @@ class Runner:
     def _seat(self, lane: Lane) -> None:
         arm_id = lane.arm.id
         start = self.folder.starts(arm_id)
-        with self._stage("load"):
+        with self.stage("load"):
             timeout_s = LOAD_TIMEOUT_S + lane.artefact.bytes / LOAD_BYTES_PER_S
             worker = Worker(lane.command, lane.flags(self.experiment.pad_id), lane.env, paths.BUILD, self.folder.log(arm_id, start))
             self.held.add(worker.pid)
@@ -247,9 +248,9 @@ class Runner:
         """Hard inputs, batch equals single, and the unique-versus-repeat test, before any time of this arm is recorded."""
         experiment = self.experiment
         hard, repeat = experiment.hard, experiment.repeat
-        with self._stage("reference"):
+        with self.stage("reference"):
             expected = self._reference(hard, 0, hard.rows)
-        with self._stage("hard inputs"):
+        with self.stage("hard inputs"):
             guard_s = 60 + 10 * hard.rows * seat.longest_s
             batched = self._serve(seat, hard, 0, hard.rows, checks.HARD_BATCH, guard_s)
             single = self._serve(seat, hard, 0, min(hard.rows, checks.HARD_SINGLES), 1, guard_s)
@@ -303,7 +304,7 @@ class Runner:
     def _slice(self, seat: Seat, scenario: Scenario, plan: Plan, first: int, rows: int) -> tuple[Served | None, str | None]:
         """Thaw, two unrecorded requests, the slice, freeze."""
         cost = seat.cost[scenario.name]
-        seconds = 5 + 10 * cost.batch_s * (-(-rows // scenario.batch))
+        seconds = 30 + 10 * cost.batch_s * (-(-rows // scenario.batch))
         seat.worker.thaw()
         try:
             self._serve(seat, plan, 0, budget.THAW_ROWS, 1, seconds)
@@ -325,14 +326,6 @@ class Runner:
             yield
         finally:
             self.measured_s += time.monotonic() - began
-
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.stages[name] = round(self.stages.get(name, 0) + time.monotonic() - began, 3)
 
 
 def read_out(out: Path, wall_ns: int = 0, cpu_ns: int = 0) -> Served:

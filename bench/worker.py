@@ -256,8 +256,14 @@ class Recorder:
         return len(done)
 
 
-def _drive(session: Session, blocks: Blocks, taken: Iterator[tuple[int, int, list[int] | None]], recorder: Recorder,
-           t0_ns: int, fault: Fault | None) -> None:
+def _drive(
+    session: Session,
+    blocks: Blocks,
+    taken: Iterator[tuple[int, int, list[int] | None]],
+    recorder: Recorder,
+    t0_ns: int,
+    fault: Fault | None,
+) -> None:
     """Serve batches one after another in this thread."""
     clock, make, times, vectors, base = time.monotonic_ns, blocks.make, recorder.times, recorder.vectors, recorder.first
     for first, rows, dues in taken:
@@ -303,8 +309,9 @@ class Server:
             self._drive_all(makers, taken, recorder, t0_ns)
         return recorder.write(Path(order.out))
 
-    def _drive_all(self, makers: Sequence[Blocks], taken: Iterator[tuple[int, int, list[int] | None]], recorder: Recorder,
-                   t0_ns: int) -> None:
+    def _drive_all(
+        self, makers: Sequence[Blocks], taken: Iterator[tuple[int, int, list[int] | None]], recorder: Recorder, t0_ns: int
+    ) -> None:
         shared, errors = _Locked(taken), []
 
         def serve_one(session: Session, blocks: Blocks) -> None:

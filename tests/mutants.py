@@ -114,8 +114,9 @@ def none(session: Session) -> Session:
     return session
 
 
-BUGS: Mapping[str, Bug] = {bug.__name__: bug for bug in (
-    no_normalisation, truncation, constant, stale, cached, nan, no_mask, crash, hang, exception, none)}
+BUGS: Mapping[str, Bug] = {
+    bug.__name__: bug for bug in (no_normalisation, truncation, constant, stale, cached, nan, no_mask, crash, hang, exception, none)
+}
 
 
 def main(bug: Bug) -> None:

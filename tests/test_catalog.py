@@ -93,7 +93,10 @@ def test_a_users_folder_adds_to_ours(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (FRAMEWORK.replace("  note:", "  nota:"), r"frameworks.yaml:8: mine: key 'nota': unknown key; did you mean 'note'\?"),
-        (FRAMEWORK.replace("artefact: onnx", "artefact: tflite"), r"frameworks.yaml:6: mine: key 'artefact': .*'openvino'.*\(found 'tflite'\)"),
+        (
+            FRAMEWORK.replace("artefact: onnx", "artefact: tflite"),
+            r"frameworks.yaml:6: mine: key 'artefact': .*'openvino'.*\(found 'tflite'\)",
+        ),
         (FRAMEWORK.replace("  title: Mine\n", ""), r"frameworks.yaml:2: mine: key 'title': is missing; add it"),
         (FRAMEWORK.replace("[fp32]", "[fp32, fp99]"), r"frameworks.yaml:7: mine: key 'precisions.1'"),
         ("mine:\n  title: [unclosed\n", r"frameworks.yaml:\d+: not valid YAML .*mend that line"),

@@ -69,7 +69,9 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(house: House) -> None:
 
 
 def test_a_killed_worker_is_a_row_and_the_others_go_on(house: House) -> None:
-    process = house.start("bench", "--model", "minilm", "--framework", "null-python,onnx-python", "--scenario", "closed-1", "--requests", "4000")
+    process = house.start(
+        "bench", "--model", "minilm", "--framework", "null-python,onnx-python", "--scenario", "closed-1", "--requests", "4000"
+    )
     wait_for(lambda: house.runs and house.block_names(), process)
     onnx = next(worker for worker in workers_of(process) if "bench.workers.onnx" in " ".join(worker.cmdline()))
     onnx.kill()

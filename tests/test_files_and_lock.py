@@ -31,7 +31,7 @@ def test_a_folder_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_one_line_with_a_cure(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="disk full while writing .*finished blocks are kept"), files.disk_full_is_said(tmp_path):
+    with pytest.raises(BenchError, match=r"disk full while writing .*finished blocks are kept"), files.disk_full_is_said(tmp_path):
         Path("/dev/full").write_text("x" * 10)
 
 

@@ -31,14 +31,16 @@ def session(dim: int) -> Session:
 
     def serve(first: Array, mask: Array | None = None) -> Array:
         if mask is None:
-            return unit[np.ascontiguousarray(first[:, 0, 0, 0]).view(np.uint32) % dim]
+            pixels: Array = unit[np.ascontiguousarray(first[:, 0, 0, 0]).view(np.uint32) % dim]
+            return pixels
         if len(first) == 1:
             ids = first[0]
             index = (int(ids[0]) + 31 * int(ids[-1]) + len(ids)) % dim
             return unit[index : index + 1]
         lengths = mask.sum(axis=1)
         last = first[np.arange(len(first)), lengths - 1]
-        return unit[(first[:, 0] + 31 * last + lengths) % dim]
+        vectors: Array = unit[(first[:, 0] + 31 * last + lengths) % dim]
+        return vectors
 
     return serve
 

@@ -63,7 +63,8 @@ def session(graph: ort.InferenceSession) -> Session:
     if names == ["pixel_values"]:
 
         def serve_pixels(pixel_values: Array) -> Array:
-            return graph.run([OUTPUT], {"pixel_values": pixel_values})[0]
+            vectors: Array = graph.run([OUTPUT], {"pixel_values": pixel_values})[0]
+            return vectors
 
         return serve_pixels
 
@@ -71,7 +72,8 @@ def session(graph: ort.InferenceSession) -> Session:
 
     def serve_tokens(input_ids: Array, attention_mask: Array) -> Array:
         feed = {"input_ids": input_ids, "attention_mask": attention_mask} if takes_mask else {"input_ids": input_ids}
-        return graph.run([OUTPUT], feed)[0]
+        vectors: Array = graph.run([OUTPUT], feed)[0]
+        return vectors
 
     return serve_tokens
 

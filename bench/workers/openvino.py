@@ -26,7 +26,10 @@ def version() -> Mapping[str, str]:
 def load(options: Options) -> Loaded:
     if options.precision not in HINTS:
         raise NotApplicable(f"precision {options.precision}: this worker serves {', '.join(HINTS)}")
-    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[options.precision], "INFERENCE_NUM_THREADS": options.sessions * options.threads}
+    config: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": HINTS[options.precision],
+        "INFERENCE_NUM_THREADS": options.sessions * options.threads,
+    }
     if options.sessions > 1:
         config["NUM_STREAMS"] = options.sessions
     if "hint" in options.settings:
@@ -60,7 +63,8 @@ def session(model: ov.CompiledModel, names: list[str]) -> Session:
         feed = dict(zip(("input_ids", "attention_mask")[:takes], arrays, strict=False)) if len(arrays) == 2 else {"pixel_values": arrays[0]}
         # Inputs and the output are shared, not copied: the loop copies the vectors after `end`, before the next call.
         request.infer(feed, share_inputs=True)
-        return request.get_output_tensor(0).data
+        vectors: Array = request.get_output_tensor(0).data
+        return vectors
 
     return serve
 

@@ -47,13 +47,13 @@ def load(options: Options) -> Loaded:
 def session(model: torch.nn.Module, threads: int) -> Session:
     tensor, started = torch.from_numpy, False
 
-    @torch.inference_mode()
     def serve(*arrays: Array) -> Array:
         nonlocal started
         if not started:  # the intra-op thread count belongs to the calling thread
             torch.set_num_threads(threads)
             started = True
-        vectors: Array = model(*(tensor(array) for array in arrays)).numpy()
+        with torch.inference_mode():
+            vectors: Array = model(*(tensor(array) for array in arrays)).numpy()
         return vectors
 
     return serve
