@@ -31,7 +31,7 @@ def pixels(seed: int, i: int) -> NDArray[np.uint8]:
     a, b = dice.below(512) - 256, dice.below(512) - 256
     ramp = a * x * 256 // width + b * y * 256 // height
     ramp = (ramp - ramp.min()) * 256 // max(1, int(ramp.max() - ramp.min()))
-    picture = one + (other - one) * ramp[..., None] // 256
+    picture = one + ((other - one) * ramp[..., None] >> 8)
     for _ in range(4 + dice.below(12)):
         cx, cy = dice.below(width), dice.below(height)
         size = 8 + dice.below(min(width, height) // 3)
@@ -46,10 +46,10 @@ def pixels(seed: int, i: int) -> NDArray[np.uint8]:
         else:
             p, q = 1 + dice.below(5), dice.below(11) - 5
             mask = (p * px + q * py) // size % 2 == 0
-        part[mask] += (paint - part[mask]) * opacity // 256
+        part[mask] += (paint - part[mask]) * opacity >> 8
     strength = 1 + dice.below(24)
     noise = schedule.bits(f"image noise {i}", seed, (height * width * 3 + 7) // 8).astype("<u8").view(np.uint8)[: height * width * 3]
-    picture += (noise.reshape(height, width, 3).astype(np.int32) - 128) * strength // 128
+    picture += (noise.reshape(height, width, 3).astype(np.int32) - 128) * strength >> 7
     result: NDArray[np.uint8] = np.clip(picture, 0, 255).astype(np.uint8)
     return result
 

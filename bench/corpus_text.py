@@ -54,6 +54,7 @@ LINKS = ("and", "but", "while", "because", "although", "so", "since", "until", "
 PLACES = ("near", "behind", "beside", "above", "inside", "outside", "beyond", "under", "around", "opposite", "in", "at", "next to")
 MODALS = ("can", "will", "must", "should", "might", "could", "did not", "tried to", "began to", "wanted to", "had to", "used to")
 ADVERBS = ("often", "rarely", "slowly", "quickly", "still", "never", "always", "finally", "usually", "soon", "almost", "carefully")
+SHORT = ("please", "kindly", "how to", "ways to", "can you", "when to", "should we ever", "what helps to", "a way to", "nobody will")
 QUESTIONS = ("how to {v} {a}", "why does nobody {v} the", "what happens if you {v} the", "when should we {v} {a}",
              "is it possible to {v} every", "best way to {v} the", "who can {v} {a}", "where to {v} the")  # fmt: skip
 
@@ -64,8 +65,10 @@ def text(seed: int, i: int) -> str:
     verb, adjective, noun, second, topic = _topic(seed, i)
     step, fraction = dice.below(64), dice.below(64)
     target = WORD_QUANTILES[step] + (WORD_QUANTILES[step + 1] - WORD_QUANTILES[step]) * fraction // 64
-    if target <= 6:
+    if target == 5:
         return f"{verb} {adjective} {noun} {second} {topic}"
+    if target <= 10:
+        return _with_tail(f"{dice.pick(SHORT)} {verb} {adjective} {noun} {second} {topic}", target, dice)
     if target <= 15:
         question = dice.pick(QUESTIONS).format(v=verb, a=words.article(adjective))
         query = f"{question} {adjective} {noun} {dice.pick(PLACES)} the {second} {topic}"

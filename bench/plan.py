@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench import corpus as corpora
-from bench import corpus_hard, inputs, paths, schedule
+from bench import corpus_hard, files, inputs, paths, schedule
 from bench.catalog import ImageInput, Model, Scenario
 from bench.corpus import Corpus, Modality
 from bench.errors import BenchError
@@ -30,9 +29,11 @@ from bench.inputs import Ids, Pixels
 
 MIN_WARM = 64
 IMAGE_POOL = 256  # distinct images of a plan; one is 602 KB at 224×224
+WARM_IMAGES = 8  # of the repeat test; all images have one shape
 HARD_ROWS = 256
 HARD_ROWS_LARGE = 32  # for models of 1 GB and more
 LARGE_BYTES = 1_000_000_000
+ARRAYS: dict[Modality, tuple[str, str]] = {"text": ("tokens.i64", "<i8"), "image": ("pixels.f32", "<f4")}
 CODE = ("corpus*.py", "inputs.py", "plan.py", "schedule.py", "words.py")  # what decides the bytes of a plan
 
 
@@ -70,14 +71,14 @@ class Plan:
         if self.modality != "text":
             raise ValueError(f"plan {self.name}: holds images; use pixels()")
         start = int(self.offsets[row])
-        return self._mapped("tokens.i64", "<i8")[start : start + int(self.elements[row])]
+        return self._elements[start : start + int(self.elements[row])]
 
     def pixels(self, row: int) -> Pixels:
         """The image of a row, 3×H×W (a view of the mapped file)."""
         if self.modality != "image" or self.image_size is None:
             raise ValueError(f"plan {self.name}: holds texts; use ids()")
         start = int(self.offsets[row])
-        flat = self._mapped("pixels.f32", "<f4")[start : start + int(self.elements[row])]
+        flat = self._elements[start : start + int(self.elements[row])]
         return flat.reshape(3, self.image_size, self.image_size)
 
     def batch(self, first: int, count: int, pad_id: int) -> tuple[Ids, Ids]:
@@ -91,7 +92,9 @@ class Plan:
             mask[k, : len(row)] = 1
         return ids, mask
 
-    def _mapped(self, file: str, dtype: str) -> np.memmap[Any, Any]:
+    @cached_property
+    def _elements(self) -> np.memmap[Any, Any]:
+        file, dtype = ARRAYS[self.modality]
         return np.memmap(self.folder / file, dtype=dtype, mode="r")
 
 
@@ -167,14 +170,13 @@ def ensure(
     return _write(name, key, model, rows, gaps, about={"scenario": scenario.name, "corpus": corpus.name, "seed": seed})
 
 
-def repeat_plan(plan: Plan, model: Model, tokenizer_folder: Path, seed: int, count: int = 256) -> RepeatPlan:
+def repeat_plan(plan: Plan, model: Model, tokenizer_folder: Path, seed: int, count: int = 128) -> RepeatPlan:
     """A small plan for the unique-versus-repeat test of the model that `plan` is for.
 
     Texts and images are freshly generated, none of them in `plan`: a cache that has seen a row would make the unique stretch fast too.
     All rows have the median length of the measured rows of `plan`: MIN_WARM for warm-up, `count` distinct, then `count` times one more.
     """
     tokenizer = inputs.Tokenizer(model, tokenizer_folder) if model.modality == "text" else None
-    count = count if tokenizer else min(count, IMAGE_POOL)
     length = int(np.sort(plan.lengths[plan.warm :])[plan.measured // 2])
     key = _key(model, tokenizer, kind="repeat", count=count, length=length, seed=seed)
     name = _slug(f"{model.name}-repeat-{length}" if tokenizer else f"{model.name}-repeat")
@@ -182,8 +184,9 @@ def repeat_plan(plan: Plan, model: Model, tokenizer_folder: Path, seed: int, cou
     found = _find(name, key)
     if found:
         return RepeatPlan(found, unique_first, repeated_first, count)
-    distinct = MIN_WARM + count + 1
     source = corpora.generated(seed)
+    warm_pool = MIN_WARM if tokenizer else WARM_IMAGES
+    distinct = warm_pool + count + 1
     if tokenizer:
         drawn = _cut_rows(tokenizer, source.texts("repeat"), [length] * distinct, set())
         tensors: list[Ids] | list[Pixels] = [ids for ids, _ in drawn]
@@ -191,7 +194,7 @@ def repeat_plan(plan: Plan, model: Model, tokenizer_folder: Path, seed: int, cou
     else:
         prepared = list(inputs.timed_images(islice(source.images("repeat"), distinct), _image(model)))
         tensors, cost = [pixels for pixels, _ in prepared], [ns for _, ns in prepared]
-    points_to = np.concatenate([np.arange(distinct - 1), np.full(count, distinct - 1)])
+    points_to = np.concatenate([np.arange(MIN_WARM) % warm_pool, np.arange(warm_pool, distinct - 1), np.full(count, distinct - 1)])
     rows = _Rows(tensors, points_to, np.array(cost, dtype=np.int64)[points_to], MIN_WARM)
     made = _write(
         name, key, model, rows, schedule.constant(len(points_to)), about={"scenario": "repeat", "corpus": "generated", "seed": seed}
@@ -392,7 +395,7 @@ def _slug(name: str) -> str:
 
 def _find(name: str, key: str) -> Plan | None:
     """The whole plan folder of that key, if there is one; a damaged one is made again."""
-    for about in sorted(paths.PLANS.glob(f"{name}-*/plan.json")):
+    for about in sorted(paths.PLANS.glob(f"{name}-{'[0-9a-f]' * 12}/plan.json")):
         try:
             if json.loads(about.read_text(encoding="utf-8")).get("key") == key:
                 return open_plan(about.parent)
@@ -402,44 +405,39 @@ def _find(name: str, key: str) -> Plan | None:
 
 
 def _write(name: str, key: str, model: Model, rows: _Rows, gaps: schedule.Gaps, *, about: dict[str, object]) -> Plan:
-    """Write the folder under a temporary name, fsync, rename."""
-    modality = model.modality
-    temporary = paths.PLANS / f".{name}.{os.getpid()}.tmp"
+    """Write the folder whole; one of the same name has the same content under an older key, or is damaged, and is replaced."""
+    sizes = np.array([tensor.size for tensor in rows.tensors], dtype=np.int64)
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    places = zip(_gap_text(gaps).splitlines(), starts[rows.points_to].tolist(), sizes[rows.points_to].tolist(), strict=True)
+    table = "gap,offset,length\n" + "".join(f"{gap},{offset},{length}\n" for gap, offset, length in places)
+    array_file, dtype = ARRAYS[model.modality]
+    digest = hashlib.sha256(
+        _hash_head("rows.csv", len(table)) + table.encode() + _hash_head(array_file, int(sizes.sum()) * np.dtype(dtype).itemsize)
+    )
+    for tensor in rows.tensors:
+        digest.update(tensor.astype(dtype, copy=False).tobytes())
+    plan_hash = digest.hexdigest()
+    full_name = f"{name}-{plan_hash[:12]}"
+    facts = {
+        "name": full_name, "hash": plan_hash, "key": key, "model": model.name, "modality": model.modality, **about,
+        "rows": len(rows.points_to), "warm": rows.warm, "tensors": len(rows.tensors), "elements": int(sizes.sum()),
+        "image_size": model.image.size if model.modality == "image" and model.image else None,
+    }  # fmt: skip
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        sizes = np.array([tensor.size for tensor in rows.tensors], dtype=np.int64)
-        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        with (temporary / _array_file(modality)).open("wb") as out:
-            for tensor in rows.tensors:
-                out.write(tensor.astype("<i8" if modality == "text" else "<f4", copy=False).tobytes())
-            _sync(out)
-        places = zip(_gap_text(gaps).splitlines(), starts[rows.points_to].tolist(), sizes[rows.points_to].tolist(), strict=True)
-        _save(temporary / "rows.csv", "gap,offset,length\n" + "".join(f"{gap},{offset},{length}\n" for gap, offset, length in places))
-        timings = "".join(f"{row},{ns}\n" for row, ns in enumerate(rows.preprocess_ns.tolist()))
-        _save(temporary / "preprocess.csv", "row,preprocess_ns\n" + timings)
-        digest = _hash(temporary, modality)
-        full_name = f"{name}-{digest[:12]}"
-        facts = {
-            "name": full_name, "hash": digest, "key": key, "model": model.name, "modality": modality, **about,
-            "rows": len(rows.points_to), "warm": rows.warm, "tensors": len(rows.tensors), "elements": int(sizes.sum()),
-            "image_size": model.image.size if modality == "image" and model.image else None,
-        }  # fmt: skip
-        _save(temporary / "plan.json", json.dumps(facts, indent=1) + "\n")
-        folder = paths.PLANS / full_name
-        shutil.rmtree(folder, ignore_errors=True)  # same content under an older key, or damaged
-        temporary.rename(folder)
-        _sync_folder(paths.PLANS)
+        with files.whole_folder(paths.PLANS / full_name) as folder:
+            with (folder / array_file).open("wb") as out:
+                for tensor in rows.tensors:
+                    out.write(tensor.astype(dtype, copy=False).tobytes())
+            (folder / "rows.csv").write_bytes(table.encode())
+            (folder / "preprocess.csv").write_text(
+                "row,preprocess_ns\n" + "".join(f"{row},{ns}\n" for row, ns in enumerate(rows.preprocess_ns.tolist())), encoding="utf-8"
+            )
+            (folder / "plan.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise BenchError(
-            f"plan {name}: cannot be written to {paths.PLANS} ({error.strerror or error}); free some disk or make it writable"
+            f"plan {name}: cannot be written to {paths.PLANS} ({error.strerror or error}); make that folder writable"
         ) from None
-    return open_plan(folder)
-
-
-def _array_file(modality: Modality) -> str:
-    return "tokens.i64" if modality == "text" else "pixels.f32"
+    return open_plan(paths.PLANS / full_name)
 
 
 def _gap_text(gaps: schedule.Gaps) -> str:
@@ -449,29 +447,14 @@ def _gap_text(gaps: schedule.Gaps) -> str:
 def _hash(folder: Path, modality: Modality) -> str:
     """SHA-256 over rows.csv, then the array, each behind its name and size."""
     digest = hashlib.sha256()
-    for name in ("rows.csv", _array_file(modality)):
+    for name in ("rows.csv", ARRAYS[modality][0]):
         file = folder / name
-        digest.update(f"{name} {file.stat().st_size}\n".encode())
+        digest.update(_hash_head(name, file.stat().st_size))
         with file.open("rb") as data:
             while piece := data.read(1 << 20):
                 digest.update(piece)
     return digest.hexdigest()
 
 
-def _save(file: Path, text: str) -> None:
-    with file.open("wb") as out:
-        out.write(text.encode())
-        _sync(out)
-
-
-def _sync(out: BinaryIO) -> None:
-    out.flush()
-    os.fsync(out.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _hash_head(name: str, size: int) -> bytes:
+    return f"{name} {size}\n".encode()
