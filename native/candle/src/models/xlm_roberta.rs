@@ -3,29 +3,14 @@
 use candle_core::Result;
 use candle_nn::{Activation, VarBuilder};
 use candle_transformers::models::xlm_roberta::{self, XLMRobertaModel};
-use serde::Deserialize;
 
+use super::bert::Config;
 use super::{Backbone, Input};
 use crate::pool::Output;
 
-/// The published config, without what only training needs.
-#[derive(Debug, Deserialize)]
-pub struct Config {
-    hidden_act: Activation,
-    hidden_size: usize,
-    intermediate_size: usize,
-    layer_norm_eps: f64,
-    max_position_embeddings: usize,
-    num_attention_heads: usize,
-    num_hidden_layers: usize,
-    pad_token_id: u32,
-    type_vocab_size: usize,
-    vocab_size: usize,
-}
-
 pub struct XlmRoberta(XLMRobertaModel);
 
-pub fn load(config: &Config, variables: VarBuilder<'_>) -> Result<XlmRoberta> {
+pub fn load(config: &Config<Activation>, variables: VarBuilder<'_>) -> Result<XlmRoberta> {
     let config = xlm_roberta::Config {
         hidden_size: config.hidden_size,
         layer_norm_eps: config.layer_norm_eps,
