@@ -3,7 +3,7 @@
     python -m bench.bare FRAMEWORK ARTEFACT_FOLDER THREADS
 
 says `ready`, then answers `loop PLAN FIRST COUNT` with `looped ELAPSED_NS`: rows one at a time, tensors made beforehand, nothing
-recorded. `native/*/…bare` do the same in Rust and C++. Nothing of `bench.worker`'s loop is used here: that is the point.
+recorded. The native workers do the same on that line. Nothing of `bench.worker`'s loop is used here: that is the point.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`invoke floor`: what the harness itself costs.
 
-Two questions, both answered side by side in one run. What does a request cost that does no work (the null workers; the whole time from
-the first start to the last end over the requests, not end − start)? And how much longer is a worker's service than the bare framework called
-in a plain loop on the same tensors? The pairs are two processes; while one works the other is frozen.
+Two questions, both answered side by side in one run. What does a request cost that does no work (the null workers; the whole time
+from the first start to the last end over the requests, not end − start)? And how much longer is a worker's service than the bare
+framework called in a plain loop on the same tensors? The pairs are two processes; while one works the other is frozen.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 from rich.console import Console
@@ -31,15 +32,22 @@ SERVICE_TARGET = 1.03
 
 
 class Bare(Worker):
-    """A process of `bench.bare` or of a native bare program."""
+    """A process that answers `loop`: of `bench.bare`, or a native worker."""
 
     def loop(self, plan_path: str, first: int, count: int) -> int:
         """Nanoseconds for `count` rows."""
         self._say(f"loop {plan_path} {first} {count}\n")
-        word, rest = self._answer(300, "a bare loop")
-        if word != "looped":
-            raise WorkerFailed("CRASH", f"the bare loop said {word!r}")
-        return int(rest)
+        return int(self.wait_line("looped", 300))
+
+    def wait_line(self, wanted: str, timeout_s: float) -> str:
+        """The rest of the line that begins with `wanted`."""
+        word, rest = self._answer(timeout_s, "a bare loop")
+        if word != wanted:
+            raise WorkerFailed("CRASH", f"the bare loop said {word} {rest}"[:200])
+        return rest
+
+
+W = TypeVar("W", bound=Worker)
 
 
 def run(model: Model, pairs: int) -> None:
@@ -78,7 +86,7 @@ def run(model: Model, pairs: int) -> None:
 
 def null_cost_us(framework: Framework, model: Model, rows: plan.Plan, scratch: Path, held: lock.MachineLock) -> float:
     """Median over slices of (last end − first start) / requests, in µs, one row at a time."""
-    worker = _start_worker(framework, model, paths.ARTEFACTS / model.name, scratch)
+    worker = _start_worker(framework, model, paths.ARTEFACTS / model.name, scratch, Worker)
     held.add(worker.pid)
     costs = []
     try:
@@ -95,12 +103,12 @@ def service_ratios(
     framework: Framework, model: Model, artefact: Path, rows: plan.Plan, scratch: Path, held: lock.MachineLock, pair: int
 ) -> list[float]:
     """Log ratios, slice by slice, of the worker's mean service to the bare loop's time per row; a fresh process pair."""
-    worker = _start_worker(framework, model, artefact, scratch)
+    worker = _start_worker(framework, model, artefact, scratch, Worker)
     held.add(worker.pid)
     bare = None
     try:
         worker.freeze()
-        bare = _start_bare(framework, artefact, scratch)
+        bare = _start_bare(framework, model, artefact, scratch)
         held.add(bare.pid)
         plan_path = str(rows.folder.relative_to(paths.BUILD))
         bare.loop(plan_path, 0, rows.warm)
@@ -135,13 +143,13 @@ def service_ratios(
                 held.remove(started.pid)
 
 
-def _start_worker(framework: Framework, model: Model, artefact: Path, scratch: Path) -> Worker:
+def _start_worker(framework: Framework, model: Model, artefact: Path, scratch: Path, kind: type[W]) -> W:
     threads = machine.physical_cores()
     command, env = experiment.command_and_env(framework, 1, threads)
     flags = ["--model", str(artefact), "--precision", "fp32", "--sessions", "1", "--threads", str(threads), "--pad-id", str(model.pad_id)]
     if framework.role == "floor":
         flags += ["--set", f"dim={model.dim}"]
-    worker = Worker(command, flags, env, paths.BUILD, scratch / f"{framework.name}.log")
+    worker = kind(command, flags, env, paths.BUILD, scratch / f"{framework.name}-{kind.__name__}.log")
     try:
         worker.wait_ready(120)
     except WorkerFailed as failure:
@@ -149,17 +157,15 @@ def _start_worker(framework: Framework, model: Model, artefact: Path, scratch: P
     return worker
 
 
-def _start_bare(framework: Framework, artefact: Path, scratch: Path) -> Bare:
+def _start_bare(framework: Framework, model: Model, artefact: Path, scratch: Path) -> Bare:
+    """A bare loop: in Python a program of its own, in Rust and C++ the worker's `loop` order."""
+    if framework.language != "python":
+        return _start_worker(framework, model, artefact, scratch, Bare)
     threads = machine.physical_cores()
     command, env = experiment.command_and_env(framework, 1, threads)
-    if framework.language == "python":
-        program: Sequence[str] = (command[0], "-m", "bench.bare", framework.name)
-    else:
-        program = (f"{command[0]}-bare",)
-    bare = Bare([*program, str(artefact), str(threads)], [], env, paths.BUILD, scratch / f"{framework.name}-bare.log")
-    word, _ = bare._answer(120, "load")
-    if word != "ready":
-        raise BenchError(f"{framework.name}: its bare loop said {word!r}")
+    program = (command[0], "-m", "bench.bare", framework.name, str(artefact), str(threads))
+    bare = Bare(program, [], env, paths.BUILD, scratch / f"{framework.name}-bare.log")
+    bare.wait_line("ready", 120)
     return bare
 
 

@@ -17,7 +17,7 @@ use crate::clock::now_ns;
 use crate::engine::one_line;
 use crate::engine::{Batch, Cure, Engine, Loaded, Probe, Session, Stop};
 use crate::output;
-use crate::plan::Plan;
+use crate::plan::{Elements, Plan, Row};
 use crate::process;
 use crate::serve::{Failed, Request, Sessions, nanoseconds, panic_message};
 
@@ -134,6 +134,11 @@ impl<S: Session> Worker<S> {
 
     /// One line in, one line out. Whatever goes wrong is said, and the worker stays usable.
     fn answer(&mut self, line: &str) -> String {
+        if line.starts_with("loop ") {
+            return self
+                .bare(line)
+                .map_or_else(|error| format!("failed 0 {}", one_line(&format!("{error:#}"))), |ns| format!("looped {ns}"));
+        }
         // a mistake in reading or writing files must not end the process either
         let outcome = catch_unwind(AssertUnwindSafe(|| self.serve(line)));
         let outcome = outcome.unwrap_or_else(|panic| Err(Failed { rows: 0, reason: panic_message(panic.as_ref()) }));
@@ -141,6 +146,28 @@ impl<S: Session> Worker<S> {
             Ok(rows) => format!("served {rows}"),
             Err(Failed { rows, reason }) => format!("failed {rows} {}", one_line(&reason)),
         }
+    }
+
+    /// `loop PLAN FIRST COUNT`: the ns that the framework takes for these rows one by one, called in a plain loop that records nothing.
+    fn bare(&mut self, line: &str) -> Result<u64> {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let ["loop", path, first, count] = fields[..] else {
+            return Err(anyhow!("not understood: {line:?}; `loop PLAN FIRST COUNT` is wanted"));
+        };
+        let (first, count): (usize, usize) = (number("FIRST", first)?, number("COUNT", count)?);
+        let plan = plan(&mut self.plans, Path::new(path))?;
+        let rows = first.checked_add(count).and_then(|end| plan.rows.get(first..end));
+        let rows = rows.with_context(|| format!("{path} has {} rows, not {first} + {count}", plan.rows.len()))?;
+        let ones = vec![1; rows.iter().map(|row| row.length).max().unwrap_or(0)];
+        let lengths: Vec<[usize; 1]> = rows.iter().map(|row| [row.length]).collect();
+        let batch = |(row, length)| alone(plan.elements(), row, length, &ones);
+        let batches: Vec<Batch<'_>> = rows.iter().zip(&lengths).map(batch).collect();
+        let session = self.sessions.get(0);
+        let start_ns = now_ns();
+        for batch in batches {
+            session.embed(batch)?;
+        }
+        Ok(now_ns() - start_ns)
     }
 
     fn serve(&mut self, line: &str) -> Result<usize, Failed> {
@@ -154,6 +181,15 @@ impl<S: Session> Worker<S> {
         output::write(&order.out, order.first, samples, vectors, self.dim, served.batches)
             .map_err(|error| Failed { rows: served.rows, reason: format!("{error:#}") })?;
         Ok(served.rows)
+    }
+}
+
+/// One row as a batch, as it lies in the plan.
+fn alone<'a>(elements: Elements<'a>, row: &Row, lengths: &'a [usize; 1], ones: &'a [i64]) -> Batch<'a> {
+    let place = row.offset..row.offset + row.length;
+    match elements {
+        Elements::Tokens(all) => Batch::Tokens { ids: &all[place], mask: &ones[..row.length], lengths, width: row.length },
+        Elements::Pixels(all) => Batch::Pixels { values: &all[place], rows: 1 },
     }
 }
 
@@ -205,7 +241,7 @@ impl Order {
         Ok(order)
     }
 
-    fn rows<'a>(&self, plan: &'a Plan) -> Result<&'a [crate::plan::Row]> {
+    fn rows<'a>(&self, plan: &'a Plan) -> Result<&'a [Row]> {
         let end = self.first.checked_add(self.count).filter(|&end| end <= plan.rows.len());
         let end =
             end.with_context(|| format!("{} has {} rows, not {} + {}", self.plan.display(), plan.rows.len(), self.first, self.count))?;
