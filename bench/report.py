@@ -317,4 +317,4 @@ def number(value: float | None) -> str:
         return f"{value / 1e6:,.3g}M" if abs(value) >= 1e6 else f"{value / 1e3:,.0f}k"
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.3g}" if value else "0"
+    return f"{value:#.3g}".rstrip(".") if value else "0"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -137,18 +138,37 @@ def wilcoxon_interval(d: npt.NDArray[np.float64], alpha: float) -> tuple[float, 
 
 def _walsh_rank(n: int, alpha: float) -> int:
     """The largest k with P(T⁺ ≤ k − 1) ≤ α/2 under no difference, from the exact distribution of the signed-rank sum."""
-    ways = np.zeros(n * (n + 1) // 2 + 1)
-    ways[0] = 1.0
-    for value in range(1, n + 1):
-        ways[value:] += ways[: len(ways) - value].copy()
-    return int(np.searchsorted(np.cumsum(ways / 2.0**n), alpha / 2, side="right"))
+    return int(np.searchsorted(_at_most(tuple(range(2, 2 * n + 1, 2)))[::2], alpha / 2, side="right"))
 
 
-def _p_wilcoxon(d: npt.NDArray[np.float64], shift: float = 0.0, alternative: str = "two-sided") -> float:
-    moved = d - shift
-    if not np.any(moved):
-        return 1.0
-    return float(scipy_stats.wilcoxon(moved, alternative=alternative).pvalue)
+@lru_cache(maxsize=256)
+def _at_most(doubled_ranks: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """P(2T⁺ ≤ s) for s = 0, 1, … when every rank has its sign by a fair coin. Ranks are doubled: midranks of ties are halves."""
+    chance = np.zeros(sum(doubled_ranks) + 1)
+    chance[0] = 1.0
+    for rank in doubled_ranks:
+        chance[rank:] += chance[: len(chance) - rank].copy()
+        chance /= 2
+    return np.cumsum(chance)
+
+
+def wilcoxon(d: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Exact one-sided p-values of the signed-rank test: (d tends to be positive, d tends to be negative).
+
+    Zeros are dropped, ties have midranks and the exact distribution that goes with them. scipy's test has that only by permuting
+    (seconds where ours takes microseconds) or by a normal approximation; without ties both give the same numbers.
+    """
+    moved = d[d != 0]
+    ranks = np.round(2 * scipy_stats.rankdata(np.abs(moved))).astype(int)
+    below = _at_most(tuple(sorted(ranks.tolist())))
+    positive = int(ranks[moved > 0].sum())
+    # The distribution is symmetric: P(T⁺ ≥ s) = P(T⁺ ≤ total − s).
+    return min(float(below[ranks.sum() - positive]), 1.0), min(float(below[positive]), 1.0)
+
+
+def _p_wilcoxon(d: npt.NDArray[np.float64], shift: float = 0.0) -> float:
+    """Two-sided."""
+    return min(1.0, 2 * min(wilcoxon(d - shift)))
 
 
 def _p_t(d: npt.NDArray[np.float64]) -> float:
@@ -164,7 +184,7 @@ def _p_t(d: npt.NDArray[np.float64]) -> float:
 def _p_beyond(d: npt.NDArray[np.float64]) -> float:
     """TOST: the larger p of "not above −margin" and "not below +margin"."""
     margin = math.log1p(MARGIN)
-    return max(_p_wilcoxon(d, -margin, "greater"), _p_wilcoxon(d, margin, "less"))
+    return max(wilcoxon(d + margin)[0], wilcoxon(d - margin)[1])
 
 
 def _unresolved(blocks: int, note: str) -> Paired:
