@@ -1,8 +1,8 @@
 """The native workers: built on first use, kept by a hash of what they are made of.
 
-`build/native/NAME` is the binary of one worker, `NAME.json` beside it says which sources and compilers it came from. Everything in
-between lives in a cache outside the clone (`BENCH_CACHE`, by default ~/.cache/embedding-model-benchmarking), so that a fresh clone of
-known sources compiles nothing.
+`build/native/NAME` is the binary of one worker, `NAME.json` beside it says which sources and compilers it came from; `NAME-bare`,
+where a worker has one, is the bare loop that `invoke floor` holds it against. Everything in between lives in a cache outside the
+clone (`BENCH_CACHE`, by default ~/.cache/embedding-model-benchmarking), so that a fresh clone of known sources compiles nothing.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ CPP = paths.NATIVE / "onnx-cpp"
 NOT_RUST = ("onnx-cpp", "target")
 #: Environment variables that change what a compiler makes.
 FLAGS = {"cargo": ("RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_BUILD_TARGET"), "cmake": ("CXX", "CXXFLAGS", "LDFLAGS", onnx_headers.GIVEN)}
+TARGET = CACHE / "cargo-target"
+CARGO_ENV = {"CARGO_TERM_PROGRESS_WHEN": "always", "CARGO_TERM_PROGRESS_WIDTH": "100", "CARGO_TERM_COLOR": "never"}
 CONSOLE = Console(stderr=True)
 
 #: `Building [==>   ] 12/150: gemm` by cargo, `[3/5] Building …` by ninja.
@@ -80,12 +82,15 @@ def ensure(framework: Framework) -> Path:
         origin = _origin(framework.build)
         if not _is_current(target, origin):
             kept = CACHE / "binaries" / f"{name}-{files.short_hash(origin.sources, origin.tools)}"
-            if not kept.is_file():
+            if not kept.is_dir():
                 if framework.build == "cargo":
-                    _cargo(name, kept)
+                    made = _cargo(name)
+                    _keep(name, made, kept)
                 else:
-                    _cmake(name, kept, needs_headers="onnxruntime" in framework.libraries)
-            _install(kept, target)
+                    with _cmake(name, needs_headers="onnxruntime" in framework.libraries) as made:
+                        _keep(name, made, kept)
+            for binary in kept.iterdir():
+                _install(binary, paths.BINARIES / binary.name)
             files.write_json(_stamp(target), {"sources": origin.sources, "tools": origin.tools})
     return target
 
@@ -118,6 +123,24 @@ def missing(framework: Framework) -> str | None:
     if not sys.platform.startswith("linux"):
         return "the native workers need Linux: measure there"
     return _missing_rust() if framework.build == "cargo" else _missing_cpp()
+
+
+def lint() -> None:
+    """Hold the native code to rustfmt, to clippy and to the C++ compiler, warnings being errors.
+
+    Raises:
+        BenchError: a complaint, or a tool that is missing.
+    """
+    if reason := _missing_rust() or _missing_cpp():
+        raise BenchError(f"lint: {reason}")
+    cargo = "cargo clippy --release --locked --workspace --all-targets".split()
+    clippy = [*cargo, "--target-dir", str(TARGET), "--", "-D", "warnings"]
+    with _one_builder():
+        for name, command in (("rustfmt", ["cargo", "fmt", "--all", "--check"]), ("clippy", clippy)):
+            if log := _run(name, command, paths.NATIVE, CARGO_ENV):
+                raise BenchError(f"{name}: {_complaint(log)}; the whole story is in {_log(name)}")
+        with _cmake("onnx-cpp", needs_headers=True):
+            pass
 
 
 def onnxruntime_library() -> Path:
@@ -201,6 +224,14 @@ def _is_current(target: Path, origin: Origin) -> bool:
         return False
 
 
+def _keep(name: str, made: Path, kept: Path) -> None:
+    """Take a worker's binaries out of the folder where a build has left them."""
+    with files.whole_folder(kept) as folder:
+        for binary in (made / name, made / f"{name}-bare"):
+            if binary.is_file():
+                shutil.copy2(binary, folder)
+
+
 def _install(source: Path, target: Path) -> None:
     """Copy a binary so that its final name is whole, also where the old one is running."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -228,15 +259,13 @@ def _one_builder() -> Iterator[None]:
         yield
 
 
-def _cargo(name: str, kept: Path) -> None:
-    target = CACHE / "cargo-target"
-    command = ["cargo", "build", "--release", "--locked", "--package", name, "--target-dir", str(target)]
-    env = {"CARGO_TERM_PROGRESS_WHEN": "always", "CARGO_TERM_PROGRESS_WIDTH": "100", "CARGO_TERM_COLOR": "never"}
-    log = _run(name, command, paths.NATIVE, env)
+def _cargo(name: str) -> Path:
+    """Build a crate; the folder of its binaries."""
+    command = ["cargo", "build", "--release", "--locked", "--package", name, "--target-dir", str(TARGET)]
+    log = _run(name, command, paths.NATIVE, CARGO_ENV)
     if log:
         raise BenchError(f"{name}: {_complaint(log)}; {_rust_cure(name, log)}")
-    triple = os.environ.get("CARGO_BUILD_TARGET", "")
-    _install(target / triple / "release" / name, kept)
+    return TARGET / os.environ.get("CARGO_BUILD_TARGET", "") / "release"
 
 
 def _rust_cure(name: str, log: str) -> str:
@@ -245,8 +274,9 @@ def _rust_cure(name: str, log: str) -> str:
     return f"the whole story is in {_log(name)}; then `invoke build --framework {name}`"
 
 
-def _cmake(name: str, kept: Path, needs_headers: bool) -> None:
-    """Configure and compile in a folder that is gone afterwards: a build of seconds needs no half-old state."""
+@contextmanager
+def _cmake(name: str, needs_headers: bool) -> Iterator[Path]:
+    """Build a target in a folder that is gone afterwards: a build of seconds needs no half-old state. Yields the folder of binaries."""
     headers = onnx_headers.Search(None, ())
     defines = {"CMAKE_BUILD_TYPE": "Release", "FETCHCONTENT_BASE_DIR": str(CACHE / "fetched")}
     if needs_headers:
@@ -262,10 +292,11 @@ def _cmake(name: str, kept: Path, needs_headers: bool) -> None:
             raise BenchError(
                 f"{name}: no headers of ONNX Runtime; tried {tried}: set {onnx_headers.GIVEN} to a folder with {onnx_headers.HEADER}"
             )
-        log = log or _run(name, ["cmake", "--build", folder, "--target", name], paths.NATIVE, {})
+        targets = ["all"] if needs_headers else [name]
+        log = log or _run(name, ["cmake", "--build", folder, "--target", *targets], paths.NATIVE, {})
         if log:
             raise BenchError(f"{name}: {_complaint(log)}; the whole story is in {_log(name)}; then `invoke build --framework {name}`")
-        _install(Path(folder) / name, kept)
+        yield Path(folder)
 
 
 def _log(name: str) -> Path:
