@@ -128,7 +128,7 @@ def report(
 def plots_of(database: Path, run: Row) -> list[Plot]:
     """The charts of the site's model page, for one run, in the colours of the light scheme."""
     # The site lies to the right of this file: it is asked for pictures only, and only here.
-    from site_src import charts
+    from site_src import charts, drawing
     from site_src.board import Board
 
     plots = []
@@ -137,10 +137,11 @@ def plots_of(database: Path, run: Row) -> list[Plot]:
         found = _rows(database, run["run_id"])
         for scenario in dict.fromkeys(row["scenario"] for row in found if row["served_scenario"] is None):
             arms = [row["arm_id"] for row in found if row["scenario"] == scenario and row["role"] == "measured" and row["status"] in SHOWN]
-            for chart in (charts.latency, charts.load_curve, charts.ratios):
-                drawn = chart(board, [run["run_id"]], arms, scenario, scenario) if arms else None
-                if drawn:
-                    plots.append(Plot(f"{run['run_id']}-{drawn.name}.svg", charts.plain_colours(drawn.wide), drawn.sentence))
+            chosen = charts.Selection(board, [run["run_id"]], arms, scenario, scenario)
+            for draw in (charts.latency, charts.load_curve, charts.ratios):
+                chart = draw(chosen) if arms else None
+                if chart:
+                    plots.append(Plot(f"{run['run_id']}-{chart.name}.svg", drawing.plain_colours(chart.wide), chart.sentence))
     return plots
 
 

@@ -118,7 +118,8 @@ def test_errors_name_the_cure(database: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, "–"), (0.0, "0"), (0.00412, "0.00412"), (3.8, "3.80"), (99.96, "100"), (1234.5, "1,234"), (250_000.0, "250k"), (8e6, "8M")]
+    ("value", "text"),
+    [(None, "–"), (0.0, "0"), (0.00412, "0.00412"), (3.8, "3.80"), (99.96, "100"), (1234.5, "1,234"), (2.5e5, "250k"), (8e6, "8M")],
 )
 def test_numbers(value: float | None, text: str) -> None:
     assert report.number(value) == text

@@ -1,0 +1,169 @@
+"""Arms against each other in one scenario: who may be compared, families, controls, and who stands where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.records import Controls, Result, RunArm
+from bench.stats_load import Served, as_measured, stretches
+from bench.stats_paired import FASTER, SLOWER, Pair, Paired, Standing, judge_family, paired_ratio, standings
+from bench.stats_rows import Cell, finite
+from bench.stats_sample import percentile
+
+#: Statuses whose samples are compared.
+COMPARED = ("OK", "PARTIAL")
+CONTROLS = ("twin", "slow", "stall")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """All pairs of one scenario, and where the arms of each family stand."""
+
+    quantity: str
+    pairs: Mapping[Pair, Paired]
+    standings: Mapping[str, Standing]
+
+
+def compare_arms(cells: Sequence[Cell], rows: Sequence[Result]) -> Compared:
+    """Compare what may be compared in one scenario: families by Holm, variants with their own default, controls with their twin."""
+    usable = {row.arm_id: (cell, row) for cell, row in zip(cells, rows, strict=True) if row.status in COMPARED and row.role != "floor"}
+    quantity = _quantity([row for _, row in usable.values()], cells)
+    blocks = {arm_id: _by_block(cell.served) for arm_id, (cell, _) in usable.items()}
+
+    def compare(a: str, b: str) -> Paired:
+        return paired_ratio(*_paired_blocks(blocks[a], blocks[b], quantity))
+
+    arms = [cell.arm for cell, _ in usable.values()]
+    pairs: dict[Pair, Paired] = {}
+    stand: dict[str, Standing] = {}
+    for family in _families(arms):
+        within = judge_family({(a, b): compare(a, b) for place, a in enumerate(family) for b in family[place + 1 :]})
+        pairs |= within
+        stand |= standings({arm_id: _score(usable[arm_id][1], quantity) for arm_id in family}, within)
+    for framework in dict.fromkeys(arm.framework for arm in arms):
+        variants = {(arm.arm_id, base.arm_id) for arm in arms if arm.framework == framework and arm.role == "measured"
+                    for base in [_default_of(arm, arms)] if base and base is not arm}  # fmt: skip
+        pairs |= judge_family({pair: compare(*pair) for pair in sorted(variants - pairs.keys())})
+    for arm in arms:
+        base = _default_of(arm, arms)
+        if arm.role in CONTROLS and base:
+            pairs[arm.arm_id, base.arm_id] = compare(arm.arm_id, base.arm_id)
+    return Compared(quantity, pairs, stand)
+
+
+def _families(arms: Sequence[RunArm]) -> list[list[str]]:
+    """Who is ranked against whom: measured arms of one precision and one variant, of one layout unless the layout was tuned.
+
+    Variants other than default, tuned and own are compared with their own default only. An `own` encoder stands among the defaults
+    where its framework has none.
+    """
+    families: dict[tuple[object, ...], list[str]] = {}
+    for arm in arms:
+        if arm.role != "measured" or arm.variant not in ("default", "tuned", "own"):
+            continue
+        headline = arm.variant == "own" and _default_of(arm, arms) is None
+        layout = () if arm.variant == "tuned" else (arm.sessions, arm.threads)
+        families.setdefault((arm.precision, "default" if headline else arm.variant, *layout), []).append(arm.arm_id)
+    return list(families.values())
+
+
+def _default_of(arm: RunArm, arms: Sequence[RunArm]) -> RunArm | None:
+    """The measured default arm of the same framework and precision, of the same layout where there is one."""
+    framework = arm.framework.partition("@")[0]
+    same = [other for other in arms if other.role == "measured" and other.variant == "default"
+            and (other.framework, other.precision) == (framework, arm.precision)]  # fmt: skip
+    layout = [other for other in same if (other.sessions, other.threads) == (arm.sessions, arm.threads)]
+    return next(iter(layout + (same if arm.variant == "tuned" else [])), None)
+
+
+def _quantity(rows: Sequence[Result], cells: Sequence[Cell]) -> str:
+    """The column that decides: throughput, or of an open loop p99 (p50 where p99 is withheld for any arm)."""
+    if not any(cell.scenario.load == "open" for cell in cells):
+        return "requests_per_s"
+    return "p99_ms" if all(row.p99_ms is not None for row in rows) else "p50_ms"
+
+
+def _score(row: Result, quantity: str) -> float:
+    """The row's quantity, turned so that more is better; NaN where it has none."""
+    value = {"requests_per_s": row.requests_per_s, "p99_ms": row.p99_ms, "p50_ms": row.p50_ms}[quantity]
+    if value is None or value <= 0:
+        return math.nan
+    return value if quantity == "requests_per_s" else 1 / value
+
+
+def _by_block(served: Served) -> dict[int, Served]:
+    numbers, first = np.unique(served.block, return_index=True)
+    last = np.append(first[1:], len(served))
+    return {int(number): _part(served, slice(a, b)) for number, a, b in zip(numbers, first, last, strict=True)}
+
+
+def _part(served: Served, rows: slice | npt.NDArray[np.bool_]) -> Served:
+    return Served(**{field.name: getattr(served, field.name)[rows] for field in fields(Served)})
+
+
+def _paired_blocks(a: Mapping[int, Served], b: Mapping[int, Served], quantity: str) -> tuple[list[float], list[float]]:
+    """The quantity of A and of B in each block that both have, on the rows that both served; more is better."""
+    left, right = [], []
+    for number in sorted(a.keys() & b.keys()):
+        x, y = a[number], b[number]
+        if not np.array_equal(x.request, y.request):
+            x, y = _part(x, np.isin(x.request, y.request)), _part(y, np.isin(y.request, x.request))
+        if len(x) and len(y):
+            left.append(_block_score(x, quantity))
+            right.append(_block_score(y, quantity))
+    return left, right
+
+
+def _block_score(served: Served, quantity: str) -> float:
+    if quantity == "requests_per_s":
+        parts = stretches(served)
+        return float(parts.rows.sum() / parts.seconds.sum())
+    latency = as_measured(served).latency
+    return 1 / percentile(latency, 0.99 if quantity == "p99_ms" else 0.5)
+
+
+def controls_of(cells: Sequence[Cell], pairs: Mapping[Pair, Paired]) -> Controls | None:
+    """Did this scenario's own controls come out as they must? None where it has none."""
+    roles = {cell.arm.arm_id: cell.arm.role for cell in cells}
+    twins = [found for (a, _), found in pairs.items() if roles[a] == "twin"]
+    slow = [found for (a, _), found in pairs.items() if roles[a] == "slow"]
+    if not {"twin", "slow"} & set(roles.values()):
+        return None
+    if not twins or not slow:
+        return Controls(False, "a control could not be compared")
+    if any(found.verdict in (FASTER, SLOWER) for found in twins):
+        return Controls(False, f"controls failed: a twin differs ({twins[0].ratio:.3f}×)")
+    if any(found.verdict != SLOWER for found in slow):
+        return Controls(False, f"controls failed: the slowed arm was not found ({slow[0].ratio:.3f}×, {slow[0].note or 'unresolved'})")
+    return Controls(True)
+
+
+def with_rank(row: Result, standing: Standing | None, controls: Controls | None) -> Result:
+    """Rank interval, tie group and ratio to the best; `ranked` only where the row, its run and its controls allow it."""
+    if standing:
+        row = replace(
+            row, rank_lo=standing.rank_lo, rank_hi=standing.rank_hi, tie_group=standing.tie_group,
+            ratio_to_best=finite(standing.ratio), ratio_lo=finite(standing.lo), ratio_hi=finite(standing.hi),
+        )  # fmt: skip
+    note = _why_not_ranked(row, standing, controls)
+    return replace(row, ranked=standing is not None and note is None, rank_note=note)
+
+
+def _why_not_ranked(row: Result, standing: Standing | None, controls: Controls | None) -> str | None:
+    """None also for a row that failed: its reason says it all."""
+    if row.role != "measured":
+        return "harness floor" if row.role == "floor" else "control"
+    if row.status not in COMPARED:
+        return None
+    if row.status == "PARTIAL":
+        return f"partial: {row.reason}"
+    if standing is None:
+        return "compared with its own default only"
+    if controls is None:
+        return "no controls"
+    return None if controls.held else controls.note

@@ -1,0 +1,244 @@
+"""One arm in one scenario as a row: status with its reason, agreement with the reference, percentiles, throughput, resources."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bench import parity
+from bench.records import Block, Failure, Result, RunArm, RunData, RunScenario
+from bench.stats_load import Latencies, Served, as_measured, stretches
+from bench.stats_sample import PERCENTILES, Effective, Percentile, judged, percentile, rate, withheld
+
+#: Changes with any change that can alter a stored number.
+STATS_VERSION = 1
+MIN_BLOCKS = 3
+MIN_REQUESTS, MIN_REQUESTS_SLOW = 200, 20
+#: From these on a model is big, or an arm slow, enough for MIN_REQUESTS_SLOW.
+BIG_BYTES, SLOW_NS = 1_000_000_000, 50_000_000
+NS_PER_MS = 1e6
+INTEGERS = ("block", "slice", "request", "tokens", "due_ns", "start_ns", "end_ns")
+REALS = ("preprocess_ns", "cosine", "max_abs_diff")
+NO_SAMPLES = pd.DataFrame({name: np.zeros(0) for name in (*INTEGERS, *REALS)})
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm in one served scenario: what it served, and its row with nothing but its identity in it."""
+
+    arm: RunArm
+    scenario: RunScenario
+    served: Served
+    identity: Result
+
+
+def cells_of(run: RunData) -> dict[str, list[Cell]]:
+    """Per scenario of the run its cells, one per arm."""
+    served = _by_cell(run)
+    nothing = _served(NO_SAMPLES)
+    return {
+        scenario.name: [_cell(run, arm, scenario, served.get((scenario.name, arm.arm_id), nothing)) for arm in run.arms]
+        for scenario in run.scenarios
+    }
+
+
+def rows_of(run: RunData, cells: Sequence[Cell]) -> list[Result]:
+    """The rows of one scenario's cells, without ranks. Without proven vectors a row carries no time."""
+    slow = _is_slow(run, cells)
+    return [_with_numbers(run, cell, _with_status(run, cell, slow)) for cell in cells]
+
+
+def _by_cell(run: RunData) -> dict[tuple[str, str], Served]:
+    """(scenario, arm) → what was served there, in the order taken."""
+    frame = run.samples.sort_values(["scenario", "arm_id", "block", "start_ns", "request"], kind="stable", ignore_index=True)
+    groups = frame.groupby(["scenario", "arm_id"], sort=False, observed=True)
+    return {(str(scenario), str(arm_id)): _served(part) for (scenario, arm_id), part in groups}
+
+
+def _served(part: pd.DataFrame) -> Served:
+    whole = {name: part[name].to_numpy(dtype=np.int64) for name in INTEGERS}
+    real = {name: part[name].to_numpy(dtype=float) for name in REALS}
+    block, piece = whole["block"], whole.pop("slice")
+    new = np.ones(len(part), dtype=bool)
+    new[1:] = (block[1:] != block[:-1]) | (piece[1:] != piece[:-1])
+    return Served(stretch=np.cumsum(new) - 1, **whole, **real)
+
+
+def _cell(run: RunData, arm: RunArm, scenario: RunScenario, served: Served) -> Cell:
+    version = (arm.version or {}).get("version")
+    identity = Result(
+        run_id=run.run_id, campaign_id=run.campaign_id, arm_id=arm.arm_id, role=arm.role, measured_at=run.measured_at,
+        machine_id=run.machine_id, machine=run.machine, model=run.model, weights=run.weights, framework=arm.framework,
+        framework_version=None if version is None else str(version), language=arm.language, precision=arm.precision,
+        variant=arm.variant, sessions=arm.sessions, threads=arm.threads, scenario=scenario.name, served_scenario=None,
+        clients=_served_clients(scenario), rate_per_s=scenario.rate_per_s, batch=scenario.batch, status="SKIPPED", reason=None,
+        plan_hash=scenario.plan_hash, artefact_hash=arm.artefact_hash, stats_version=STATS_VERSION,
+    )  # fmt: skip
+    return Cell(arm, scenario, served, identity)
+
+
+def _served_clients(scenario: RunScenario) -> int | None:
+    """The client count that the served row itself stands for: a closed loop's is as many as are served together."""
+    if scenario.load == "open":
+        return None
+    return scenario.batch if scenario.load == "closed" else 1
+
+
+def _is_slow(run: RunData, cells: Sequence[Cell]) -> bool:
+    """May this scenario do with MIN_REQUESTS_SLOW? A request of a batch takes as long as its batch."""
+    services = [float(np.median(cell.served.end_ns - cell.served.start_ns))
+                for cell in cells if cell.arm.role == "measured" and len(cell.served)]  # fmt: skip
+    return run.model_bytes >= BIG_BYTES or max(services, default=0.0) >= SLOW_NS
+
+
+def _with_status(run: RunData, cell: Cell, slow: bool) -> Result:
+    """Status and reason, and what may be said whatever they are: n, blocks, errors, agreement with the reference."""
+    arm, served = cell.arm, cell.served
+    slices = [piece for block in _blocks_of(run, cell) for piece in block.slices if piece.arm_id == arm.arm_id]
+    had = set(served.block.tolist())
+    row = replace(
+        cell.identity, n=len(served), blocks=len(had), errors=sum(piece.count - piece.served for piece in slices if piece.error),
+        noisy_blocks=sum(block.noisy for block in _blocks_of(run, cell) if block.block in had),
+    )  # fmt: skip
+    parity_reason = None
+    if arm.role != "floor":
+        if len(served):
+            row = replace(row, min_cosine=finite(served.cosine.min()), max_abs_diff=finite(served.max_abs_diff.max()))
+        parity_reason = _parity_reason(run, cell)
+    failure = _failure(run.failures, cell)
+    if failure and (failure.status == "PARITY_FAIL" or not parity_reason):
+        return replace(row, status=failure.status, reason=failure.reason)
+    if parity_reason:
+        return replace(row, status="PARITY_FAIL", reason=parity_reason)
+    error = next((piece.error for piece in slices if piece.error), None)
+    if not had:
+        if slices:
+            return replace(row, status="CRASH", reason=error or "served nothing")
+        return replace(row, status="SKIPPED", reason="no block was measured" if run.finished else "the run is not finished")
+    enough = MIN_REQUESTS_SLOW if slow else MIN_REQUESTS
+    short = []
+    if len(had) < MIN_BLOCKS:
+        short.append(f"{len(had)} of {MIN_BLOCKS} blocks")
+    if len(served) < enough:
+        short.append(f"{len(served)} of {enough} requests")
+    if cut := sum(piece.served < piece.count for piece in slices):
+        short.append(f"{cut} of {len(slices)} slices cut short" + (f" ({error})" if error else ""))
+    return replace(row, status="PARTIAL" if short else "OK", reason="; ".join(short) or None)
+
+
+def _blocks_of(run: RunData, cell: Cell) -> list[Block]:
+    return [block for block in run.blocks if block.scenario == cell.scenario.name]
+
+
+def _failure(failures: Iterable[Failure], cell: Cell) -> Failure | None:
+    """The recorded failure of this very cell, or of all cells of the arm that have no block."""
+    own = [failure for failure in failures if failure.arm_id == cell.arm.arm_id]
+    exact = [failure for failure in own if failure.scenario == cell.scenario.name]
+    rest = [failure for failure in own if failure.scenario == "*" and not len(cell.served)]
+    return next(iter(exact + rest), None)
+
+
+def _parity_reason(run: RunData, cell: Cell) -> str | None:
+    """Why the vectors of a cell are not proven: the worst of the timed requests, then the checks of the arm."""
+    served = cell.served
+    if len(served):
+        reason = parity.gate(cell.arm.precision, float(served.cosine.min()), float(served.max_abs_diff.max()))
+        if reason:
+            return reason
+    broken = [check for check in run.checks if check.arm_id == cell.arm.arm_id and check.held is False]
+    return f"{broken[0].name}: {broken[0].detail or 'did not hold'}" if broken else None
+
+
+def _with_numbers(run: RunData, cell: Cell, row: Result) -> Result:
+    """Times, throughput and resources. Without proven vectors there is no time."""
+    if row.status == "PARITY_FAIL":
+        return row
+    starts = [start for start in run.starts if start.arm_id == cell.arm.arm_id]
+    row = replace(
+        row,
+        load_ms=median([start.load_ns / NS_PER_MS for start in starts if start.load_ns is not None]),
+        first_ms=median([start.first_ns / NS_PER_MS for start in starts if start.first_ns is not None]),
+    )
+    if not len(cell.served):
+        return row
+    row = with_latencies(row, cell.served, as_measured(cell.served))
+    return _with_resources(run, cell, _with_throughput(cell, row))
+
+
+def with_latencies(row: Result, served: Served, times: Latencies, tails: Sequence[Effective] = ()) -> Result:
+    """The percentile columns of a row. `tails`: per percentile the n_eff to judge by, where it is another sequence's."""
+    latency, place, ms = times.latency, times.place, NS_PER_MS
+    if not len(latency):
+        return replace(row, n=0, tail_note="no latency is left after the first of each client")
+    found = percentiles(latency, served.block[place], served.start_ns[place], tails)
+    p50, p90, p95, p99, p999 = found
+    prepared = served.preprocess_ns[place]
+    medians = (times.service, times.wait, prepared, latency + prepared)
+    service, wait, preprocess, text = (
+        None if p50.value is None else _scaled(percentile(values, 0.5), ms) for values in medians
+    )
+    return replace(
+        row, n=len(latency), n_eff=p99.n_eff, tail_note=withheld(found), mean_ms=float(latency.mean()) / ms,
+        stdev_ms=float(latency.std(ddof=1)) / ms if len(latency) > 1 else None, max_ms=float(latency.max()) / ms,
+        p50_ms=_scaled(p50.value, ms), p90_ms=_scaled(p90.value, ms), p95_ms=_scaled(p95.value, ms),
+        p99_ms=_scaled(p99.value, ms), p999_ms=_scaled(p999.value, ms),
+        p50_lo_ms=_scaled(p50.lo, ms), p50_hi_ms=_scaled(p50.hi, ms), p99_lo_ms=_scaled(p99.lo, ms), p99_hi_ms=_scaled(p99.hi, ms),
+        service_p50_ms=service, wait_p50_ms=wait, preprocess_p50_ms=preprocess, text_p50_ms=text,
+    )  # fmt: skip
+
+
+def percentiles(
+    latency: Floats, runs: npt.NDArray[np.int64], units: npt.NDArray[np.int64], tails: Sequence[Effective] = ()
+) -> list[Percentile]:
+    judge_by: Sequence[Effective | None] = tails or [None] * len(PERCENTILES)
+    return [judged(latency, p, runs, units, tail) for (p, _), tail in zip(PERCENTILES, judge_by, strict=True)]
+
+
+def _with_throughput(cell: Cell, row: Result) -> Result:
+    parts = stretches(cell.served)
+    _, place = np.unique(parts.block, return_inverse=True)
+    found = rate(np.bincount(place, parts.rows), np.bincount(place, parts.seconds))
+    tokens, seconds = float(parts.tokens.sum()), float(parts.seconds.sum())
+    return replace(
+        row, requests_per_s=finite(found.value), requests_per_s_lo=finite(found.lo), requests_per_s_hi=finite(found.hi),
+        embeddings_per_s=finite(found.value), tokens_per_s=tokens / seconds if tokens and seconds else None,
+    )  # fmt: skip
+
+
+def _with_resources(run: RunData, cell: Cell, row: Result) -> Result:
+    """Memory at the end of the blocks; CPU time over the slices that were served."""
+    arm_id, blocks = cell.arm.arm_id, _blocks_of(run, cell)
+    slices = [piece for block in blocks for piece in block.slices if piece.arm_id == arm_id and not piece.error]
+    memory = [block.memory[arm_id] for block in blocks if arm_id in block.memory]
+    steady = median([float(rss) for _, rss in memory if rss is not None])
+    cpu_ns = [piece.cpu_ns for piece in slices if piece.cpu_ns is not None]
+    wall_ns, rows = sum(piece.wall_ns for piece in slices), sum(piece.served for piece in slices)
+    told = bool(cpu_ns) and len(cpu_ns) == len(slices)
+    return replace(
+        row,
+        peak_rss_bytes=max((peak for peak, _ in memory if peak is not None), default=None),
+        rss_bytes=None if steady is None else round(steady),
+        cpu_percent=100 * sum(cpu_ns) / wall_ns if told and wall_ns else None,
+        cpu_s_per_1000=sum(cpu_ns) / 1e9 * 1000 / rows if told and rows else None,
+    )
+
+
+def finite(value: float) -> float | None:
+    """NULL instead of NaN and infinity."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _scaled(value: float | None, unit: float) -> float | None:
+    return None if value is None else value / unit
+
+
+def median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if values else None
