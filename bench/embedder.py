@@ -206,12 +206,13 @@ def load(folder: Path, dtype: str = "fp32") -> Embedder:
     Raises:
         BenchError: the folder is not such an artefact.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         state = load_file(folder / WEIGHTS)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise BenchError(f"artefact {folder}: cannot be read ({error}); delete it and run `invoke export` again") from None
     return assemble(config, state, dtype)
 
