@@ -40,8 +40,13 @@ def plain(value: Any) -> str:
 
 def slug(name: str) -> str:
     """A name as a folder of a URL. Names that lose characters get a few digits of their hash, so that two never meet."""
-    short = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.")[:60]
+    short = re.sub(r"[^a-z0-9.-]+", "-", name.lower()).strip("-.")[:60]
     return short if short == name else f"{short or 'x'}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def ident(name: str) -> str:
+    """A name as an id inside a page: Markdown reads a dot in an attribute list as a class."""
+    return slug(name).replace(".", "-")
 
 
 def decimals(values: Iterable[float | None], digits: int = 3) -> int:

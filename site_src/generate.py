@@ -28,7 +28,7 @@ from markupsafe import Markup
 from bench import catalog as catalogs
 from bench import paths
 from bench.errors import BenchError
-from site_src import charts, form, words
+from site_src import charts, drawing, form, marks, words
 from site_src.board import Board, Row, Standing, Table, open_database
 
 HERE = Path(__file__).resolve().parent
@@ -108,7 +108,7 @@ class Writer:
     def write(self) -> None:
         """Every page of the site."""
         shutil.copytree(HERE / "assets", self.folder / "assets")
-        self.text("assets/frameworks.css", charts.stylesheet())
+        self.text("assets/frameworks.css", marks.stylesheet())
         self.overview()
         for model, standings in self.board.standings.items():
             self.model(model, standings)
@@ -168,7 +168,7 @@ class Writer:
         if best:
             ids = [run["run_id"] for run in best.runs]
             sql = (
-                f"SELECT *\nFROM leaderboard\nWHERE run_id IN ({charts.literals(ids)}) AND weights = {charts.literal(best.weights)}\n"
+                f"SELECT *\nFROM leaderboard\nWHERE run_id IN ({drawing.literals(ids)}) AND weights = {drawing.literal(best.weights)}\n"
                 "ORDER BY scenario, precision, rank_lo, requests_per_s DESC"
             )
             current = [
@@ -198,34 +198,33 @@ class Writer:
 
     def sections(self, path: str, standing: Standing) -> list[dict[str, Any]]:
         """One section per served scenario and precision: its table, its charts, the tables derived from it."""
-        run_ids = [run["run_id"] for run in standing.runs]
         found = []
         for table in standing.served:
-            arms = [row["arm_id"] for row in table.rows]
-            derived = standing.derived(table)
-            drawn = []
-            for draw in (charts.latency, charts.load_curve, charts.ratios, charts.ecdf):
-                if draw is charts.ratios and standing.mixed:
-                    continue
-                chart = draw(self.board, run_ids, arms, table.scenario, table.title) if arms else None
-                if chart:
-                    drawn.append(chart)
+            chosen = self.chosen(standing, table)
+            # Rows of different runs have no common best.
+            wanted = [charts.latency, charts.load_curve, *([] if standing.mixed else [charts.ratios]), charts.ecdf]
+            drawn = [chart for draw in wanted if table.rows and (chart := draw(chosen))]
             for chart in drawn:
                 self.chart_files(f"data/{path}/{chart.name}", chart)
             found.append(
                 {
-                    "id": form.slug(f"{table.scenario}-{table.precision}"),
+                    "id": form.ident(f"{table.scenario}-{table.precision}"),
                     "table": table,
                     "charts": drawn,
-                    "derived": derived,
+                    "derived": standing.derived(table),
                     "several": sum(other.scenario == table.scenario for other in standing.served) > 1,
                 }
             )
         return found
 
-    def chart_files(self, stem: str, chart: charts.Chart) -> None:
+    def chosen(self, standing: Standing, table: Table) -> charts.Selection:
+        """The shown rows of a table, for a chart."""
+        arms = [row["arm_id"] for row in table.rows]
+        return charts.Selection(self.board, [run["run_id"] for run in standing.runs], arms, table.scenario, table.title)
+
+    def chart_files(self, stem: str, chart: drawing.Chart) -> None:
         """The chart to take away: its data, a picture with plain colours, its specification."""
-        picture = charts.plain_colours(chart.wide)
+        picture = drawing.plain_colours(chart.wide)
         self.text(f"{stem}.csv", as_csv(chart.columns, chart.rows))
         self.text(f"{stem}.svg", picture)
         self.text(f"{stem}.png", vl_convert.svg_to_png(picture, scale=2))
@@ -249,7 +248,8 @@ class Writer:
         comparisons = ask("SELECT * FROM comparisons WHERE run_id = ? ORDER BY scenario, arm_a, arm_b")
         checks = ask("SELECT * FROM checks WHERE run_id = ? ORDER BY arm_id, name")
         starts = ask(
-            "SELECT arm_id, start, spawn_ns / 1e6 AS spawn_ms, load_ns / 1e6 AS load_ms, first_ns / 1e6 AS first_ms, second_ns / 1e6 AS second_ms"
+            "SELECT arm_id, start, spawn_ns / 1e6 AS spawn_ms, load_ns / 1e6 AS load_ms, first_ns / 1e6 AS first_ms,"
+            " second_ns / 1e6 AS second_ms"
             " FROM starts WHERE run_id = ? ORDER BY arm_id, start"
         )
         for pair in comparisons:
@@ -292,7 +292,8 @@ class Writer:
 
     def runs(self) -> None:
         counted = self.board.query(
-            "SELECT run_id, count(DISTINCT arm_id) AS arms, count(DISTINCT arm_id) FILTER (status <> 'OK') AS not_ok FROM leaderboard GROUP BY run_id"
+            "SELECT run_id, count(DISTINCT arm_id) AS arms, count(DISTINCT arm_id) FILTER (status <> 'OK') AS not_ok"
+            " FROM leaderboard GROUP BY run_id"
         )
         counts = {run["run_id"]: {"arms": 0, "not_ok": 0} for run in self.board.runs} | {row["run_id"]: row for row in counted}
         self.page(
@@ -337,7 +338,7 @@ def environment(board: Board) -> Environment:
     env.globals |= {
         "anchor": anchor,
         "cell": cell,
-        "colour": charts.colour,
+        "colour": marks.colour,
         "count": form.count,
         "dash": form.DASH,
         "decimals": form.decimals,
@@ -345,11 +346,12 @@ def environment(board: Board) -> Environment:
         "find": find,
         "framework_title": board.framework_title,
         "interval": form.interval,
-        "mark": charts.mark,
+        "mark": marks.mark,
         "megabytes": form.megabytes,
         "model_title": board.model_title,
         "number": form.number,
         "scenario_title": board.scenario_title,
+        "ident": form.ident,
         "slug": form.slug,
         "small": form.small,
         "span": form.span,
@@ -360,7 +362,7 @@ def environment(board: Board) -> Environment:
 
 def anchor(row: Row) -> str:
     """Where a row stands on its run page."""
-    return form.slug(f"row-{row['arm_id']}-{row['scenario']}".lower())
+    return form.ident(f"row-{row['arm_id']}-{row['scenario']}".lower())
 
 
 def find(rows: Iterable[Row], like: Row) -> Row | None:

@@ -64,27 +64,25 @@ def rate(row: Row) -> str:
 def verdict(board: Board, table: Table, mixed: bool) -> str:
     """Who leads in throughput, how sure that is, and how far the last one is behind."""
     if not table.rows:
-        return f"No framework has a number for {table.title}: see the reasons in the table."
+        return f"No framework has a number for {table.title}: the table gives the reasons."
+    what = f"{table.title[:1].upper()}{table.title[1:]}, {table.precision}"
     lead = leaders(table, mixed)
-    what = f"For {table.title} in {table.precision}"
-    if not lead:
-        first = max(table.rows, key=lambda row: row["requests_per_s"])
-        why = (
-            "rows of different runs"
-            if mixed
-            else next((row["rank_note"] for row in table.rows if row["rank_note"]), "no rank was computed")
-        )
-        return f"Not ranked ({why}). {what}, {name(board, first, table)} gave the most in this data: {rate(first)}."
-    names = form.listing([name(board, row, table) for row in lead])
-    if len(lead) == 1:
-        text = f"{what}, {names} serves the most: {rate(lead[0])}."
+    if mixed:
+        return f"{what}: not ranked, since these rows come from different runs."
+    first = lead[0] if lead else table.rows[0]
+    if len(lead) > 1:
+        names = form.listing([name(board, row, table) for row in lead])
+        text = f"{what}: {names} lead together, none shown to be faster than the others; {name(board, first, table)} serves {rate(first)}."
     else:
-        text = f"{what}, {names} lead together: the data shows no difference that would put one first; {name(board, lead[0], table)} gave {rate(lead[0])}."
-    behind = [row for row in table.rows if row not in lead and row["ratio_to_best"] is not None]
+        text = f"{what}: {name(board, first, table)} serves the most, {rate(first)}."
+    behind = [row for row in table.rows if row is not first and row not in lead and row["ratio_to_best"] is not None]
     if behind:
         nearest, last = behind[0], behind[-1]
         text += f" {name(board, nearest, table)} reaches {ratio(nearest)} of the best"
         text += f", {name(board, last, table)} {ratio(last)}." if last is not nearest else "."
+    if not lead:
+        why = next((row["rank_note"] for row in table.rows if row["rank_note"]), "no rank was computed")
+        text = f"Not ranked ({why}). In this data: {text[:1].lower()}{text[1:]}"
     return text
 
 
@@ -114,7 +112,7 @@ def tasks(board: Board, standing: Standing) -> list[Task]:
         found.append(
             Task(
                 title=f"Most throughput, {table.title}",
-                link=form.slug(f"{table.scenario}-{table.precision}"),
+                link=form.ident(f"{table.scenario}-{table.precision}"),
                 leaders=shown,
                 value=f"{form.number(best['requests_per_s'], places)} {'rows' if batched else 'requests'}/s",
                 rest=""
@@ -128,7 +126,7 @@ def tasks(board: Board, standing: Standing) -> list[Task]:
         )
     if served and served[0].rows:
         rows = served[0].rows
-        link = form.slug(f"{served[0].scenario}-{served[0].precision}")
+        link = form.ident(f"{served[0].scenario}-{served[0].precision}")
         single: list[tuple[str, str, str, Callable[[Row], float | None], Callable[[float], str]]] = [
             ("Lowest median latency, one client", link, "p50", lambda row: row["p50_ms"], lambda v: f"{form.number(v)} ms"),
             ("Least memory", "resources", "peak RSS", lambda row: row["peak_rss_bytes"], lambda v: f"{form.megabytes(v)} MB"),
@@ -155,7 +153,8 @@ def scenario_text(scenario: Scenario) -> str:
     """What a scenario does, from its fields."""
     rows = "one request at a time" if scenario.batch == 1 else f"{scenario.batch} rows together, padded to the longest of them"
     if scenario.load == "open":
-        return f"{rows}, arriving by a {scenario.arrivals} schedule at {form.number(scenario.rate_per_s)} requests per second, whether or not the last answer is given"
+        rate_text = f"{form.number(scenario.rate_per_s)} requests per second" if scenario.rate_per_s else "a rate of its own per model"
+        return f"{rows}, arriving by a {scenario.arrivals} schedule at {rate_text}, whether or not the last answer was given"
     clients = (
         f"; {form.listing([str(c) for c in scenario.clients])} closed-loop clients are derived from it" if len(scenario.clients) > 1 else ""
     )
@@ -175,6 +174,5 @@ def run_facts(run: Row) -> list[tuple[str, Any]]:
         ("Suite", record.get("suite")),
         ("Code", f"{run['code_commit'] or 'unknown commit'}{' with uncommitted changes' if run['code_dirty'] else ''}"),
     ]
-    for scenario in record.get("scenarios") or []:
-        facts.append((f"Plan of {scenario.get('name')}", scenario.get("plan_hash")))
+    facts += [(f"Plan of {scenario.get('name')}", scenario.get("plan_hash")) for scenario in record.get("scenarios") or []]
     return [(name, value if value is not None else form.DASH) for name, value in facts]

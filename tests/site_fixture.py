@@ -180,18 +180,18 @@ def add_run(
                     }
                 )
             continue
-        for start in range(3):
-            starts.append(
-                {
-                    "run_id": run_id,
-                    "arm_id": arm_id,
-                    "start": start,
-                    "spawn_ns": int(4e7),
-                    "load_ns": int((60 + 30 * start) * scale * 1e6),
-                    "first_ns": int(ms * scale * 4e6),
-                    "second_ns": int(ms * scale * 1.1e6),
-                }
-            )
+        starts += [
+            {
+                "run_id": run_id,
+                "arm_id": arm_id,
+                "start": start,
+                "spawn_ns": int((60 + 30 * start) * scale * 1e6 + ms * scale * 5e6 + 4e7),
+                "load_ns": int((60 + 30 * start) * scale * 1e6),
+                "first_ns": int(ms * scale * 4e6),
+                "second_ns": int(ms * scale * 1.1e6),
+            }
+            for start in range(3)
+        ]
         service = ms * scale * (1 if floor else drift) * random.lognormal(0, 0.05, samples)
         service[:: max(40, samples // 8)] *= 1.8
         batch_ms = np.repeat(ms * scale * 22 * random.lognormal(0, 0.02, max(3, samples // 32)), 32)

@@ -1,0 +1,116 @@
+"""The site in a real headless Chromium: both colour schemes, wide and on a phone, with and without JavaScript."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from site_src import generate
+from tests import browser, site_fixture
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The address of the fixture's site, and its folder."""
+    browser.programs()
+    folder = tmp_path_factory.mktemp("site")
+    database = site_fixture.build(folder / "results.duckdb", hostile=True)
+    generate.build(database, folder / "site", folder / "pages")
+    with browser.serve(folder / "site") as address:
+        yield address, folder / "site"
+
+
+def pages(folder: Path) -> list[str]:
+    return sorted(str(page.parent.relative_to(folder)).removeprefix(".") for page in folder.rglob("index.html"))
+
+
+def requested(window: Any) -> list[str]:
+    """Every address that was asked for over the network since the last call."""
+    messages = [json.loads(entry["message"])["message"] for entry in window.get_log("performance")]
+    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
+def test_every_page_opens_without_an_error(site: tuple[str, Path], width: int, dark: bool) -> None:
+    address, folder = site
+    with browser.open_browser(width, dark=dark) as window:
+        for page in pages(folder):
+            window.get(f"{address}/{page}/")
+            # Give the deferred scripts one turn of the event loop.
+            window.execute_async_script("requestAnimationFrame(() => setTimeout(arguments[0], 50))")
+            assert browser.console_errors(window) == [], page
+            assert window.execute_script("return window.pwned") is None, f"{page}: a name from the database ran as a script"
+            scheme = window.execute_script("return document.body.dataset.mdColorScheme")
+            assert scheme == ("slate" if dark else "default"), page
+            overflow = window.execute_script("return document.documentElement.scrollWidth - innerWidth")
+            assert overflow <= 0, f"{page}: {overflow} px wider than a screen of {width}"
+        foreign = [url for url in requested(window) if not url.startswith((address, "data:", "blob:", "chrome:"))]
+        assert foreign == []
+
+
+def test_a_model_page_is_complete_without_javascript(site: tuple[str, Path]) -> None:
+    address, _folder = site
+    with browser.open_browser(javascript=False) as window:
+        window.get(f"{address}/models/minilm/")
+        rows = window.find_elements("css selector", "#closed-1-fp32 + * tbody tr, h2#closed-1-fp32 ~ .table-wrap:first-of-type tbody tr")
+        text = " ".join(row.text for row in rows)
+        for title in ("PyTorch", "ONNX Runtime (Python)", "ONNX Runtime (Rust)", "ONNX Runtime (C++)", "Candle", "OpenVINO"):
+            assert title in text
+        charts = window.find_elements("css selector", "figure.chart .chart-wide > svg")
+        assert len(charts) >= 4
+        assert all(chart.size["width"] > 300 and chart.size["height"] > 100 for chart in charts)
+
+
+def test_on_a_phone_the_narrow_charts_are_shown(site: tuple[str, Path]) -> None:
+    address, _folder = site
+    with browser.open_browser(390, 844) as window:
+        window.get(f"{address}/models/minilm/")
+        assert all(not chart.is_displayed() for chart in window.find_elements("css selector", ".chart-wide"))
+        narrow = window.find_elements("css selector", ".chart-narrow > svg")
+        assert narrow
+        assert all(0 < chart.size["width"] <= 390 for chart in narrow)
+
+
+def test_a_table_sorts_by_its_numbers_and_by_keyboard(site: tuple[str, Path]) -> None:
+    address, _folder = site
+    with browser.open_browser() as window:
+        window.get(f"{address}/models/minilm/")
+        table = window.find_element("css selector", "table.board.sortable")
+        heads = table.find_elements("css selector", "thead button.sort")
+        memory = next(head for head in heads if head.text.startswith("Peak RSS"))
+        for order, keys in (("ascending", sorted), ("descending", lambda values: sorted(values, reverse=True))):
+            memory.send_keys("\n")
+            column = [head.get_attribute("aria-sort") for head in table.find_elements("css selector", "thead th")].index(order)
+            cells = [row.find_elements("css selector", "th, td")[column] for row in table.find_elements("css selector", "tbody tr")]
+            values = [float(cell.get_attribute("data-sort")) for cell in cells]
+            assert values == keys(values)
+            assert len(set(values)) > 1
+
+
+def test_a_link_to_a_raw_row_opens_it(site: tuple[str, Path]) -> None:
+    address, _folder = site
+    with browser.open_browser() as window:
+        window.get(f"{address}/models/minilm/")
+        window.find_element("css selector", "table.board tbody tr td:last-child a").click()
+        raw = window.find_element("css selector", "details.raw:target")
+        assert raw.get_attribute("open") is not None
+        assert json.loads(raw.find_element("css selector", "pre").text)["model"] == "minilm"
+
+
+def test_search_finds_a_framework(site: tuple[str, Path]) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    address, _folder = site
+    with browser.open_browser() as window:
+        window.get(f"{address}/")
+        box = window.find_element("css selector", "input.md-search__input")
+        window.execute_script("arguments[0].focus()", box)
+        box.send_keys("OpenVINO")
+        WebDriverWait(window, 20).until(lambda w: w.find_elements("css selector", ".md-search-result__item"))
+        assert browser.console_errors(window) == []
