@@ -133,7 +133,7 @@ def lint() -> None:
     """
     if reason := _missing_rust() or _missing_cpp():
         raise BenchError(f"lint: {reason}")
-    cargo = "cargo clippy --release --locked --workspace --all-targets".split()
+    cargo = ["cargo", "clippy", "--release", "--locked", "--workspace", "--all-targets"]
     clippy = [*cargo, "--target-dir", str(TARGET), "--", "-D", "warnings"]
     with _one_builder():
         for name, command in (("rustfmt", ["cargo", "fmt", "--all", "--check"]), ("clippy", clippy)):

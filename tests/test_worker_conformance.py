@@ -1,0 +1,416 @@
+"""The definition of a worker: every framework of the catalogue, and every null, held to bench/WORKER.md line by line."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import build, catalog, experiment, export, paths, weights
+from bench.catalog import Framework
+from tests.driver import Driver, TestPlan, environment, flags, make_plan, run
+
+FRAMEWORKS = catalog.load().frameworks
+NULLS = [name for name, framework in FRAMEWORKS.items() if framework.role == "floor"]
+MEASURED = [name for name, framework in FRAMEWORKS.items() if framework.role == "measured"]
+WITH_KNOBS = [name for name, framework in FRAMEWORKS.items() if framework.knobs]
+MODEL = catalog.load().models["minilm"]
+TOLERANCE = 2e-5
+ROWS = 24
+
+pytestmark = pytest.mark.native
+
+
+@functools.cache
+def available(name: str) -> Framework:
+    """The framework, built if need be. What is missing is a failure in CI and a skip with its reason elsewhere."""
+    framework = FRAMEWORKS[name]
+    if reason := experiment.missing(framework):
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{name}: {reason}")
+    if framework.build:
+        build.ensure(framework)
+    return framework
+
+
+def artefact_of(framework: Framework) -> Path:
+    """MiniLM's real weights for this runtime; the nulls read nothing, any folder will do."""
+    if framework.role == "floor":
+        return paths.ROOT / "bench"
+    return export.ensure(MODEL, weights.resolve(MODEL), framework.artefact).folder
+
+
+@pytest.fixture(scope="module", params=list(FRAMEWORKS))
+def framework(request: pytest.FixtureRequest) -> Framework:
+    return available(request.param)
+
+
+@pytest.fixture(scope="module")
+def model(framework: Framework) -> Path:
+    return artefact_of(framework)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the workers of this module run; the plans lie in it."""
+    return tmp_path_factory.mktemp("room")
+
+
+@pytest.fixture(scope="module")
+def plan(room: Path) -> TestPlan:
+    """Rows of mixed lengths, distinct, with uneven gaps of mean about 1."""
+    random = np.random.default_rng(7)
+    rows = [random.integers(1000, 29000, size=3 + (7 * row) % 40, dtype=np.int64) for row in range(ROWS)]
+    return make_plan(room / "plan", rows, random.exponential(size=ROWS))
+
+
+@pytest.fixture(scope="module")
+def worker(framework: Framework, model: Path, room: Path) -> Iterator[Driver]:
+    with Driver(framework, model, room) as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def singles(worker: Driver, plan: TestPlan) -> np.ndarray:
+    return worker.serve(plan).vectors
+
+
+# flags
+
+
+def test_version_is_one_flat_json_line(framework: Framework) -> None:
+    done = run(framework, "--version")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    stated = json.loads(done.stdout)
+    assert set(stated) == {"framework", "language", "runtime", "version", "build"}
+    assert all(isinstance(value, str) and value for value in stated.values())
+    assert (stated["framework"], stated["language"]) == (framework.name, framework.language)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--bogus", "1"],
+        ["--set", "no-such-knob=1"],
+        ["--set", "novalue"],
+        ["--sessions", "0"],
+        ["--threads", "many"],
+        ["--fault", "slow=0.5"],
+        ["--fault", "late=1"],
+        ["--fault", "stall=1"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_flags_exit_2(framework: Framework, model: Path, wrong: list[str]) -> None:
+    done = run(framework, *flags(model), *wrong)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.strip() and "Traceback" not in done.stderr
+
+
+def test_missing_flags_exit_2(framework: Framework, model: Path) -> None:
+    assert run(framework, "--model", str(model)).returncode == 2
+
+
+@pytest.mark.parametrize("framework", WITH_KNOBS, indirect=True, scope="module")
+def test_a_value_that_a_knob_does_not_take_exits_2(framework: Framework, model: Path) -> None:
+    knobs = {key: "no-such-value" for key in framework.knobs}
+    for key, value in knobs.items():
+        assert run(framework, *flags(model), "--set", f"{key}={value}").returncode == 2, key
+
+
+@pytest.mark.parametrize("framework", WITH_KNOBS, indirect=True, scope="module")
+def test_every_declared_knob_comes_back_in_settings(framework: Framework, model: Path, room: Path) -> None:
+    knobs = {key: knob.values[0] if knob.values else "48" for key, knob in framework.knobs.items()}
+    with Driver(framework, model, room, *(part for key, value in knobs.items() for part in ("--set", f"{key}={value}"))) as driver:
+        assert {key: str(driver.ready["settings"][key]) for key in knobs} == knobs
+
+
+def test_a_missing_model_is_one_line_with_its_cure(framework: Framework, tmp_path: Path) -> None:
+    folders = [tmp_path / "nowhere"] + ([] if framework.role == "floor" else [tmp_path])
+    for folder in folders:
+        done = run(framework, *flags(folder))
+        assert (done.returncode, done.stdout) == (1, ""), done.stderr
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1 and errors[0].count(": ") >= 2, done.stderr
+        assert "Traceback" not in done.stderr and "panicked" not in done.stderr
+
+
+def test_what_the_runtime_cannot_do_exits_3(framework: Framework, model: Path) -> None:
+    done = run(framework, *flags(model, precision="int4"))
+    assert done.returncode == 3, done.stderr
+    assert [line.split()[0] for line in done.stderr.splitlines()].count("not-applicable") == 1
+
+
+# the conversation
+
+
+def test_ready_says_what_was_loaded(worker: Driver, framework: Framework) -> None:
+    ready = worker.ready
+    assert set(ready) == {"load_ns", "first_ns", "second_ns", "dim", "settings"}
+    assert all(isinstance(ready[key], int) and ready[key] > 0 for key in ("first_ns", "second_ns", "dim")) and ready["load_ns"] >= 0
+    assert ready["dim"] == 384
+    settings = ready["settings"]
+    assert (settings["precision"], settings["sessions"], settings["threads"]) == ("fp32", 1, 1)
+    assert not any(isinstance(value, dict | list) for value in settings.values())
+
+
+def test_fd_1_is_stderr_and_sleeps_are_exact(worker: Driver) -> None:
+    # what a runtime prints goes to fd 1: it must not be the pipe of the protocol
+    fds = Path(f"/proc/{worker.pid}/fd")
+    assert (fds / "1").readlink() == (fds / "2").readlink() == worker.log
+    assert Path(f"/proc/{worker.pid}/timerslack_ns").read_text().strip() == "1"
+
+
+def test_printing_does_not_reach_the_protocol(worker: Driver, plan: TestPlan) -> None:
+    with Path(f"/proc/{worker.pid}/fd/1").open("a") as printed:
+        printed.write("a runtime prints\n")
+    assert worker.serve(plan, count=1).rows == 1
+    assert "a runtime prints" in worker.log.read_text()
+
+
+def test_one_row_back_to_back(worker: Driver, plan: TestPlan) -> None:
+    served = worker.serve(plan, first=5, count=1)
+    assert served.request.tolist() == [5]
+    assert (served.due_ns == served.start_ns).all() and (served.start_ns <= served.end_ns).all()
+    assert abs(np.linalg.norm(served.vectors[0].astype(np.float64)) - 1) < 1e-5
+    assert served.about == {"rows": 1, "dim": 384, "dtype": "float32", "batches": 1}
+
+
+def test_times_are_of_the_monotonic_clock_and_in_order(worker: Driver, plan: TestPlan) -> None:
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    served = worker.serve(plan)
+    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    assert served.request.tolist() == list(range(ROWS))
+    assert before <= served.start_ns[0] and served.end_ns[-1] <= after
+    assert (served.start_ns[1:] >= served.end_ns[:-1]).all()
+
+
+def test_a_mixed_batch_equals_its_rows_one_by_one(worker: Driver, plan: TestPlan, singles: np.ndarray) -> None:
+    assert np.isfinite(singles).all()
+    assert len(np.unique(singles.round(4), axis=0)) == ROWS
+    for batch in (2, 7, ROWS):
+        assert np.abs(worker.serve(plan, batch=batch).vectors - singles).max() <= TOLERANCE
+
+
+def test_buffers_keep_nothing_of_the_batch_before(worker: Driver, plan: TestPlan, singles: np.ndarray) -> None:
+    worker.serve(plan, batch=ROWS)
+    for first, count in ((3, 4), (0, 2), (11, 5)):
+        served = worker.serve(plan, first=first, count=count, batch=count)
+        assert np.abs(served.vectors - singles[first : first + count]).max() <= TOLERANCE
+
+
+def test_rows_of_a_batch_share_their_times_and_the_last_batch_is_smaller(worker: Driver, plan: TestPlan) -> None:
+    served = worker.serve(plan, first=2, count=10, batch=4)
+    assert served.batch_sizes == [4, 4, 2]
+    assert served.about["batches"] == 3
+    for part in (slice(0, 4), slice(4, 8), slice(8, 10)):
+        assert len(np.unique(served.samples[part, 2:], axis=0)) == 1
+    assert (served.due_ns == served.start_ns).all()
+
+
+def test_due_times_follow_the_gaps(worker: Driver, plan: TestPlan) -> None:
+    rate, first = 100.0, 4
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    served = worker.serve(plan, first=first, rate=rate)
+    wanted_ns = np.cumsum(plan.gaps[first:]) / rate * 1e9
+    t0_ns = served.due_ns - wanted_ns
+    assert np.ptp(t0_ns) <= 4  # one t0 for all, but for the rounding
+    assert before <= t0_ns[0] <= served.start_ns[0]
+    assert (served.start_ns >= served.due_ns).all()
+
+
+def test_what_is_due_is_taken_together(worker: Driver, plan: TestPlan) -> None:
+    # a rate at which everything is due at once, and one at which some of it is
+    assert worker.serve(plan, rate=1e9, batch=5).batch_sizes[1:-1] == [5, 5, 5]
+    served = worker.serve(plan, rate=20 / max(worker.ready["second_ns"] / 1e9, 1e-3), batch=6)
+    position = 0
+    for size in served.batch_sizes:
+        start_ns = served.start_ns[position]
+        assert size <= 6 and (served.due_ns[position : position + size] <= start_ns).all()
+        position += size
+        if size < 6 and position < len(served.samples):
+            # nobody who was due is left behind; the clock is read once for the start, so a row due right then may wait
+            assert served.due_ns[position] > start_ns - 50_000
+    assert position == ROWS
+
+
+def test_the_guard_ends_a_slice(worker: Driver, plan: TestPlan) -> None:
+    began = time.monotonic()
+    served = worker.serve(plan, rate=2.0, seconds=1.0)
+    due_in_time = int((np.cumsum(plan.gaps) / 2.0 <= 1.0).sum())
+    assert served.rows <= due_in_time < ROWS
+    assert served.request.tolist() == list(range(served.rows)) and served.about["rows"] == served.rows
+    assert time.monotonic() - began < np.sum(plan.gaps) / 2.0
+
+
+def test_what_cannot_be_served_fails_and_the_worker_goes_on(
+    worker: Driver, plan: TestPlan, room: Path, singles: np.ndarray, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    broken = room / f"broken-{worker.pid}"
+    make_plan(broken, plan.rows[:2], plan.gaps[:2])
+    (broken / "rows.csv").write_text("gap,offset,length\n1.000000000,0,999999\n")
+    wrong = [
+        f"serve nowhere 0 1 0 1 1 {worker.out()}",
+        f"serve {broken.name} 0 1 0 1 1 {worker.out()}",
+        f"serve {plan.name} 0 {ROWS + 1} 0 1 1 {worker.out()}",
+        f"serve {plan.name} {ROWS} 1 0 1 1 {worker.out()}",
+        f"serve {plan.name} 0 1 0 0 1 {worker.out()}",
+        f"serve {plan.name} 0 1 -1 1 1 {worker.out()}",
+        f"serve {plan.name} 0 one 0 1 1 {worker.out()}",
+        f"serve {plan.name} 0 1",
+        "server",
+    ]
+    for line in wrong:
+        words = worker.ask(line).split(" ", 2)
+        assert words[0] == "failed" and words[1].isdigit() and len(words) == 3, f"{line}: {words}"
+        assert not (room / line.split()[-1]).exists()
+    assert np.abs(worker.serve(plan, count=3).vectors - singles[:3]).max() <= TOLERANCE
+
+
+def test_two_sessions_serve_every_row_once(framework: Framework, model: Path, room: Path, plan: TestPlan, singles: np.ndarray) -> None:
+    with Driver(framework, model, room, sessions=2) as driver:
+        assert driver.ready["settings"]["sessions"] == 2
+        for rate, batch in ((0.0, 1), (0.0, 5), (300.0, 3)):
+            served = driver.serve(plan, rate=rate, batch=batch)
+            assert served.request.tolist() == list(range(ROWS))
+            assert np.abs(served.vectors - singles).max() <= TOLERANCE
+            assert served.about["batches"] == len(np.unique(served.samples[:, 2:], axis=0))
+
+
+@pytest.mark.parametrize("framework", MEASURED, indirect=True, scope="module")
+@pytest.mark.parametrize(("sessions", "threads"), [(1, 1), (1, 2), (2, 1)])
+def test_no_more_threads_work_than_asked_for(framework: Framework, model: Path, room: Path, sessions: int, threads: int) -> None:
+    rows = [np.arange(1000, 1128, dtype=np.int64) + row for row in range(256)]
+    name = f"long-{framework.name}-{sessions}-{threads}"
+    plan = make_plan(room / name, rows, np.ones(len(rows)))
+    with Driver(framework, model, room, sessions=sessions, threads=threads) as driver:
+        driver.serve(plan, count=8)
+        driver.say(f"serve {name} 0 {len(rows)} 0 4 6 {driver.out()}")
+        time.sleep(0.2)
+        before, began = thread_times(driver.pid), time.monotonic()
+        time.sleep(1.0)
+        after, wall_s = thread_times(driver.pid), time.monotonic() - began
+        driver.process.kill()
+    spent_s = sorted((after[thread] - before.get(thread, 0) for thread in after), reverse=True)
+    assert sum(spent_s) <= sessions * threads * wall_s * 1.1 + 0.05
+    assert spent_s[0] > 0.1, "not under load"
+    # a thread that only coordinates may use a little
+    assert sum(spent > max(0.1 * spent_s[0], 0.05) for spent in spent_s) <= sessions * threads
+
+
+def thread_times(pid: int) -> dict[int, float]:
+    """CPU seconds of each thread so far."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        fields = (task / "stat").read_text().rpartition(")")[2].split()
+        found[int(task.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return found
+
+
+# the end
+
+
+@pytest.mark.parametrize("how", ["quit", "end of stdin"])
+def test_it_ends_well(framework: Framework, model: Path, room: Path, how: str) -> None:
+    with Driver(framework, model, room) as driver:
+        if how == "quit":
+            driver.say("quit")
+        else:
+            assert driver.process.stdin
+            driver.process.stdin.close()
+        assert driver.exit_status() == 0
+
+
+def test_it_dies_with_its_parent(framework: Framework, model: Path, room: Path) -> None:
+    command, env = environment(framework, 1, 1)
+    job = json.dumps([[*command, *flags(model)], env])
+    source = (
+        "import json, subprocess, sys, time; command, env = json.loads(sys.argv[1]);"
+        "worker = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE);"
+        "worker.stdout.readline(); print(worker.pid, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", source, job], cwd=room, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert parent.stdout
+    pid = int(parent.stdout.readline())
+    os.kill(pid, signal.SIGSTOP)  # a frozen worker cannot see that its stdin has closed
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 20
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_alive(pid)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+# the nulls: the loops alone, where times can be told apart
+
+
+@pytest.fixture(scope="module", params=NULLS)
+def null(request: pytest.FixtureRequest) -> Framework:
+    return available(request.param)
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("dim", [7, 384])
+def test_null_vectors_are_the_same_bits_in_every_language(null: Framework, room: Path, plan: TestPlan, dim: int, batch: int) -> None:
+    places = [int(row[0] + 31 * row[-1] + len(row)) % dim for row in plan.rows]
+    with Driver(null, room, room, "--set", f"dim={dim}") as driver:
+        assert np.array_equal(driver.serve(plan, batch=batch).vectors, np.eye(dim, dtype=np.float32)[places])
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_null_takes_images(null: Framework, room: Path, batch: int) -> None:
+    images = np.random.default_rng(3).normal(size=(7, 3, 4, 4)).astype(np.float32)
+    plan = make_plan(room / f"images-{null.name}-{batch}", list(images), np.ones(7))
+    places = images[:, 0, 0, 0].copy().view(np.uint32) % 384
+    with Driver(null, room, room) as driver:
+        assert np.array_equal(driver.serve(plan, batch=batch).vectors, np.eye(384, dtype=np.float32)[places])
+
+
+def test_slow_makes_every_service_that_much_longer(null: Framework, room: Path, plan: TestPlan) -> None:
+    factor = 400.0
+
+    def service_ns(*fault: str) -> np.ndarray:
+        with Driver(null, room, room, *fault) as driver:
+            served = [driver.serve(plan) for _ in range(5)]
+            assert ("fault" in json.dumps(driver.ready["settings"])) == bool(fault)
+        return np.concatenate([part.end_ns - part.start_ns for part in served])
+
+    plain, slow = service_ns(), service_ns("--fault", f"slow={factor}")
+    assert slow.min() > 50 * np.median(plain)
+    assert 0.2 < np.median(slow) / np.median(plain) / factor < 5
+
+
+def test_stall_comes_once(null: Framework, room: Path, plan: TestPlan) -> None:
+    at_s, for_s, rate = 0.1, 0.3, 50.0
+    with Driver(null, room, room, "--fault", f"stall={at_s}:{for_s}") as driver:
+        served, again = driver.serve(plan, rate=rate), driver.serve(plan, rate=rate)
+    t0_ns = served.due_ns[0] - plan.gaps[0] / rate * 1e9
+    long = np.flatnonzero(served.end_ns - served.start_ns >= for_s * 1e9)
+    assert len(long) == 1
+    started_s = (served.start_ns - t0_ns) / 1e9
+    assert long[0] == np.flatnonzero(started_s >= at_s - 1e-6)[0]
+    assert not (again.end_ns - again.start_ns >= for_s * 1e9).any()
+
+
+def test_the_three_languages_wait_alike(null: Framework, room: Path, plan: TestPlan) -> None:
+    with Driver(null, room, room) as driver:
+        late_ns = np.concatenate([(served := driver.serve(plan, rate=400.0)).start_ns - served.due_ns for _ in range(5)])
+    # spun, not slept: most rows start within the time that a plain sleep overshoots (a shared machine may delay some)
+    assert np.quantile(late_ns, 0.25) < 50_000
