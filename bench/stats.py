@@ -16,14 +16,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bench.records import Comparison, Result, RunData, RunScenario
+from bench.records import Comparison, Controls, Result, RunData, RunScenario
 from bench.stats_arms import compare_arms, controls_of, with_rank
 from bench.stats_load import as_measured, closed_loop
 from bench.stats_paired import LOOKS, Pair, Paired, paired_ratio
 from bench.stats_rows import STATS_VERSION, Cell, cells_of, finite, median, percentiles, rows_of, with_latencies
 from bench.stats_sample import Effective, percentile
 
-__all__ = ["STATS_VERSION", "derived_name", "leaderboard", "paired_ratio", "percentile"]
+__all__ = ["STATS_VERSION", "controls_in", "derived_name", "leaderboard", "paired_ratio", "percentile"]
 
 
 def leaderboard(run: RunData) -> tuple[list[Result], list[Comparison]]:
@@ -45,6 +45,16 @@ def leaderboard(run: RunData) -> tuple[list[Result], list[Comparison]]:
             results += [ranked, *_derived(cell, ranked)]
         comparisons += [_comparison(run, scenario, compared.quantity, pair, found) for pair, found in compared.pairs.items()]
     return results, comparisons
+
+
+def controls_in(run: RunData) -> Controls | None:
+    """How the controls of a run came out over all its scenarios; None where it has none. Another run may refer to them."""
+    found = []
+    for cells in cells_of(run).values():
+        controls = controls_of(cells, compare_arms(cells, rows_of(run, cells)).pairs)
+        if controls:
+            found.append(controls)
+    return next((controls for controls in found if not controls.held), found[0] if found else None)
 
 
 def derived_name(scenario: str, clients: int) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.records import Controls, Result, RunArm
-from bench.stats_load import Served, as_measured, stretches
+from bench.stats_load import Served, as_measured, stretches, unsustainable
 from bench.stats_paired import FASTER, SLOWER, Pair, Paired, Standing, judge_family, paired_ratio, standings
 from bench.stats_rows import Cell, finite
 from bench.stats_sample import percentile
@@ -18,6 +18,8 @@ from bench.stats_sample import percentile
 #: Statuses whose samples are compared.
 COMPARED = ("OK", "PARTIAL")
 CONTROLS = ("twin", "slow", "stall")
+#: How many times worse an open-loop block without a finite p99 counts.
+OVERRUN = 1000.0
 
 
 @dataclass(frozen=True)
@@ -114,17 +116,26 @@ def _paired_blocks(a: Mapping[int, Served], b: Mapping[int, Served], quantity: s
         if not np.array_equal(x.request, y.request):
             x, y = _part(x, np.isin(x.request, y.request)), _part(y, np.isin(y.request, x.request))
         if len(x) and len(y):
-            left.append(_block_score(x, quantity))
-            right.append(_block_score(y, quantity))
+            scores = _bounded(_block_score(x, quantity), _block_score(y, quantity))
+            left.append(scores[0])
+            right.append(scores[1])
     return left, right
+
+
+def _bounded(x: float, y: float) -> tuple[float, float]:
+    """An overrun block (score 0: its p99 is infinite) counts as OVERRUN times worse than the other; two overrun ones as equal."""
+    if x == 0 and y == 0:
+        return 1.0, 1.0
+    return (y / OVERRUN if x == 0 else x), (x / OVERRUN if y == 0 else y)
 
 
 def _block_score(served: Served, quantity: str) -> float:
     if quantity == "requests_per_s":
         parts = stretches(served)
         return float(parts.rows.sum() / parts.seconds.sum())
-    latency = as_measured(served).latency
-    return 1 / percentile(latency, 0.99 if quantity == "p99_ms" else 0.5)
+    if quantity == "p99_ms" and unsustainable(served.due_ns, served.start_ns, served.end_ns):
+        return 0.0
+    return 1 / percentile(as_measured(served).latency, 0.99 if quantity == "p99_ms" else 0.5)
 
 
 def controls_of(cells: Sequence[Cell], pairs: Mapping[Pair, Paired]) -> Controls | None:

@@ -98,24 +98,46 @@ def stretches(served: Served) -> Stretches:
     return Stretches(served.block[first], rows, np.add.reduceat(served.tokens, first).astype(float), (ended - began) / 1e9)
 
 
-def window(due_ns: Ints, end_ns: Ints, from_ns: int, to_ns: int) -> tuple[int, float]:
-    """(completions inside the window, its seconds): requests that finish later are not counted as served in it."""
-    inside = int(np.count_nonzero((end_ns > from_ns) & (end_ns <= to_ns)))
-    return inside, (to_ns - from_ns) / 1e9
+def open_windows(served: Served) -> Stretches:
+    """Per block of an open loop: what was answered inside the window from the first to the last due time, and its seconds.
+
+    Requests that are answered later do not count as served in it: under overload that is the difference between offered and done.
+    """
+    first = _firsts(served.block)
+    last = np.append(first[1:], len(served))
+    blocks = [slice(a, b) for a, b in zip(first, last, strict=True)] if len(served) else []
+    inside = [served.end_ns[part] <= served.due_ns[part].max() for part in blocks]
+    return Stretches(
+        served.block[first] if blocks else served.block,
+        np.array([float(answered.sum()) for answered in inside]),
+        np.array([float(served.tokens[part][answered].sum()) for part, answered in zip(blocks, inside, strict=True)]),
+        np.array([float(np.ptp(served.due_ns[part])) / 1e9 for part in blocks]),
+    )
 
 
-def unsustainable(due_ns: Ints, start_ns: Ints, service_ns: float) -> bool:
+def unsustainable(due_ns: Ints, start_ns: Ints, end_ns: Ints) -> bool:
     """Does the backlog of an open-loop piece still grow at its end?
 
-    The wait is averaged over the quarters of the piece. A stable queue wanders; one that is overrun ends with a last quarter that
-    waited longer than each before, a rising line through all waits, and more than ten services behind.
+    A stable queue wanders and a stall drains; an overrun queue waits longer in each quarter of the piece than in the one before,
+    ends near its longest wait, and is more than ten services behind.
     """
     wait = (start_ns - due_ns).astype(float)
     if len(wait) < 8:
         return False
     quarters = [float(part.mean()) for part in np.array_split(wait, 4)]
-    rising = quarters[3] > max(quarters[:3]) and quarters[3] > 1.5 * quarters[1]
-    return rising and quarters[3] > 10 * service_ns
+    growing = quarters[0] < quarters[1] < quarters[2] < quarters[3] and quarters[3] > 1.5 * quarters[1]
+    at_its_end = float(wait[-max(len(wait) // 20, 1) :].mean()) > 0.75 * float(wait.max())
+    return growing and at_its_end and quarters[3] > 10 * float(np.median(end_ns - start_ns))
+
+
+def overrun_blocks(served: Served) -> set[int]:
+    """The blocks of an open loop whose backlog still grew at their end."""
+    found = set()
+    for block in np.unique(served.block):
+        part = served.block == block
+        if unsustainable(served.due_ns[part], served.start_ns[part], served.end_ns[part]):
+            found.add(int(block))
+    return found
 
 
 def wilson(bad: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

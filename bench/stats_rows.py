@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench import parity
 from bench.records import Block, Failure, Result, RunArm, RunData, RunScenario
-from bench.stats_load import Latencies, Served, as_measured, stretches
+from bench.stats_load import Latencies, Served, as_measured, open_windows, overrun_blocks, stretches
 from bench.stats_sample import PERCENTILES, Effective, Percentile, judged, percentile, rate, withheld
 
 #: Changes with any change that can alter a stored number.
@@ -170,7 +170,17 @@ def _with_numbers(run: RunData, cell: Cell, row: Result) -> Result:
     if not len(cell.served):
         return row
     row = with_latencies(row, cell.served, as_measured(cell.served))
+    if cell.scenario.load == "open":
+        row = _with_overrun(row, len(overrun_blocks(cell.served)))
     return _with_resources(run, cell, _with_throughput(cell, row))
+
+
+def _with_overrun(row: Result, overrun: int) -> Result:
+    """An open loop whose backlog still grows at the end of most blocks has no finite tail: p99 is infinite, never dropped."""
+    if row.blocks is None or 2 * overrun <= row.blocks:
+        return row
+    note = f"unsustainable: the backlog still grew at the end of {overrun} of {row.blocks} blocks"
+    return replace(row, p99_ms=math.inf, p999_ms=math.inf, p99_lo_ms=None, p99_hi_ms=None, tail_note=note)
 
 
 def with_latencies(row: Result, served: Served, times: Latencies, tails: Sequence[Effective] = ()) -> Result:
@@ -203,7 +213,7 @@ def percentiles(
 
 
 def _with_throughput(cell: Cell, row: Result) -> Result:
-    parts = stretches(cell.served)
+    parts = open_windows(cell.served) if cell.scenario.load == "open" else stretches(cell.served)
     _, place = np.unique(parts.block, return_inverse=True)
     found = rate(np.bincount(place, parts.rows), np.bincount(place, parts.seconds))
     tokens, seconds = float(parts.tokens.sum()), float(parts.seconds.sum())

@@ -9,8 +9,9 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, fields
+from dataclasses import asdict, astuple, fields, replace
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 
 from bench import files, paths, stats
 from bench.errors import BenchError
-from bench.records import SAMPLE_COLUMNS, Block, Check, Comparison, Failure, Result, RunArm, RunData, RunScenario, Slice, Start
+from bench.records import SAMPLE_COLUMNS, Block, Check, Comparison, Controls, Failure, Result, RunArm, RunData, RunScenario, Slice, Start
 
 SCHEMA = Path(__file__).with_name("schema.sql")
 #: Every table that holds rows of a run, with `run_id` in it.
@@ -44,9 +45,15 @@ def check_writable(database: Path = paths.DATABASE) -> None:
 
 
 def ensure(database: Path = paths.DATABASE, runs: Path | None = None) -> None:
-    """Make the database from the run folders beside it (`runs`), if it is not there."""
+    """Make the database from the run folders beside it (`runs`) if it is not there; add the columns that it lacks."""
     if not database.exists():
         load(database, runs)
+        return
+    with _open(database, read_only=True) as connection:
+        old = _columns_of(connection) != _expected_columns()
+    if old:
+        with _open(database, read_only=False):
+            pass
 
 
 def append(database: Path, folder: Path) -> None:
@@ -55,9 +62,9 @@ def append(database: Path, folder: Path) -> None:
     Raises:
         BenchError: the database is locked; the run folder stays as it is, and `invoke load` brings it in later.
     """
-    ensure(database, folder.parent)
     run = read_run(folder)
     try:
+        ensure(database, folder.parent)
         with _open(database, read_only=False) as connection:
             _insert(connection, folder, run)
     except (BenchError, duckdb.Error) as error:
@@ -112,10 +119,33 @@ def _open(database: Path, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection
     try:
         connection.execute("SET TimeZone = 'UTC'")
         if not read_only:
+            _add_missing_columns(connection)
             connection.execute(SCHEMA.read_text(encoding="utf-8"))
         yield connection
     finally:
         connection.close()
+
+
+def _columns_of(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], str]:
+    """(table, column) → type, of every table and view."""
+    found = connection.execute("SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal").fetchall()
+    return {(table, column): kind for table, column, kind in found}
+
+
+@lru_cache(maxsize=1)
+def _expected_columns() -> dict[tuple[str, str], str]:
+    with duckdb.connect() as connection:
+        connection.execute(SCHEMA.read_text(encoding="utf-8"))
+        return _columns_of(connection)
+
+
+def _add_missing_columns(connection: duckdb.DuckDBPyConnection) -> None:
+    """A database of an older schema.sql gains the new columns (NULL until `invoke load`), so that no row of it is lost."""
+    there = _columns_of(connection)
+    tables = {table for table, _ in there}
+    for (table, column), kind in _expected_columns().items():
+        if table in TABLES and table in tables and (table, column) not in there:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
 
 def _cannot_open(database: Path, message: str) -> BenchError:
@@ -133,6 +163,7 @@ def _cannot_open(database: Path, message: str) -> BenchError:
 
 def _insert(connection: duckdb.DuckDBPyConnection, folder: Path, run: RunData) -> None:
     """One run, with its statistics, in one transaction."""
+    run = replace(run, controls=_controls(folder))
     facts, machine, done = files.read_json(folder / "run.json"), files.read_json(folder / "machine.json"), _done(folder)
     results, comparisons = stats.leaderboard(run)
     tables: dict[str, pa.Table] = {
@@ -163,6 +194,16 @@ def _insert(connection: duckdb.DuckDBPyConnection, folder: Path, run: RunData) -
     except BaseException:
         connection.rollback()
         raise
+
+
+def _controls(folder: Path) -> Controls | None:
+    """The outcome of the controls that a run refers to by `controls_run_id`; its own ones are found by the statistics."""
+    other = _read(folder / "run.json").get("controls_run_id")
+    if not other:
+        return None
+    if not (folder.parent / other / "run.json").exists():
+        return Controls(False, f"the run of the controls is missing: {other}")
+    return stats.controls_in(read_run(folder.parent / other)) or Controls(False, f"run {other} holds no controls")
 
 
 ARM_COLUMNS = ("arm_id", "framework", "language", "precision", "variant", "sessions", "threads", "role", "artefact_hash")

@@ -53,7 +53,7 @@ class Fake:
 
 @dataclass(frozen=True)
 class Load:
-    """A scenario of the run: `rows` per slice, `rounds` slices per block."""
+    """A scenario of the run: `rows` per slice, `rounds` slices per block. An open loop (load="open") is Poisson at `rate_per_s`."""
 
     name: str = "closed-1"
     load: str = "closed"
@@ -83,6 +83,7 @@ class Spec:
     day: float = 0.0
     seed: int = 1
     shared_noise: float = 0.0
+    controls_run_id: str | None = None
     complete: bool = True
     done: bool = True
 
@@ -121,6 +122,7 @@ def write(runs: Path, spec: Spec) -> Path:
         "model_title": spec.model, "model_bytes": spec.model_bytes, "dim": 384, "weights": spec.weights, "revision": "fixture",
         "source_sha256": {}, "seed": spec.seed, "corpus": "fixture", "budget_s": 180.0, "requests": None, "code_commit": None,
         "code_dirty": None, "complete": spec.complete, "suite": "quick", "arms": arms, "scenarios": scenarios,
+        "controls_run_id": spec.controls_run_id,
     })  # fmt: skip
     _json(folder / "machine.json", {"machine_id": spec.machine_id, "machine": "Fixture CPU, 2 cores, 8 GiB"})
     for fake in spec.arms:
@@ -179,13 +181,16 @@ def _write_block(folder: Path, spec: Spec, load: Load, block: int, clock_ns: int
             ms = fake.service(chance, batches) if fake.service else fake.service_ms * np.exp(chance.normal(0, fake.jitter, batches))
             ns = np.maximum(np.round(np.asarray(ms) * np.exp(own + shared[round_number]) * 1e6), 1).astype(np.int64)
             end = clock_ns + np.cumsum(ns)
+            start = due = end - ns
+            if load.load == "open":
+                due, start, end = _open_loop(np.random.default_rng([spec.seed, block, 5]), load, clock_ns, ns)
             rows = np.repeat(np.arange(batches), load.batch)[:served]
             first = 64 + (block * load.rounds + round_number) * load.rows
             request = first + np.arange(served)
             floor = fake.role == "floor"
             frames.append(pd.DataFrame({
                 "arm_id": arm_id(spec, fake), "slice": round_number, "request": request, "tokens": 8 + request % 32,
-                "preprocess_ns": 100_000 + 1000 * (request % 32), "due_ns": (end - ns)[rows], "start_ns": (end - ns)[rows],
+                "preprocess_ns": 100_000 + 1000 * (request % 32), "due_ns": due[rows], "start_ns": start[rows],
                 "end_ns": end[rows], "cosine": np.nan if floor else fake.cosine,
                 "max_abs_diff": np.nan if floor else fake.max_abs_diff,
             }))  # fmt: skip
@@ -204,6 +209,14 @@ def _write_block(folder: Path, spec: Spec, load: Load, block: int, clock_ns: int
     else:
         path.rmdir()
     return clock_ns
+
+
+def _open_loop(chance: np.random.Generator, load: Load, clock_ns: int, ns: Any) -> tuple[Any, Any, Any]:
+    """(due, start, end) of Poisson arrivals at the load's rate, served one at a time."""
+    due = clock_ns + np.cumsum(chance.exponential(1e9 / (load.rate_per_s or 1.0), len(ns))).astype(np.int64)
+    done = np.cumsum(ns)
+    end = np.maximum.accumulate(due - (done - ns)) + done
+    return due, end - ns, end
 
 
 def _json(path: Path, value: Any) -> None:

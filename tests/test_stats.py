@@ -252,6 +252,33 @@ def test_fewer_clients_than_sessions_do_not_apply(made: Made) -> None:
     assert rows["pytorch", "closed-32"].p50_ms == pytest.approx(20.0)
 
 
+OPEN = Load("open-100", "open", 1, (), 100.0, rows=1500, rounds=1)
+
+
+def test_an_open_loop_counts_from_due_time(made: Made) -> None:
+    """100 requests/s against 5 and 3 ms: the waits of M/D/1 are ρs/2(1 − ρ) on average; p99 decides, the faster arm wins."""
+    rows = made.rows(Fake("pytorch", 5.0), Fake("openvino", 3.0), loads=(OPEN,))
+    slow, fast = rows["pytorch", "open-100"], rows["openvino", "open-100"]
+    assert (slow.rate_per_s, slow.clients, slow.status, slow.service_p50_ms) == (100.0, None, "OK", 5.0)
+    assert slow.mean_ms == pytest.approx(5 + 5 * 0.5 / (2 * 0.5), rel=0.1)
+    assert fast.mean_ms == pytest.approx(3 + 3 * 0.3 / (2 * 0.7), rel=0.1)
+    assert slow.requests_per_s == pytest.approx(100, rel=0.03)
+    assert slow.p99_ms is not None
+    assert (fast.rank_lo, slow.rank_lo, fast.ratio_to_best) == (1, 2, 1.0)
+    assert len(rows) == 2
+
+
+def test_an_overrun_open_loop_has_an_infinite_tail_and_loses(made: Made) -> None:
+    run = made.run(Fake("pytorch", 12.0), Fake("candle", 15.0), Fake("openvino", 3.0), loads=(OPEN,))
+    results, compared = stats.leaderboard(run)
+    rows = {row.framework: row for row in results}
+    assert rows["pytorch"].p99_ms == float("inf")
+    assert rows["pytorch"].tail_note == "unsustainable: the backlog still grew at the end of 12 of 12 blocks"
+    assert rows["pytorch"].requests_per_s == pytest.approx(1000 / 12, rel=0.05)
+    assert (rows["openvino"].rank_lo, rows["pytorch"].rank_lo, rows["candle"].rank_lo) == (1, 2, 2)
+    assert {found.quantity for found in compared} == {"p99_ms"}
+
+
 def test_names_of_derived_scenarios() -> None:
     served = ("closed-1", "closed-batched-32", "closed")
     assert [stats.derived_name(name, 16) for name in served] == ["closed-16", "closed-batched-16", "closed-16"]

@@ -199,6 +199,38 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         store.check_writable(tmp_path / "results.duckdb")
 
 
+def test_a_database_of_an_older_schema_gains_the_new_columns(data: Path) -> None:
+    database = data / "results.duckdb"
+    store.load(database)
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("DROP VIEW leaderboard; DROP VIEW current_leaderboard; ALTER TABLE results DROP COLUMN noisy_blocks")
+        connection.execute("CREATE VIEW leaderboard AS SELECT * FROM results")
+    found = store.rows("SELECT count(*) AS n, count(noisy_blocks) AS known FROM leaderboard", database=database)
+    assert found == [{"n": 24, "known": 0}]
+    store.append(database, runs.write(data / "runs", SECOND))
+    assert store.rows("SELECT count(noisy_blocks) AS known FROM current_leaderboard", database=database) == [{"known": 24}]
+
+
+def test_controls_of_another_run_decide_whether_ranks_count(data: Path) -> None:
+    pair = tuple(Fake(name, ms, block_noise=0.01) for name, ms in (("pytorch", 6.0), ("openvino", 3.0)))
+    twin = Fake("openvino", 3.0, variant="twin-2", role="twin", block_noise=0.01)
+    slow = Fake("openvino", 3.15, variant="slow-1.05", role="slow", block_noise=0.01)
+    held = runs.write(data / "runs", Spec(arms=(*pair, twin, slow), day=3.0)).name
+    missed = runs.write(data / "runs", Spec(arms=(*pair, twin, replace(slow, service_ms=2.95)), day=4.0)).name
+    for day, other in ((5.0, held), (6.0, missed), (7.0, FIRST.name), (8.0, "gone")):
+        runs.write(data / "runs", Spec(arms=pair, day=day, controls_run_id=other))
+    store.load(data / "results.duckdb")
+    found = store.rows(
+        "SELECT ranked, rank_note FROM leaderboard WHERE framework = 'pytorch' AND scenario = 'closed-1' AND day(measured_at) >= 25 "
+        "ORDER BY measured_at", database=data / "results.duckdb",
+    )  # fmt: skip
+    assert [row["ranked"] for row in found] == [True, False, False, False]
+    notes = [str(row["rank_note"]) for row in found]
+    assert "was not found" in notes[1]
+    assert notes[2] == f"run {FIRST.name} holds no controls"
+    assert notes[3] == "the run of the controls is missing: gone"
+
+
 def test_a_failed_append_leaves_the_database_as_it_was(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database = data / "results.duckdb"
     store.load(database)
