@@ -9,8 +9,11 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import math
 import sysconfig
+from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,13 @@ SPACE = "▁"
 LETTERS_AND_MARKS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
-def corpus() -> Iterator[str]:
+@cache
+def corpus() -> tuple[str, ...]:
     """Prose: the topics of `help()`, and the docstrings of the standard library's modules, in the order of their names."""
+    return tuple(_corpus())
+
+
+def _corpus() -> Iterator[str]:
     from pydoc_data.topics import topics
 
     for name in sorted(topics):
@@ -105,7 +113,29 @@ def _sentencepiece(pieces: int, names: list[str], unknown: str, lower: bool = Fa
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")
     trainer = trainers.UnigramTrainer(vocab_size=pieces, special_tokens=names, unk_token=unknown, show_progress=False)
-    return _trained(tokenizer, trainer)
+    made = _trained(tokenizer, trainer)
+    learned = [piece for piece, _ in made["model"]["vocab"] if piece not in names]
+    scores = _scores(tokenizer, learned)
+    ranked = sorted(learned, key=lambda piece: (-scores[piece], piece))
+    made["model"]["vocab"] = [[name, 0.0] for name in names] + [[piece, scores[piece]] for piece in ranked]
+    made["model"]["unk_id"] = names.index(unknown)
+    return made
+
+
+def _scores(tokenizer: Tokenizer, pieces: list[str]) -> dict[str, float]:
+    """log of how often each piece stands in the corpus. The trainer's own scores differ a little from run to run; its pieces do not."""
+    words: Counter[str] = Counter()
+    for text in corpus():
+        words.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text)))
+    found = dict.fromkeys(pieces, 1)
+    longest = max(map(len, pieces))
+    for word, count in words.items():
+        for begin in range(len(word)):
+            for end in range(begin + 1, min(len(word), begin + longest) + 1):
+                if (piece := word[begin:end]) in found:
+                    found[piece] += count
+    total = sum(found.values())
+    return {piece: round(math.log(count / total), 6) for piece, count in found.items()}
 
 
 def _xlm_roberta(pieces: int, _vocab: int, _pad: int) -> dict[str, Any]:
@@ -134,8 +164,11 @@ def _gemma(pieces: int, _vocab: int, _pad: int) -> dict[str, Any]:
 
 def _byte_level(pieces: int, tokenizer: Tokenizer, special: dict[str, int], **options: Any) -> dict[str, Any]:
     """A byte-level BPE model; the special tokens get their published ids, far above the pieces."""
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    made = _trained(tokenizer, trainers.BpeTrainer(vocab_size=pieces, initial_alphabet=alphabet, show_progress=False, **options))
+    # The alphabet goes in as special tokens, which keep their order: else the trainer numbers it by the order of a hash table.
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    alphabet = letters + [letter + options.get("end_of_word_suffix", "") for letter in letters]
+    alphabet = list(dict.fromkeys(alphabet))
+    made = _trained(tokenizer, trainers.BpeTrainer(vocab_size=pieces, special_tokens=alphabet, show_progress=False, **options))
     made["model"]["vocab"] |= special
     made["added_tokens"] = [_special(token, number) for token, number in special.items()]
     return made
