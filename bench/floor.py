@@ -19,7 +19,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from bench import build, catalog, corpus, experiment, export, files, lock, machine, paths, plan, process, runner, stats, weights
+from bench import build, catalog, corpus, experiment, export, files, lock, machine, paths, plan, process, seats, stats, weights
 from bench.catalog import Framework, Model
 from bench.errors import BenchError
 from bench.process import Worker, WorkerFailed
@@ -171,7 +171,7 @@ def _start_bare(framework: Framework, model: Model, artefact: Path, scratch: Pat
 
 def _serve(worker: Worker, rows: plan.Plan, first: int, count: int, out: Path) -> pd.DataFrame:
     worker.serve(str(rows.folder.relative_to(paths.BUILD)), first, count, 0, 1, 120, str(out.relative_to(paths.BUILD)), 300)
-    return runner.read_out(out).samples
+    return seats.read_out(out).samples
 
 
 class _scratch:

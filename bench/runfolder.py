@@ -127,6 +127,9 @@ class RunFolder:
             {"arm_id": arm_id, "scenario": scenario, "status": status, "reason": reason, "at": now()},
         )
 
+    def has_failure(self, arm_id: str, scenario: str) -> bool:
+        return (self.path / "failures" / f"{arm_id}--{scenario}.json").exists()
+
     def done(self, stages: Mapping[str, float]) -> None:
         files.write_json(self.path / "done.json", {"ended_at": now(), "stages": dict(stages)})
 

@@ -1,376 +1,233 @@
-"""Measures an experiment: resident workers, idle ones frozen, slices of equal rows in seeded random order, block by block.
+"""Measures an experiment block by block: slices of equal rows of all arms, in seeded random order, one worker at work at a time.
 
-One framework works at a time. A worker that crashes, hangs or is killed becomes a failure with its reason and the others go on;
-nothing outlives this process (the workers die with it, and the machine's lock lists them for the next holder).
+Small models stay resident, idle workers frozen. Models of 1 GB and more, or too little memory: each arm of a block is a fresh process that
+serves all its rows and ends (see MEASUREMENT, Order). A worker that crashes, hangs or is killed becomes a failure with its reason
+and the others go on; nothing outlives this process (the workers die with it, and the machine's lock lists them for the next holder).
 """
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
+import psutil
 
-from bench import budget, checks, files, lock, parity, paths, reference
+from bench import budget, lock, parity
 from bench.catalog import Scenario
-from bench.experiment import Experiment, Lane, Stopwatch
+from bench.errors import BenchError
+from bench.experiment import Experiment, Lane
 from bench.plan import Plan
-from bench.process import SliceFailed, Usage, Worker, WorkerFailed
 from bench.progress import Progress
 from bench.runfolder import RunFolder, now
+from bench.seats import WARM_UP_S, Seat, Seats, Served, Vectors
 
-WARM_UP_S, WARM_UP_SHARE = 3.0, 0.2
-LOAD_TIMEOUT_S, LOAD_BYTES_PER_S = 60.0, 20e6
-#: What a slice may take beyond its guard and ten times the longest service seen; shorter in tests.
-SLICE_TIMEOUT_S = float(os.environ.get("BENCH_SLICE_TIMEOUT_S", "30"))
+#: Warm-up takes at most this part of an arm's share of the budget.
+WARM_UP_SHARE = 0.2
 #: Each arm is started afresh at least this often in a run.
 MIN_STARTS = 3
-#: A worker that fails this many slices is not asked again in its scenario.
-MAX_FAILED_SLICES = 3
-Vectors = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Served:
-    """A slice that a worker served: its samples (DataFrame of samples.csv), its vectors (rows, dim), and what it took."""
-
-    samples: pd.DataFrame
-    vectors: Vectors
-    wall_ns: int
-    cpu_ns: int
+#: From here on a model's workers are not kept side by side.
+RESIDENT_BYTES = 1_000_000_000
+#: What a worker needs besides its weights, and how often it may hold them (packed copies); an estimate, on the safe side.
+WORKER_BYTES, WEIGHT_COPIES = 600_000_000, 2.5
 
 
 @dataclass
-class Seat:
-    """A lane with its resident worker, frozen while others work."""
+class Record:
+    """What a block has measured so far."""
 
-    lane: Lane
-    worker: Worker
-    start: int
-    longest_s: float = 1.0
-    failed_slices: int = 0
-    cost: dict[str, budget.Cost] = field(default_factory=dict)
+    slices: list[dict[str, Any]] = field(default_factory=list)
+    frames: list[pd.DataFrame] = field(default_factory=list)
+    resources: dict[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 class Runner:
-    """One run of one model. `seats` maps arm ids to resident workers."""
+    """One run of one model."""
 
-    def __init__(self, experiment: Experiment, folder: RunFolder, held: lock.MachineLock, progress: Progress) -> None:
-        self.experiment, self.folder, self.held, self.progress = experiment, folder, held, progress
-        self.seats: dict[str, Seat] = {}
-        self.costs: dict[tuple[str, str], budget.Cost] = {}
-        self.stage = Stopwatch()
-        self.stage.seconds.update(experiment.stages)
-        self.measured_s = 0.0
-        self.warm_up_s = 0.0
-        self.outs = 0
-        self.scratch = paths.SCRATCH / folder.run_id
-
-    # --- the whole run -------------------------------------------------------------------------------------------------
+    def __init__(self, experiment: Experiment, folder: RunFolder, seats: Seats, progress: Progress) -> None:
+        self.experiment, self.folder, self.seats, self.progress = experiment, folder, seats, progress
+        self.resident = stays_resident(experiment)
+        self.arms = {lane.arm.id: lane for lane in experiment.lanes}
 
     def run(self) -> None:
         """Measure every scenario, then mark the run as done."""
-        shutil.rmtree(paths.SCRATCH, ignore_errors=True)
-        self.scratch.mkdir(parents=True)
-        try:
-            scenarios = self.experiment.wish.scenarios
-            for position, scenario in enumerate(scenarios):
-                left_s = self.experiment.wish.budget_s - self.measured_s
-                self._scenario(scenario, left_s / (len(scenarios) - position))
-            self.folder.done({**self.stage.seconds, "measuring": round(self.measured_s, 3)})
-        finally:
-            for seat in self.seats.values():
-                seat.worker.kill()
-                self.held.remove(seat.worker.pid)
-            shutil.rmtree(self.scratch, ignore_errors=True)
+        if not self.resident:
+            self.progress.say("one worker at a time: they would not all fit into memory, or their model is large")
+        scenarios = self.experiment.wish.scenarios
+        for position, scenario in enumerate(scenarios):
+            left_s = self.experiment.wish.budget_s - self.seats.measured_s
+            self._scenario(scenario, left_s / (len(scenarios) - position))
+        self.folder.done({**self.seats.stage.seconds, "measuring": round(self.seats.measured_s, 3)})
 
     def _scenario(self, scenario: Scenario, share_s: float) -> None:
         """All blocks of one scenario within `share_s` seconds of measuring."""
-        plan = self.experiment.plans[scenario.name]
-        began_s, warmed_s = self.measured_s, self.warm_up_s
+        plan, began_s = self.experiment.plans[scenario.name], self.seats.measured_s
         # An arm that failed in an earlier scenario gets another chance here.
-        self._seat_all(scenario, share_s)
-        pace = self.folder.pace(scenario.name)
-        if pace is None:
-            costs = [self.costs[seat.lane.arm.id, scenario.name] for seat in self.seats.values()]
-            if not costs:
-                return
-            # What is spent already, and the warm-ups of the restarts still to come, are paid from the same share.
-            overhead_s = self.measured_s - began_s + (self._starts_per_scenario() - 1) * (self.warm_up_s - warmed_s)
-            found = budget.pace(share_s - overhead_s, scenario.batch, plan.rows - plan.warm, costs, self.experiment.wish.requests)
-            if isinstance(found, budget.TooSmall):
-                self._skip(scenario, (found.needed_s + overhead_s) * len(self.experiment.wish.scenarios))
-                return
-            pace = found
-            self.folder.set_pace(scenario.name, pace)
-        with self.stage("reference"):
-            expected = self._reference(plan, plan.warm, pace.rows_per_arm)
+        limit_s = self._warm_up_limit_s(share_s)
+        self._ready_all(scenario, limit_s)
+        alive = [arm_id for arm_id in self.arms if (arm_id, scenario.name) in self.seats.costs and not self._failed(arm_id, scenario)]
+        pace = self.folder.pace(scenario.name) or self._pace(scenario, share_s, began_s, alive)
+        if not alive or pace is None:
+            return
+        expected = self.seats.reference(plan, plan.warm, pace.rows_per_arm)
         with self.progress.scenario(scenario, pace) as advance:
             for block in range(pace.blocks):
                 if self.folder.has_block(scenario.name, block):
                     advance()
                     continue
-                late = self.measured_s - began_s + pace.block_s > share_s * 1.1
+                late = self.seats.measured_s - began_s + pace.block_s > share_s * 1.1
                 if late and block >= budget.MIN_BLOCKS and self.experiment.wish.requests is None:
                     self.progress.say(f"{scenario.name}: stopped after {block} of {pace.blocks} blocks, its share of the budget is used up")
                     break
-                if block and block % self._blocks_per_start(pace) == 0:
-                    self._leave_all()
-                    self._seat_all(scenario, share_s)
-                self._block(scenario, block, pace, plan, expected)
+                if self.resident and block and block % -(-pace.blocks // self._starts()) == 0:
+                    self.seats.leave_all()
+                    self._ready_all(scenario, limit_s)
+                self._block(scenario, block, pace, plan, expected, limit_s)
                 advance()
 
-    def _starts_per_scenario(self) -> int:
+    def _pace(self, scenario: Scenario, share_s: float, began_s: float, alive: list[str]) -> budget.Pace | None:
+        """The shape of the scenario; where three blocks do not fit, every arm's row says what would do."""
+        if not alive:
+            return None
+        plan, wish = self.experiment.plans[scenario.name], self.experiment.wish
+        costs = [self.seats.costs[arm_id, scenario.name] for arm_id in alive]
+        # What is spent already, and the warm-ups of the starts still to come, are paid from the same share.
+        warm_ups_s = len(alive) * self._warm_up_limit_s(share_s) * (self._starts() - 1)
+        overhead_s = self.seats.measured_s - began_s + min(warm_ups_s, WARM_UP_SHARE * share_s)
+        found = budget.pace(share_s - overhead_s, scenario.batch, plan.rows - plan.warm, costs, wish.requests)
+        if isinstance(found, budget.TooSmall):
+            needed_s = (found.needed_s + overhead_s) * len(wish.scenarios) * 1.2
+            reason = f"3 blocks do not fit the budget: `--budget {needed_s:.0f}s` would do"
+            for arm_id in alive:
+                self.folder.failure(arm_id, scenario.name, "SKIPPED", reason)
+            self.progress.say(f"{scenario.name}: skipped, {reason}")
+            return None
+        self.folder.set_pace(scenario.name, found)
+        return found
+
+    def _starts(self) -> int:
         """Process starts of each arm within a scenario, so that a run has at least MIN_STARTS."""
         return max(2, -(-MIN_STARTS // len(self.experiment.wish.scenarios)))
 
-    def _blocks_per_start(self, pace: budget.Pace) -> int:
-        return max(1, -(-pace.blocks // self._starts_per_scenario()))
-
-    def _skip(self, scenario: Scenario, needed_s: float) -> None:
-        reason = f"3 blocks do not fit the budget: `--budget {needed_s * 1.2:.0f}s` would do"
-        for seat in self.seats.values():
-            self.folder.failure(seat.lane.arm.id, scenario.name, "SKIPPED", reason)
-        self.progress.say(f"{scenario.name}: skipped, {reason}")
-
-    # --- workers ---------------------------------------------------------------------------------------------------------
-
-    def _seat_all(self, scenario: Scenario, share_s: float) -> None:
-        """Start every lane that has no worker, warm it up for `scenario`, check it once, and freeze it."""
-        for lane in self.experiment.lanes:
-            arm_id = lane.arm.id
-            with self._retire_on_failure(lane, scenario):
-                if arm_id not in self.seats:
-                    self._seat(lane)
-                seat = self.seats[arm_id]
-                if scenario.name not in seat.cost:
-                    # All others are in state T: `freeze` waits for it.
-                    seat.worker.thaw()
-                    self._warm_up(seat, scenario, share_s)
-                    if not self.folder.has_checks(arm_id) and lane.arm.role != "floor":
-                        self._check(seat)
-                    seat.worker.freeze()
-
-    def _seat(self, lane: Lane) -> None:
-        arm_id = lane.arm.id
-        start = self.folder.starts(arm_id)
-        with self.stage("load"):
-            timeout_s = LOAD_TIMEOUT_S + lane.artefact.bytes / LOAD_BYTES_PER_S
-            worker = Worker(lane.command, lane.flags(self.experiment.pad_id), lane.env, paths.BUILD, self.folder.log(arm_id, start))
-            self.held.add(worker.pid)
-            self.seats[arm_id] = Seat(lane, worker, start)
-            ready = worker.wait_ready(timeout_s)
-        wanted = lane.arm.precision
-        if ready.settings.get("precision") != wanted:
-            raise WorkerFailed("ENV_INVALID", f"asked for {wanted}, the runtime reads back {ready.settings.get('precision')}")
-        if ready.dim != self.experiment.wish.model.dim:
-            raise WorkerFailed("PARITY_FAIL", f"vectors have {ready.dim} elements, the model has {self.experiment.wish.model.dim}")
-        self.folder.start_of(arm_id, start, {
-            "spawn_ns": worker.spawn_ns, "load_ns": ready.load_ns, "first_ns": ready.first_ns, "second_ns": ready.second_ns,
-            "dim": ready.dim, "version": dict(lane.version), "settings": dict(ready.settings),
-        })  # fmt: skip
-
-    def _leave_all(self) -> None:
-        """End every worker, so that the next block starts afresh."""
-        for seat in list(self.seats.values()):
-            self._leave(seat)
-
-    def _leave(self, seat: Seat) -> None:
-        seat.worker.quit()
-        self.held.remove(seat.worker.pid)
-        self.seats.pop(seat.lane.arm.id, None)
-
-    @contextmanager
-    def _retire_on_failure(self, lane: Lane, scenario: Scenario) -> Iterator[None]:
-        """An arm that fails loses its worker and gets a row with the reason; the run goes on."""
-        try:
-            yield
-        except (WorkerFailed, SliceFailed) as failure:
-            status = failure.status if isinstance(failure, WorkerFailed) else "CRASH"
-            self.folder.failure(lane.arm.id, scenario.name, status, str(failure))
-            self.progress.say(f"{lane.framework.name}: {status}: {failure}")
-            seat = self.seats.pop(lane.arm.id, None)
-            if seat:
-                seat.worker.kill()
-                self.held.remove(seat.worker.pid)
-
-    # --- serving ---------------------------------------------------------------------------------------------------------
-
-    def _serve(self, seat: Seat, plan: Plan, first: int, count: int, scenario_batch: int, seconds: float, rate: float = 0.0) -> Served:
-        """One `serve`; the worker must be awake. The OUT folder is read and removed."""
-        self.outs += 1
-        out = self.scratch / f"{self.outs}"
-        before = seat.worker.usage()
-        began = time.monotonic_ns()
-        plan_path, out_path = (str(path.relative_to(paths.BUILD)) for path in (plan.folder, out))
-        timeout_s = seconds + 10 * seat.longest_s + SLICE_TIMEOUT_S
-        with files.disk_full_is_said(out):
-            seat.worker.serve(plan_path, first, count, rate, scenario_batch, seconds, out_path, timeout_s)
-            wall_ns = time.monotonic_ns() - began
-            used: Usage = seat.worker.usage()
-            served = read_out(out, wall_ns, used.cpu_ns - before.cpu_ns)
-        shutil.rmtree(out)
-        services = served.samples["end_ns"] - served.samples["start_ns"]
-        seat.longest_s = max(seat.longest_s, float(services.max()) / 1e9) if len(services) else seat.longest_s
-        return served
-
-    def _warm_up(self, seat: Seat, scenario: Scenario, share_s: float) -> None:
-        """Serve the plan's reserved rows (each length once), at most 3 s or this arm's fifth of the budget; learn what a batch costs."""
-        plan = self.experiment.plans[scenario.name]
+    def _warm_up_limit_s(self, share_s: float) -> float:
         measured = sum(lane.arm.role != "floor" for lane in self.experiment.lanes)
-        limit_s = min(WARM_UP_S, WARM_UP_SHARE * share_s / (max(1, measured) * self._starts_per_scenario()))
-        began = time.monotonic()
-        with self._measuring():
-            singles = self._serve(seat, plan, 0, min(plan.warm, 64), 1, max(0.2, limit_s / 4))
-            rows = plan.warm // scenario.batch * scenario.batch
-            batches = self._serve(seat, plan, 0, rows, scenario.batch, max(0.2, limit_s * 3 / 4))
-        self.warm_up_s += time.monotonic() - began
-        expected = plan.lengths[plan.warm :]
-        seat.cost[scenario.name] = self.costs[seat.lane.arm.id, scenario.name] = budget.Cost(
-            batch_s=_batch_s(batches.samples, plan, scenario.batch, expected), single_s=_batch_s(singles.samples, plan, 1, expected)
-        )
-        if seat.start == 0 and seat.worker.ready:
-            ready = seat.worker.ready
-            self.progress.say(
-                f"{seat.lane.framework.name}: loaded in {ready.load_ns / 1e9:.2f} s, warmed up with {len(batches.samples)} rows of {scenario.name}"
-            )
+        starts = self._starts() if self.resident else budget.MIN_BLOCKS + 1
+        return min(WARM_UP_S, WARM_UP_SHARE * share_s / (max(1, measured) * starts))
 
-    def _check(self, seat: Seat) -> None:
-        """Hard inputs, batch equals single, and the unique-versus-repeat test, before any time of this arm is recorded."""
-        experiment = self.experiment
-        hard, repeat = experiment.hard, experiment.repeat
-        with self.stage("reference"):
-            expected = self._reference(hard, 0, hard.rows)
-        with self.stage("hard inputs"):
-            guard_s = 60 + 10 * hard.rows * seat.longest_s
-            batched = self._serve(seat, hard, 0, hard.rows, checks.HARD_BATCH, guard_s)
-            single = self._serve(seat, hard, 0, min(hard.rows, checks.HARD_SINGLES), 1, guard_s)
-        found = checks.hard_inputs(seat.lane.arm.precision, single.vectors, batched.vectors, expected)
-        with self._measuring():
-            self._serve(seat, repeat.plan, 0, repeat.plan.warm, 1, WARM_UP_S)
-            pieces = [self._serve(seat, repeat.plan, first, checks.REPEAT_PIECE, 1, 30.0).samples for first in checks.repeat_pieces(repeat)]
-        found += checks.unique_versus_repeat(pieces)
-        self.folder.checks(seat.lane.arm.id, found)
-        for check in found:
-            if not check["held"]:
-                self.progress.say(f"{seat.lane.framework.name}: {check['name']}: {check['detail']}")
+    def _failed(self, arm_id: str, scenario: Scenario) -> bool:
+        return self.folder.has_failure(arm_id, scenario.name)
 
-    def _reference(self, plan: Plan, first: int, count: int) -> Vectors:
-        artefact = self.experiment.reference
-        return reference.ensure(artefact.folder, artefact.hash, plan.folder, plan.hash, first, count, self.experiment.pad_id)
+    def _ready_all(self, scenario: Scenario, limit_s: float) -> None:
+        """Every arm warmed up and checked; frozen afterwards where workers stay, else ended."""
+        for lane in self.experiment.lanes:
+            if self._failed(lane.arm.id, scenario):
+                continue
+            if not self.resident and (lane.arm.id, scenario.name) in self.seats.costs:
+                continue
+            with self.seats.retire_on_failure(lane, scenario):
+                seat = self.seats.ready(lane, scenario, limit_s)
+                if self.resident:
+                    seat.worker.freeze()
+                else:
+                    self.seats.leave(seat)
 
     # --- a block ---------------------------------------------------------------------------------------------------------
 
-    def _block(self, scenario: Scenario, block: int, pace: budget.Pace, plan: Plan, expected: Vectors) -> None:
-        """Slices of all arms in random order, round by round, each round on rows that no process has served before."""
-        started_at = now()
-        slices: list[dict[str, Any]] = []
-        frames: list[pd.DataFrame] = []
-        for round_number in range(pace.rounds):
-            order = list(self.seats)
-            random.Random(f"{self.experiment.wish.seed} {scenario.name} {block} {round_number}").shuffle(order)
-            first = plan.warm + (block * pace.rounds + round_number) * pace.rows
-            for arm_id in order:
-                seat = self.seats.get(arm_id)
-                if seat is None:
-                    continue
-                with self._retire_on_failure(seat.lane, scenario), self._measuring():
-                    served, error = self._slice(seat, scenario, plan, first, pace.rows)
-                    slices.append({"arm_id": arm_id, "slice": round_number, "start": seat.start, "first": first, "count": pace.rows,
-                                   "served": 0 if served is None else len(served.samples), "error": error,
-                                   "wall_ns": 0 if served is None else served.wall_ns,
-                                   "cpu_ns": 0 if served is None else served.cpu_ns})  # fmt: skip
-                    if served is not None:
-                        frames.append(_judged(seat.lane, served, round_number, plan, expected, plan.warm))
-        resources: dict[str, Mapping[str, int]] = {}
-        for arm_id, seat in list(self.seats.items()):
-            with self._retire_on_failure(seat.lane, scenario):
-                usage = seat.worker.usage()
-                resources[arm_id] = {"peak_rss_bytes": usage.peak_rss_bytes, "rss_bytes": usage.rss_bytes, "threads": usage.threads}
-        samples = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-        facts = {"started_at": started_at, "ended_at": now(), "noisy": False, "note": None, "slices": slices, "resources": resources}
-        if frames:
-            self.folder.block(scenario.name, block, facts, samples)
+    def _block(self, scenario: Scenario, block: int, pace: budget.Pace, plan: Plan, expected: Vectors, limit_s: float) -> None:
+        """Slices of all arms on rows that no process has served before."""
+        started_at, record = now(), Record()
+        first = plan.warm + block * pace.rounds * pace.rows
+        alive = [lane for arm_id, lane in self.arms.items() if not self._failed(arm_id, scenario)]
+        if self.resident:
+            for number in range(pace.rounds):
+                for lane in self._shuffled(alive, scenario, block, number):
+                    if lane.arm.id in self.seats.taken:
+                        with self.seats.retire_on_failure(lane, scenario), self.seats.measuring():
+                            seat = self.seats.taken[lane.arm.id]
+                            seat.worker.thaw()
+                            self._slice(record, seat, scenario, number, plan, first + number * pace.rows, pace.rows, expected)
+                            seat.worker.freeze()
+        else:
+            for lane in self._shuffled(alive, scenario, block, 0):
+                with self.seats.retire_on_failure(lane, scenario):
+                    seat = self.seats.ready(lane, scenario, limit_s)
+                    with self.seats.measuring():
+                        self._slice(record, seat, scenario, 0, plan, first, pace.rounds * pace.rows, expected)
+                    self._usage(record, seat)
+                    self.seats.leave(seat)
+        for seat in list(self.seats.taken.values()):
+            with self.seats.retire_on_failure(seat.lane, scenario):
+                self._usage(record, seat)
+        if record.frames:
+            facts = {"started_at": started_at, "ended_at": now(), "noisy": False, "note": None, "resident": self.resident}
+            samples = pd.concat(record.frames, ignore_index=True)
+            self.folder.block(scenario.name, block, {**facts, "slices": record.slices, "resources": record.resources}, samples)
 
-    def _slice(self, seat: Seat, scenario: Scenario, plan: Plan, first: int, rows: int) -> tuple[Served | None, str | None]:
-        """Thaw, two unrecorded requests, the slice, freeze."""
-        cost = seat.cost[scenario.name]
-        seconds = 30 + 10 * cost.batch_s * (-(-rows // scenario.batch))
-        seat.worker.thaw()
-        try:
-            self._serve(seat, plan, 0, budget.THAW_ROWS, 1, seconds)
-            return self._serve(seat, plan, first, rows, scenario.batch, seconds), None
-        except SliceFailed as failure:
-            seat.failed_slices += 1
-            if seat.failed_slices >= MAX_FAILED_SLICES:
-                raise WorkerFailed("CRASH", f"{seat.failed_slices} slices failed, the last with: {failure}") from None
-            return None, str(failure)
-        finally:
-            seat.worker.freeze()
+    def _shuffled(self, lanes: list[Lane], scenario: Scenario, block: int, number: int) -> list[Lane]:
+        order = list(lanes)
+        random.Random(f"{self.experiment.wish.seed} {scenario.name} {block} {number}").shuffle(order)
+        return order
 
-    # --- time ------------------------------------------------------------------------------------------------------------
+    def _slice(self, record: Record, seat: Seat, scenario: Scenario, number: int, plan: Plan, first: int, rows: int,
+               expected: Vectors) -> None:  # fmt: skip
+        """Serve a slice and judge every vector of it."""
+        served, error = self.seats.slice(seat, scenario, plan, first, rows)
+        about = {"arm_id": seat.lane.arm.id, "slice": number, "start": seat.start, "first": first, "count": rows, "error": error}
+        if served is None:
+            record.slices.append({**about, "served": 0, "wall_ns": 0, "cpu_ns": 0})
+            return
+        record.slices.append({**about, "served": len(served.samples), "wall_ns": served.wall_ns, "cpu_ns": served.cpu_ns})
+        record.frames.append(_judged(seat.lane, served, number, plan, expected))
 
-    @contextmanager
-    def _measuring(self) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.measured_s += time.monotonic() - began
+    def _usage(self, record: Record, seat: Seat) -> None:
+        usage = seat.worker.usage()
+        record.resources[seat.lane.arm.id] = {
+            "peak_rss_bytes": usage.peak_rss_bytes,
+            "rss_bytes": usage.rss_bytes,
+            "threads": usage.threads,
+        }
 
 
-def read_out(out: Path, wall_ns: int = 0, cpu_ns: int = 0) -> Served:
-    """Read what a worker wrote; anything else than the protocol's files is the worker's failure."""
-    try:
-        samples = pd.read_csv(out / "samples.csv", dtype="int64")
-        about = files.read_json(out / "slice.json")
-        vectors = np.fromfile(out / "vectors.bin", dtype="<f4").reshape(about["rows"], about["dim"])
-        if list(samples.columns) != ["request", "due_ns", "start_ns", "end_ns"] or len(samples) != len(vectors):
-            raise ValueError("samples.csv and vectors.bin do not fit")
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
-            raise
-        raise WorkerFailed("CRASH", f"what it wrote is not the protocol's: {error}") from None
-    return Served(samples, vectors, wall_ns, cpu_ns)
-
-
-def _judged(lane: Lane, served: Served, round_number: int, plan: Plan, expected: Vectors, offset: int) -> pd.DataFrame:
+def _judged(lane: Lane, served: Served, number: int, plan: Plan, expected: Vectors) -> pd.DataFrame:
     """The samples of a slice with each request's agreement with the reference; null workers have none."""
     rows = served.samples["request"].to_numpy()
     frame = served.samples.assign(
-        arm_id=lane.arm.id, slice=round_number, tokens=plan.lengths[rows] if plan.modality == "text" else 0, preprocess_ns=plan.preprocess_ns[rows], cosine=np.nan,
+        arm_id=lane.arm.id,
+        slice=number,
+        tokens=plan.lengths[rows] if plan.modality == "text" else 0,
+        preprocess_ns=plan.preprocess_ns[rows],
+        cosine=np.nan,
         max_abs_diff=np.nan,
-    )  # fmt: skip
+    )
     if lane.arm.role != "floor":
-        agreement = parity.compare(served.vectors, expected[rows - offset])
+        agreement = parity.compare(served.vectors, expected[rows - plan.warm])
         frame["cosine"], frame["max_abs_diff"] = agreement.cosine, agreement.max_abs_diff
     return frame
 
 
-def _batch_s(samples: pd.DataFrame, plan: Plan, batch: int, expected: npt.NDArray[Any]) -> float:
-    """Expected seconds of a batch: warm-up rows hold every length once, so their times are scaled to the lengths to come."""
-    if not len(samples):
-        return 1.0
-    services = samples.drop_duplicates("start_ns")
-    seconds = (services["end_ns"] - services["start_ns"]).to_numpy() / 1e9
-    rows = samples["request"].to_numpy()
-    width = np.array([plan.lengths[chunk].max() for chunk in np.array_split(rows, len(seconds))], dtype=float)
-    usable = len(expected) // batch * batch
-    to_come = expected[:usable].reshape(-1, batch).max(axis=1).mean() if usable else expected.max()
-    if len(set(width)) >= 8:
-        slope, base = np.polyfit(width, seconds, 1)
-        if slope > 0:
-            return float(max(base + slope * to_come, seconds.min()))
-    return float(seconds.mean() * to_come / width.mean())
+def worker_bytes(lane: Lane) -> int:
+    """What a worker may need in memory: an estimate, on the safe side."""
+    return int(WORKER_BYTES + WEIGHT_COPIES * lane.artefact.bytes) if lane.arm.role != "floor" else 100_000_000
+
+
+def stays_resident(experiment: Experiment) -> bool:
+    """May the workers of all arms stay in memory side by side?
+
+    Raises:
+        BenchError: not even one of them fits; the need is named before anything is loaded.
+    """
+    needs = {lane.framework.name: worker_bytes(lane) for lane in experiment.lanes}
+    available = psutil.virtual_memory().available
+    for name, need in needs.items():
+        if need > available:
+            raise BenchError(
+                f"{experiment.wish.model.name}: {name} needs about {need / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are free: "
+                "end other programs, or leave that framework out with --framework"
+            )
+    return experiment.wish.model.bytes_fp32 < RESIDENT_BYTES and sum(needs.values()) < available
 
 
 def measure(experiment: Experiment, progress: Progress) -> RunFolder:
@@ -381,5 +238,7 @@ def measure(experiment: Experiment, progress: Progress) -> RunFolder:
             progress.say(f"resuming run {folder.run_id}: finished blocks are kept")
         else:
             folder = RunFolder.start(experiment)
-        Runner(experiment, folder, held, progress).run()
+        seats = Seats(experiment, folder, held, progress)
+        with seats.opened():
+            Runner(experiment, folder, seats, progress).run()
         return folder

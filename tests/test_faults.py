@@ -93,10 +93,8 @@ def test_a_second_bench_is_told_who_holds_the_machine(house: House) -> None:
 
 def test_a_database_open_elsewhere_is_found_before_measuring(house: House) -> None:
     house.database.parent.mkdir(parents=True)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", f"import duckdb,time; c=duckdb.connect({str(house.database)!r}); print('open', flush=True); time.sleep(600)"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    code = f"import duckdb, time; c = duckdb.connect({str(house.database)!r}); print('open', flush=True); time.sleep(600)"
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout and holder.stdout.readline() == "open\n"
         done = house.invoke("bench", *FLOOR, "--requests", "60")

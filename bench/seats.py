@@ -1,0 +1,259 @@
+"""The workers of a run: started, warmed up, checked, served from, frozen and ended. One of them works at a time.
+
+What is awake is the caller's choice: `serve` wants an awake worker, `start` leaves one awake, `freeze` waits until it stands still.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bench import budget, checks, files, lock, paths, reference
+from bench.catalog import Scenario
+from bench.experiment import Experiment, Lane, Stopwatch
+from bench.plan import Plan
+from bench.process import SliceFailed, Worker, WorkerFailed
+from bench.progress import Progress
+from bench.runfolder import RunFolder
+
+WARM_UP_S = 3.0
+LOAD_TIMEOUT_S, LOAD_BYTES_PER_S = 60.0, 20e6
+#: What a slice may take beyond its guard and ten times the longest service seen; shorter in tests.
+SLICE_TIMEOUT_S = float(os.environ.get("BENCH_SLICE_TIMEOUT_S", "30"))
+#: A worker that fails this many slices is not asked again in its scenario.
+MAX_FAILED_SLICES = 3
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A slice that a worker served: its samples (DataFrame of samples.csv), its vectors (rows, dim), and what it took."""
+
+    samples: pd.DataFrame
+    vectors: Vectors
+    wall_ns: int
+    cpu_ns: int
+
+
+@dataclass
+class Seat:
+    """A lane with its worker. `warm` names the scenarios that this process is warmed up for."""
+
+    lane: Lane
+    worker: Worker
+    start: int
+    longest_s: float = 1.0
+    failed_slices: int = 0
+    warm: set[str] = field(default_factory=set)
+
+
+class Seats:
+    """All workers that are alive, by arm id, and what a request of each arm costs in each scenario, as warm-up showed."""
+
+    def __init__(self, experiment: Experiment, folder: RunFolder, held: lock.MachineLock, progress: Progress) -> None:
+        self.experiment, self.folder, self.held, self.progress = experiment, folder, held, progress
+        self.taken: dict[str, Seat] = {}
+        self.costs: dict[tuple[str, str], budget.Cost] = {}
+        self.stage = Stopwatch()
+        self.stage.seconds.update(experiment.stages)
+        self.measured_s = 0.0
+        self.warm_up_s = 0.0
+        self.scratch = paths.SCRATCH / folder.run_id
+        self._outs = 0
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """A fresh scratch folder; at the end, however it comes, no worker is left."""
+        shutil.rmtree(paths.SCRATCH, ignore_errors=True)
+        self.scratch.mkdir(parents=True)
+        try:
+            yield
+        finally:
+            for seat in list(self.taken.values()):
+                self._remove(seat)
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    # --- coming and going ------------------------------------------------------------------------------------------------
+
+    def ready(self, lane: Lane, scenario: Scenario, limit_s: float) -> Seat:
+        """A seat that is warmed up for `scenario` (at most `limit_s`), checked once in the run, and awake."""
+        seat = self.taken.get(lane.arm.id)
+        if seat is None:
+            seat = self._start(lane)
+        else:
+            seat.worker.thaw()
+        if scenario.name not in seat.warm:
+            self._warm_up(seat, scenario, limit_s)
+            if lane.arm.role != "floor" and not self.folder.has_checks(lane.arm.id):
+                self._check(seat)
+        return seat
+
+    def leave(self, seat: Seat) -> None:
+        """End a worker; its next start is a fresh process."""
+        seat.worker.quit()
+        self._remove(seat)
+
+    def leave_all(self) -> None:
+        for seat in list(self.taken.values()):
+            self.leave(seat)
+
+    @contextmanager
+    def retire_on_failure(self, lane: Lane, scenario: Scenario) -> Iterator[None]:
+        """An arm that fails loses its worker and gets a row with the reason; the run goes on."""
+        try:
+            yield
+        except (WorkerFailed, SliceFailed) as failure:
+            status = failure.status if isinstance(failure, WorkerFailed) else "CRASH"
+            self.folder.failure(lane.arm.id, scenario.name, status, str(failure))
+            self.progress.say(f"{lane.framework.name}: {status}: {failure}")
+            if lane.arm.id in self.taken:
+                self._remove(self.taken[lane.arm.id])
+
+    def _remove(self, seat: Seat) -> None:
+        seat.worker.kill()
+        self.held.remove(seat.worker.pid)
+        self.taken.pop(seat.lane.arm.id, None)
+
+    def _start(self, lane: Lane) -> Seat:
+        arm_id = lane.arm.id
+        start = self.folder.starts(arm_id)
+        with self.stage("load"):
+            timeout_s = LOAD_TIMEOUT_S + lane.artefact.bytes / LOAD_BYTES_PER_S
+            worker = Worker(lane.command, lane.flags(self.experiment.pad_id), lane.env, paths.BUILD, self.folder.log(arm_id, start))
+            self.held.add(worker.pid)
+            seat = self.taken[arm_id] = Seat(lane, worker, start)
+            ready = worker.wait_ready(timeout_s)
+        wanted, dim = lane.arm.precision, self.experiment.wish.model.dim
+        if ready.settings.get("precision") != wanted:
+            raise WorkerFailed("ENV_INVALID", f"asked for {wanted}, the runtime reads back {ready.settings.get('precision')}")
+        if ready.dim != dim:
+            raise WorkerFailed("PARITY_FAIL", f"vectors have {ready.dim} elements, the model has {dim}")
+        times = {"spawn_ns": worker.spawn_ns, "load_ns": ready.load_ns, "first_ns": ready.first_ns, "second_ns": ready.second_ns}
+        facts = {"dim": ready.dim, "version": dict(lane.version), "settings": dict(ready.settings)}
+        self.folder.start_of(arm_id, start, {**times, **facts})
+        if start == 0:
+            self.progress.say(f"{lane.framework.name}: loaded in {ready.load_ns / 1e9:.2f} s")
+        return seat
+
+    # --- serving ---------------------------------------------------------------------------------------------------------
+
+    def serve(self, seat: Seat, plan: Plan, first: int, count: int, batch: int, seconds: float) -> Served:
+        """One `serve`, back to back, of an awake worker. The OUT folder is read and removed."""
+        self._outs += 1
+        out = self.scratch / f"{self._outs}"
+        before = seat.worker.usage()
+        began = time.monotonic_ns()
+        plan_path, out_path = (str(path.relative_to(paths.BUILD)) for path in (plan.folder, out))
+        timeout_s = seconds + 10 * seat.longest_s + SLICE_TIMEOUT_S
+        with files.disk_full_is_said(out):
+            seat.worker.serve(plan_path, first, count, 0.0, batch, seconds, out_path, timeout_s)
+            wall_ns = time.monotonic_ns() - began
+            served = read_out(out, wall_ns, seat.worker.usage().cpu_ns - before.cpu_ns)
+        shutil.rmtree(out)
+        services = served.samples["end_ns"] - served.samples["start_ns"]
+        if len(services):
+            seat.longest_s = max(seat.longest_s, float(services.max()) / 1e9)
+        return served
+
+    def slice(self, seat: Seat, scenario: Scenario, plan: Plan, first: int, rows: int) -> tuple[Served | None, str | None]:
+        """Two unrecorded requests, then the slice: what was served, or why it failed. The worker must be awake."""
+        cost = self.costs[seat.lane.arm.id, scenario.name]
+        seconds = 30 + 10 * cost.batch_s * (-(-rows // scenario.batch))
+        try:
+            self.serve(seat, plan, 0, budget.THAW_ROWS, 1, seconds)
+            return self.serve(seat, plan, first, rows, scenario.batch, seconds), None
+        except SliceFailed as failure:
+            seat.failed_slices += 1
+            if seat.failed_slices >= MAX_FAILED_SLICES:
+                raise WorkerFailed("CRASH", f"{seat.failed_slices} slices failed, the last with: {failure}") from None
+            return None, str(failure)
+
+    def _warm_up(self, seat: Seat, scenario: Scenario, limit_s: float) -> None:
+        """Serve the plan's reserved rows (each length once) within the limit, and learn what a batch costs."""
+        plan = self.experiment.plans[scenario.name]
+        began = time.monotonic()
+        with self.measuring():
+            singles = self.serve(seat, plan, 0, min(plan.warm, 64), 1, max(0.2, limit_s / 4))
+            rows = plan.warm // scenario.batch * scenario.batch
+            batches = self.serve(seat, plan, 0, rows, scenario.batch, max(0.2, limit_s * 3 / 4))
+        self.warm_up_s += time.monotonic() - began
+        expected = plan.lengths[plan.warm :]
+        self.costs[seat.lane.arm.id, scenario.name] = budget.Cost(
+            batch_s=_batch_s(batches.samples, plan, scenario.batch, expected), single_s=_batch_s(singles.samples, plan, 1, expected)
+        )
+        seat.warm.add(scenario.name)
+
+    def _check(self, seat: Seat) -> None:
+        """Hard inputs, batch equals single, and the unique-versus-repeat test, before any time of this arm is recorded."""
+        hard, repeat = self.experiment.hard, self.experiment.repeat
+        expected = self.reference(hard, 0, hard.rows)
+        with self.stage("hard inputs"):
+            guard_s = 60 + 10 * hard.rows * seat.longest_s
+            batched = self.serve(seat, hard, 0, hard.rows, checks.HARD_BATCH, guard_s)
+            single = self.serve(seat, hard, 0, min(hard.rows, checks.HARD_SINGLES), 1, guard_s)
+        found = checks.hard_inputs(seat.lane.arm.precision, single.vectors, batched.vectors, expected)
+        with self.measuring():
+            self.serve(seat, repeat.plan, 0, repeat.plan.warm, 1, WARM_UP_S)
+            pieces = [self.serve(seat, repeat.plan, first, checks.REPEAT_PIECE, 1, 30.0).samples for first in checks.repeat_pieces(repeat)]
+        found += checks.unique_versus_repeat(pieces)
+        self.folder.checks(seat.lane.arm.id, found)
+        for check in found:
+            if not check["held"]:
+                self.progress.say(f"{seat.lane.framework.name}: {check['name']}: {check['detail']}")
+
+    def reference(self, plan: Plan, first: int, count: int) -> Vectors:
+        """Reference vectors of plan rows (count, dim)."""
+        artefact = self.experiment.reference
+        with self.stage("reference"):
+            return reference.ensure(artefact.folder, artefact.hash, plan.folder, plan.hash, first, count, self.experiment.pad_id)
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """What runs inside is paid from the budget."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.measured_s += time.monotonic() - began
+
+
+def read_out(out: Path, wall_ns: int = 0, cpu_ns: int = 0) -> Served:
+    """Read what a worker wrote; anything else than the protocol's files is the worker's failure."""
+    try:
+        samples = pd.read_csv(out / "samples.csv", dtype="int64")
+        about = files.read_json(out / "slice.json")
+        vectors = np.fromfile(out / "vectors.bin", dtype="<f4").reshape(about["rows"], about["dim"])
+        if list(samples.columns) != ["request", "due_ns", "start_ns", "end_ns"] or len(samples) != len(vectors):
+            raise ValueError("samples.csv and vectors.bin do not fit")
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
+            raise
+        raise WorkerFailed("CRASH", f"what it wrote is not the protocol's: {error}") from None
+    return Served(samples, vectors, wall_ns, cpu_ns)
+
+
+def _batch_s(samples: pd.DataFrame, plan: Plan, batch: int, expected: npt.NDArray[Any]) -> float:
+    """Expected seconds of a batch: warm-up rows hold every length once, so their times are scaled to the lengths to come."""
+    if not len(samples):
+        return 1.0
+    services = samples.drop_duplicates("start_ns")
+    seconds = (services["end_ns"] - services["start_ns"]).to_numpy() / 1e9
+    rows = samples["request"].to_numpy()
+    width = np.array([plan.lengths[chunk].max() for chunk in np.array_split(rows, len(seconds))], dtype=float)
+    usable = len(expected) // batch * batch
+    to_come = expected[:usable].reshape(-1, batch).max(axis=1).mean() if usable else expected.max()
+    if len(set(width)) >= 8:
+        slope, base = np.polyfit(width, seconds, 1)
+        if slope > 0:
+            return float(max(base + slope * to_come, seconds.min()))
+    return float(seconds.mean() * to_come / width.mean())
