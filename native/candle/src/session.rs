@@ -45,7 +45,9 @@ pub fn load(options: &Options) -> Result<Loaded<Session>, Stop> {
     Ok(Loaded { sessions, dim: config.dim, probe, settings })
 }
 
-/// Candle asks this variable, at every matrix product, into how many parts to split it.
+/// Candle asks this variable, at every matrix product, into how many parts to split it. It also sizes Candle's own pool for large
+/// element-wise operations, which has one thread less (the caller works too), is one for the whole process, and serves one caller at
+/// a time.
 fn use_threads(threads: usize) {
     // SAFETY: the process has only this thread so far, so nobody reads the environment meanwhile
     unsafe { env::set_var("RAYON_NUM_THREADS", threads.to_string()) };

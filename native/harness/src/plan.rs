@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use memmap2::{Mmap, MmapOptions};
+use memmap2::Mmap;
 
 /// One request: the mean-1 gap before it and where its elements lie in the array.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,7 +81,7 @@ fn open_array(folder: &Path) -> Result<Array> {
 fn map(path: &Path) -> Result<Mmap> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     // SAFETY: a plan folder never changes under its name (bench/WORKER.md), so the mapped bytes stay as they are
-    unsafe { MmapOptions::new().populate().map(&file) }.with_context(|| format!("cannot map {}", path.display()))
+    unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map {}", path.display()))
 }
 
 fn parse_rows(text: &str) -> Result<Vec<Row>> {

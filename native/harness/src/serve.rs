@@ -275,15 +275,25 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_comes_once_and_slow_always() {
-        let stall = Stall { at_s: 0.0, for_s: 0.02 };
-        let mut sessions = Sessions::new(vec![Echo::new()], 1, 0, Fault { slow: None, stall: Some(stall) });
-        let long =
-            |sessions: &Sessions<Echo>| sessions.samples.iter().filter(|sample| sample.end_ns - sample.start_ns >= 20_000_000).count();
-        serve(&mut sessions, 5, 0.0, 1, u64::MAX).unwrap();
-        assert!(sessions.samples[0].end_ns - sessions.samples[0].start_ns >= 20_000_000);
-        assert!(sessions.faults.stalled.load(Ordering::Relaxed));
-        serve(&mut sessions, 5, 0.0, 1, u64::MAX).unwrap();
-        assert_eq!(long(&sessions), 0);
+    fn a_stall_comes_once_and_not_too_early() {
+        let stall = Stall { at_s: 1.0, for_s: 0.3 };
+        let faults = Faults { fault: Fault { slow: None, stall: Some(stall) }, stalled: AtomicBool::new(false) };
+        let took_ns = |start_ns| {
+            let before_ns = now_ns();
+            faults.delay(0, start_ns);
+            now_ns() - before_ns
+        };
+        assert!(took_ns(999_999_999) < 300_000_000);
+        assert!(took_ns(1_000_000_000) >= 300_000_000);
+        assert!(took_ns(1_000_000_000) < 300_000_000);
+    }
+
+    #[test]
+    fn slow_lengthens_a_service_by_its_factor() {
+        let faults = Faults { fault: Fault { slow: Some(3.0), stall: None }, stalled: AtomicBool::new(false) };
+        let start_ns = now_ns();
+        wait_until(start_ns + 1_000_000);
+        faults.delay(start_ns, start_ns);
+        assert!(now_ns() >= start_ns + 3_000_000);
     }
 }
