@@ -22,6 +22,7 @@ from bench.errors import BenchError
 Row = Mapping[str, Any]
 
 SHOWN = ("OK", "PARTIAL")
+TABLES = ("runs", "arms", "starts", "blocks", "samples", "results", "comparisons", "checks")
 
 # The newest complete campaign of each machine × model × weights × precision × scenario; where there is none, the newest row of each arm.
 CURRENT = """
@@ -223,7 +224,7 @@ def open_database(database: Path) -> duckdb.DuckDBPyConnection:
             f"{database}: cannot be read ({reason}); close the program that has it open, or rebuild it with: invoke load"
         ) from None
     tables = {row[0] for row in connection.execute("SELECT table_name FROM information_schema.tables").fetchall()}
-    if not {"runs", "arms", "starts", "samples", "results", "comparisons", "checks"} <= tables:
+    if not set(TABLES) <= tables:
         connection.close()
         raise BenchError(f"{database}: is not a results database (tables are missing); rebuild it with: invoke load")
     return connection

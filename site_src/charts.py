@@ -238,17 +238,17 @@ ORDER BY framework, arm_id, share"""
 def pareto(chosen: Selection, batched: str, batched_title: str) -> Chart | None:
     """One request alone against many together: who is good at both."""
     sql = f"""
-WITH both AS (
+WITH pairs AS (
   SELECT alone.framework, arm_id, alone.precision, alone.variant, alone.p50_ms, many.requests_per_s AS rows_per_s
   FROM leaderboard AS alone JOIN leaderboard AS many USING (run_id, arm_id)
   WHERE run_id IN ({literals(chosen.run_ids)}) AND arm_id IN ({literals(chosen.arm_ids)})
     AND alone.scenario = {literal(chosen.scenario)} AND many.scenario = {literal(batched)}
     AND alone.status IN ('OK', 'PARTIAL') AND many.status IN ('OK', 'PARTIAL'))
 SELECT *, NOT EXISTS (
-  SELECT 1 FROM both AS other
-  WHERE other.p50_ms <= both.p50_ms AND other.rows_per_s >= both.rows_per_s
-    AND (other.p50_ms < both.p50_ms OR other.rows_per_s > both.rows_per_s)) AS beaten_by_none
-FROM both
+  SELECT 1 FROM pairs AS other
+  WHERE other.p50_ms <= pairs.p50_ms AND other.rows_per_s >= pairs.rows_per_s
+    AND (other.p50_ms < pairs.p50_ms OR other.rows_per_s > pairs.rows_per_s)) AS beaten_by_none
+FROM pairs
 WHERE p50_ms IS NOT NULL AND rows_per_s IS NOT NULL
 ORDER BY p50_ms, arm_id"""
     rows = chosen.board.query(sql)
@@ -275,6 +275,71 @@ ORDER BY p50_ms, arm_id"""
         title="One request alone, many together (up and left is better)",
         sentence=f"Beaten by none in both: {form.listing([row['arm'] for row in best])}.",
         note=f"Across: {chosen.title}. Upwards: {batched_title}. Dotted: the arms that no other beats in both.",
+        sql=sql,
+        rows=rows,
+        draw=draw,
+    )
+
+
+def forest(chosen: Selection, stem: str) -> Chart | None:
+    """Every pair of arms of one scenario: the paired ratio with its interval, log2 around 1."""
+    sql = f"""
+SELECT a.framework, a.framework AS framework_a, b.framework AS framework_b, arm_a, arm_b,
+       blocks, quantity, ratio_lo, ratio, ratio_hi, verdict
+FROM comparisons AS c
+JOIN arms AS a ON a.run_id = c.run_id AND a.arm_id = c.arm_a
+JOIN arms AS b ON b.run_id = c.run_id AND b.arm_id = c.arm_b
+WHERE c.run_id IN ({literals(chosen.run_ids)}) AND scenario = {literal(chosen.scenario)}
+  AND arm_a IN ({literals(chosen.arm_ids)})
+  AND arm_b IN ({literals(chosen.arm_ids)})
+  AND ratio IS NOT NULL AND ratio_lo IS NOT NULL AND ratio_hi IS NOT NULL
+ORDER BY ratio DESC, arm_a, arm_b"""
+    rows = chosen.board.query(sql)
+    if not rows:
+        return None
+    title = chosen.board.framework_title
+    data = rounded([{**row, "arm": f"{title(row['framework_a'])} ÷ {title(row['framework_b'])}"} for row in rows])
+    low = min(0.9, *(row["ratio_lo"] for row in data)) * 0.95
+    high = max(1.1, *(row["ratio_hi"] for row in data)) * 1.05
+
+    def draw(width: int) -> Any:
+        base, size = lanes(data, width, names=285)
+        ticks = [value for value in (0.125, 0.25, 0.5, 0.71, 1, 1.41, 2, 4, 8) if low <= value <= high]
+        scale_x = alt.Scale(type="log", base=2, domain=[low, high], nice=False)
+        x = alt.X("ratio:Q", title="first ÷ second (log₂)", scale=scale_x, axis=alt.Axis(values=ticks, format="~g"))
+        sure = alt.Color(
+            "verdict:N",
+            legend=None,
+            scale=alt.Scale(
+                domain=["faster", "slower", "equivalent", "unresolved"],
+                range=["var(--fw-onnx-python)", "var(--fw-pytorch)", "var(--chart-ink)", "var(--chart-muted)"],
+            ),
+        )
+        band = (
+            alt.Chart(alt.Data(values=[{"lo": 0.98, "hi": 1.02}])).mark_rect(color="var(--chart-band)").encode(x=alt.X("lo:Q"), x2="hi:Q")
+        )
+        line = base.mark_rule(strokeWidth=2).encode(x=alt.X("ratio_lo:Q"), x2="ratio_hi:Q", color=sure)
+        dot = base.mark_point(filled=True, size=45, opacity=1).encode(
+            x=x,
+            color=sure,
+            shape=alt.Shape(
+                "verdict:N",
+                legend=None,
+                scale=alt.Scale(
+                    domain=["faster", "slower", "equivalent", "unresolved"], range=["triangle-right", "triangle-left", "square", "circle"]
+                ),
+            ),
+        )
+        return alt.layer(band, line, dot).properties(width=size["width"], height=size["height"] * (0.75 if width == NARROW else 0.62))
+
+    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ("faster", "slower", "equivalent", "unresolved")}
+    told = form.listing([f"{n} {verdict}" for verdict, n in counts.items() if n])
+    return finish(
+        f"pairs-{stem}",
+        title=f"Pairs, {chosen.title} (right of 1: the first is better)",
+        sentence=f"{len(rows)} pairs: {told}.",
+        note="Line: 95 % interval. Band: ±2 %, inside which two arms are called equivalent. Pointing shapes: faster or slower; "
+        "square: equivalent; circle: unresolved.",
         sql=sql,
         rows=rows,
         draw=draw,
@@ -328,16 +393,19 @@ def scale_of(rows: Rows) -> alt.Scale:
     return scale([row["framework"] for row in rows])["color"]
 
 
-def lanes(data: Rows, width: int) -> tuple[alt.Chart, dict[str, int]]:
-    """A chart with one lane per arm, in the order of the rows, and its size. On phones a name stands above its lane."""
+def lanes(data: Rows, width: int, names: int = 175) -> tuple[alt.Chart, dict[str, int]]:
+    """A chart with one lane per arm, in the order of the rows, and its size. On phones a name stands above its lane.
+
+    `names` is the room for them on wide screens, in pixels.
+    """
     narrow = width == NARROW
     above = {"labelAlign": "left", "labelPadding": -6, "labelOffset": -17} if narrow else {}
-    axis = alt.Axis(labelColor="var(--chart-ink)", labelFontSize=12, ticks=False, domain=False, labelLimit=200, **above)
+    axis = alt.Axis(labelColor="var(--chart-ink)", labelFontSize=12, ticks=False, domain=False, labelLimit=names + 40, **above)
     order = list(dict.fromkeys(row["arm"] for row in data))
     chart = alt.Chart(alt.Data(values=list(data))).encode(
         y=alt.Y("arm:N", sort=order, title=None, axis=axis), color=alt.Color("framework:N", scale=scale_of(data), legend=None)
     )
-    return chart, {"width": width - (20 if narrow else 175), "height": len(order) * (46 if narrow else 34)}
+    return chart, {"width": width - (20 if narrow else names), "height": len(order) * (46 if narrow else 34)}
 
 
 def dots(base: alt.Chart, data: Rows) -> alt.Chart:

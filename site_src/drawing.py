@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import vl_convert
+from altair.utils.schemapi import debug_mode
 
 from site_src.board import Board
 from site_src.marks import INK, MARKS, OTHER
@@ -107,10 +108,14 @@ def finish(
     draw: Callable[[int], Any],
     frameworks: tuple[str, ...] = (),
 ) -> Chart:
-    """Draw at both widths. `draw(width)` returns the Altair chart."""
+    """Draw at both widths. `draw(width)` returns the Altair chart.
+
+    Altair checks each piece against the schema as it is made, which takes most of a build's time: a test checks the finished ones instead.
+    """
     specs = {}
     for width in (WIDE, NARROW):
-        spec = draw(width).to_dict()
+        with debug_mode(False):
+            spec = draw(width).to_dict(validate=False)
         spec["$schema"] = SCHEMA
         specs[width] = {**spec, "config": config()}
     wide, narrow = svg(specs[WIDE], f"{name}-w"), svg(specs[NARROW], f"{name}-n")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.catalog import Model, Scenario
+from bench.catalog import Framework, Model, Scenario
 from site_src import form
 from site_src.board import Board, Row, Standing, Table
 
@@ -147,6 +147,23 @@ def smallest(rows: Sequence[Row], title: str, link: str, key: Callable[[Row], fl
     best, others = known[0], known[1:]
     rest = f"{text(others[0][0])} – {text(others[-1][0])}" if len(others) > 1 else text(others[0][0]) if others else ""
     return Task(title=title, link=link, leaders=(best[2],), value=text(best[0]), rest=rest)
+
+
+def framework_summary(board: Board, framework: Framework, rows: Sequence[Row]) -> str:
+    """In how many of its current rows a framework leads, and where it stands otherwise."""
+    compared = [row for row in rows if row["ratio_to_best"] is not None]
+    if not compared:
+        return ""
+    ranked = [row for row in compared if row["ranked"]]
+    lead = [row for row in ranked if row["rank_lo"] == 1]
+    low, high = min(compared, key=lambda row: row["ratio_to_best"]), max(compared, key=lambda row: row["ratio_to_best"])
+    what = f"{len(compared)} current comparison{'s' if len(compared) > 1 else ''}"
+    text = f"In {what} its throughput is between {ratio(low)} and {ratio(high)} of the best"
+    if low is high:
+        text = f"In {what} its throughput is {ratio(low)} of the best"
+    if ranked:
+        return f"{text}; it is in the leading group in {len(lead)} of {len(ranked)} ranked."
+    return f"{text}; none of them is ranked."
 
 
 def scenario_text(scenario: Scenario) -> str:

@@ -1,0 +1,219 @@
+"""The pages that say where numbers come from: runs, machines, data, method."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from site_src import form, words
+from site_src.board import TABLES, Row
+from site_src.press import HERE, Press, anchor, public
+
+HOLDS = {
+    "runs": "one row per run: machine, command, commit, the whole experiment and machine records as JSON",
+    "arms": "framework, precision, variant, layout of each arm, its version and settings as read back",
+    "starts": "one row per process start",
+    "blocks": "when each block ran, and whether the machine was noisy",
+    "samples": "every request that the statistics used, in nanoseconds",
+    "results": "the leaderboard: one row per run, arm and scenario",
+    "comparisons": "every pair of arms that was compared",
+    "checks": "hard inputs, repeats, batch equals single",
+}
+
+EXAMPLE = """SELECT framework, precision, n, p50_ms, p99_ms, requests_per_s, min_cosine, ratio_to_best, rank_lo, rank_hi, rank_note
+FROM 'results.parquet'
+WHERE model = 'minilm' AND scenario = 'closed-1' AND role = 'measured'
+ORDER BY measured_at DESC, requests_per_s DESC;"""
+
+
+def run(press: Press, run: Row) -> None:
+    """A run's page: everything that one run knows of itself, down to the raw row."""
+    board, run_id = press.board, run["run_id"]
+    path = f"runs/{form.slug(run_id)}"
+    ask = partial(board.query, parameters=[run_id])
+    rows = ask("SELECT * REPLACE (epoch_us(measured_at) AS measured_at) FROM leaderboard WHERE run_id = ? ORDER BY scenario, arm_id")
+    arms = ask("SELECT * FROM arms WHERE run_id = ? ORDER BY role = 'floor', framework, precision, variant, arm_id")
+    for arm in arms:
+        arm["version"] = form.flatten(form.parse(arm["version_json"]))
+        arm["settings"] = form.flatten(form.parse(arm["settings_json"]))
+    names = {arm["arm_id"]: f"{board.framework_title(arm['framework'])} · {arm['precision']} · {arm['variant']}" for arm in arms}
+
+    def name(arm_id: str) -> str:
+        return names.get(arm_id, arm_id)
+
+    comparisons = ask("SELECT * FROM comparisons WHERE run_id = ? ORDER BY scenario, arm_a, arm_b")
+    for pair in comparisons:
+        pair |= {"name_a": name(pair["arm_a"]), "name_b": name(pair["arm_b"])}
+    checks = [{**check, "title": name(check["arm_id"])} for check in ask("SELECT * FROM checks WHERE run_id = ? ORDER BY arm_id, name")]
+    starts = ask(
+        "SELECT arm_id, start, spawn_ns / 1e6 AS spawn_ms, load_ns / 1e6 AS load_ms, first_ns / 1e6 AS first_ms,"
+        " second_ns / 1e6 AS second_ms FROM starts WHERE run_id = ? ORDER BY arm_id, start"
+    )
+    blocks = ask(
+        "SELECT scenario, count(*) AS blocks, count(*) FILTER (noisy) AS noisy, string_agg(DISTINCT note, '; ' ORDER BY note) AS notes"
+        " FROM blocks WHERE run_id = ? GROUP BY scenario ORDER BY scenario"
+    )
+    raw = [
+        {
+            "anchor": anchor(row),
+            "name": name(row["arm_id"]),
+            "scenario": row["scenario"],
+            "status": row["status"],
+            "json": form.to_json(public(row)),
+        }
+        for row in rows
+    ]
+    press.text(f"data/{path}/rows.json", form.to_json([public(row) for row in rows]))
+    press.text(f"data/{path}/run.json", form.to_json(run["run_json"]))
+    press.text(f"data/{path}/machine.json", form.to_json(run["machine_json"]))
+    press.page(
+        path,
+        "run.md.j2",
+        title=f"Run {run_id}",
+        section="Runs",
+        sidebars="toc",
+        description=f"Run {run_id}: machine, versions, settings, command and raw rows",
+        run=run,
+        model_title=board.model_title(run["model"]),
+        facts=words.run_facts(run),
+        machine=form.flatten(run["machine_json"]),
+        tables=board.tables(rows),
+        arms=arms,
+        starts=[{**start, "name": name(start["arm_id"])} for start in starts],
+        blocks=blocks,
+        checks=checks,
+        comparisons=comparisons,
+        rows=raw,
+    )
+
+
+def runs(press: Press) -> None:
+    board = press.board
+    counted = board.query(
+        "SELECT run_id, count(DISTINCT arm_id) AS arms, count(DISTINCT arm_id) FILTER (status <> 'OK') AS not_ok"
+        " FROM leaderboard GROUP BY run_id ORDER BY run_id"
+    )
+    counts = {run["run_id"]: {"arms": 0, "not_ok": 0} for run in board.runs} | {row["run_id"]: row for row in counted}
+    press.page(
+        "runs/index", "runs.md.j2", title="Runs", section="Runs", description="Every run in the database", runs=board.runs, counts=counts
+    )
+
+
+def machines(press: Press) -> None:
+    """Each machine with its models and the record of its newest run."""
+    groups: dict[str, list[Row]] = {}
+    for run in press.board.runs:
+        groups.setdefault(run["machine_id"], []).append(run)
+    listed = [
+        {
+            "id": machine_id,
+            "title": runs[0]["machine"],
+            "runs": runs,
+            "models": sorted({run["model"] for run in runs}),
+            "facts": form.flatten(runs[0]["machine_json"]),
+        }
+        for machine_id, runs in groups.items()
+    ]
+    press.page(
+        "machines", "machines.md.j2", title="Machines", section="Runs", description="The machines behind the numbers", machines=listed
+    )
+
+
+def data(press: Press, database: Path) -> None:
+    """The database and its tables as files, their schemas and their sums. An empty database gives no files."""
+    board, folder = press.board, press.folder / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = [{"name": table, "columns": columns(press, table)} for table in TABLES]
+    files: list[dict[str, Any]] = []
+    if board.runs:
+        shutil.copyfile(database, folder / "results.duckdb")
+        files.append(file_entry(folder / "results.duckdb", "the database with all tables; open it with DuckDB", None))
+        for table in TABLES:
+            rows = board.query(f"SELECT count(*) AS rows FROM {table}")[0]["rows"]
+            ordered = f"(SELECT * FROM {table} ORDER BY ALL)"
+            board.connection.execute(f"COPY {ordered} TO '{literal_path(folder / table)}.parquet' (FORMAT parquet, COMPRESSION zstd)")
+            files.append(file_entry(folder / f"{table}.parquet", HOLDS[table], rows))
+            if table != "samples":
+                board.connection.execute(f"COPY {ordered} TO '{literal_path(folder / table)}.csv' (HEADER)")
+                files.append(file_entry(folder / f"{table}.csv", HOLDS[table], rows))
+            schema = json_schema(table, columns(press, table))
+            press.text(f"data/{table}.schema.json", form.to_json(schema))
+        files.append(
+            file_entry(folder / "results.schema.json", "JSON Schema of a row of the leaderboard (each table has its own beside it)", None)
+        )
+        press.text("data/SHA256SUMS", "".join(f"{entry['sha256']}  {entry['name']}\n" for entry in files))
+    press.page(
+        "data/index",
+        "data.md.j2",
+        title="Data",
+        section="Data",
+        description="The database, Parquet, CSV and schemas behind these pages",
+        files=files,
+        tables=tables,
+        example=EXAMPLE,
+    )
+
+
+def literal_path(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def file_entry(file: Path, holds: str, rows: int | None) -> dict[str, Any]:
+    content = file.read_bytes()
+    return {"name": file.name, "holds": holds, "rows": rows, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def columns(press: Press, table: str) -> list[dict[str, Any]]:
+    """Name, type and nullability of a table's columns, in order."""
+    found = press.board.query(f"DESCRIBE {table}")
+    return [{"name": row["column_name"], "type": row["column_type"], "null": row["null"] == "YES"} for row in found]
+
+
+def json_schema(table: str, listed: list[dict[str, Any]]) -> dict[str, Any]:
+    """JSON Schema 2020-12 of one row."""
+    kinds = {"VARCHAR": "string", "JSON": "string", "BOOLEAN": "boolean", "DOUBLE": "number", "BIGINT": "integer", "INTEGER": "integer"}
+    properties = {}
+    for column in listed:
+        if column["type"].startswith("TIMESTAMP"):
+            kind: dict[str, Any] = {"type": "string", "format": "date-time"}
+        else:
+            kind = {"type": kinds[column["type"]]}
+        properties[column["name"]] = {**kind, "type": [kind["type"], "null"]} if column["null"] else kind
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"a row of {table}",
+        "type": "object",
+        "properties": properties,
+        "required": [column["name"] for column in listed if not column["null"]],
+    }
+
+
+def method(press: Press) -> None:
+    """How numbers are made, what they cannot say, how to send better ones, and what changed."""
+    corpus = HERE / "pages" / "_corpus.md"
+    press.page(
+        "methodology",
+        "methodology.md.j2",
+        title="Methodology",
+        section="Method",
+        sidebars="navigation toc",
+        description="What stands behind a number: pairing, warm-up, percentiles, intervals, the correctness gate",
+        scenarios=[{"name": s.name, "title": s.title, "text": words.scenario_text(s)} for s in press.board.catalog.scenarios.values()],
+        corpus=Markup(corpus.read_text(encoding="utf-8")) if corpus.exists() else "",
+    )
+    versions = press.board.query(
+        "SELECT stats_version, count(*) AS rows, count(DISTINCT run_id) AS runs FROM results GROUP BY stats_version ORDER BY stats_version"
+    )
+    for path, title, description in (
+        ("bias", "Bias", "What this board favours and what it cannot see"),
+        ("submit", "Submit", "Check a number, correct it, add to it"),
+        ("changelog", "Changelog", "Changes of the method"),
+    ):
+        press.page(
+            path, f"{path}.md.j2", title=title, section="Method", sidebars="navigation toc", description=description, versions=versions
+        )
