@@ -71,12 +71,12 @@ def table(database: Path = paths.DATABASE, run_id: str | None = None) -> str:
     console = Console(file=buffer, width=max(shutil.get_terminal_size().columns, 132), highlight=False)
     console.print(Text(_headline(run), style="bold"))
     for sheet in _sheets(_rows(database, run["run_id"])):
-        shown = Table(title=sheet.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        shown = Table(title=sheet.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
         for place, name in enumerate(sheet.header):
             shown.add_column(name, justify="left" if place <= 1 else "right", no_wrap=True)
         for line in sheet.lines:
             shown.add_row(*map(Text, line))
-        console.print(shown)
+        console.print(shown if sheet.lines else Text(f"{sheet.title}\n"))
         for name, why in sheet.failed:
             console.print(Text(f"  {name}: {why}"))
         for note in sheet.notes:
@@ -259,8 +259,11 @@ def _sheet(scenario: str, own: Sequence[Row]) -> Sheet:
             rate += f" [{number(row['requests_per_s_lo'])}, {number(row['requests_per_s_hi'])}]"
         lines.append((_rank(row), _name(row, own), f"{row['n']:,}", rate, _ratio(row),
                       *(number(row[column]) for column in ("p50_ms", "p95_ms", "p99_ms", "text_p50_ms"))))  # fmt: skip
-    failed = [(_name(row, own), f"{row['status']}: {row['reason']}") for row in own if row["status"] != "OK"]
-    return Sheet(scenario, header, tuple(lines), tuple(failed), tuple(_notes(own)))
+    failed: dict[str, list[str]] = {}
+    for row in own:
+        if row["status"] != "OK":
+            failed.setdefault(f"{row['status']}: {row['reason']}", []).append(_name(row, own))
+    return Sheet(scenario, header, tuple(lines), tuple((", ".join(names), why) for why, names in failed.items()), tuple(_notes(own)))
 
 
 def _clients(scenario: str, own: Sequence[Row], derived: Mapping[tuple[str, int], Row]) -> Sheet:

@@ -20,8 +20,8 @@ from bench.records import Comparison, Controls, Result, RunData, RunScenario
 from bench.stats_arms import compare_arms, controls_of, with_rank
 from bench.stats_load import as_measured, closed_loop
 from bench.stats_paired import LOOKS, Pair, Paired, paired_ratio
-from bench.stats_rows import STATS_VERSION, Cell, cells_of, finite, median, percentiles, rows_of, with_latencies
-from bench.stats_sample import Effective, percentile
+from bench.stats_rows import STATS_VERSION, Cell, cells_of, finite, median, rows_of, with_latencies
+from bench.stats_sample import Effective, percentile, profile
 
 __all__ = ["STATS_VERSION", "controls_in", "derived_name", "leaderboard", "paired_ratio", "percentile"]
 
@@ -69,7 +69,7 @@ def _derived(cell: Cell, row: Result) -> Iterator[Result]:
         return
     served, together = cell.served, cell.arm.sessions * cell.scenario.batch
     timed = row.mean_ms is not None
-    own = percentiles(as_measured(served).latency, served.block, served.start_ns) if timed else []
+    own = profile(as_measured(served).latency, served.block, served.start_ns) if timed else []
     for clients in others:
         possible = clients >= together
         base = replace(row if possible else cell.identity, served_scenario=cell.scenario.name, clients=clients,

@@ -13,7 +13,7 @@ import pandas as pd
 from bench import parity
 from bench.records import Block, Failure, Result, RunArm, RunData, RunScenario
 from bench.stats_load import Latencies, Served, as_measured, open_windows, overrun_blocks, stretches
-from bench.stats_sample import PERCENTILES, Effective, Percentile, judged, percentile, rate, withheld
+from bench.stats_sample import Effective, percentile, profile, rate, withheld
 
 #: Changes with any change that can alter a stored number.
 STATS_VERSION = 1
@@ -27,7 +27,6 @@ REALS = ("preprocess_ns", "cosine", "max_abs_diff")
 NO_SAMPLES = pd.DataFrame({name: np.zeros(0) for name in (*INTEGERS, *REALS)})
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,7 @@ def with_latencies(row: Result, served: Served, times: Latencies, tails: Sequenc
     latency, place, ms = times.latency, times.place, NS_PER_MS
     if not len(latency):
         return replace(row, n=0, tail_note="no latency is left after the first of each client")
-    found = percentiles(latency, served.block[place], served.start_ns[place], tails)
+    found = profile(latency, served.block[place], served.start_ns[place], tails)
     p50, p90, p95, p99, p999 = found
     prepared = served.preprocess_ns[place]
     medians = (times.service, times.wait, prepared, latency + prepared)
@@ -203,13 +202,6 @@ def with_latencies(row: Result, served: Served, times: Latencies, tails: Sequenc
         p50_lo_ms=_scaled(p50.lo, ms), p50_hi_ms=_scaled(p50.hi, ms), p99_lo_ms=_scaled(p99.lo, ms), p99_hi_ms=_scaled(p99.hi, ms),
         service_p50_ms=service, wait_p50_ms=wait, preprocess_p50_ms=preprocess, text_p50_ms=text,
     )  # fmt: skip
-
-
-def percentiles(
-    latency: Floats, runs: npt.NDArray[np.int64], units: npt.NDArray[np.int64], tails: Sequence[Effective] = ()
-) -> list[Percentile]:
-    judge_by: Sequence[Effective | None] = tails or [None] * len(PERCENTILES)
-    return [judged(latency, p, runs, units, tail) for (p, _), tail in zip(PERCENTILES, judge_by, strict=True)]
 
 
 def _with_throughput(cell: Cell, row: Result) -> Result:

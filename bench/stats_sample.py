@@ -18,9 +18,11 @@ from scipy import stats as scipy_stats
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-#: A percentile is printed when this many effective samples lie beyond it; p50 from MEDIAN_MIN requests.
+#: A percentile is printed when BEYOND effective samples lie beyond it; p50 from MEDIAN_MIN requests. Clustering is judged by
+#: STABLE draws or more.
 BEYOND = 10
 MEDIAN_MIN = 20
+STABLE = 20
 CONFIDENCE = 0.95
 #: Batches for the design effect: about BATCHES in all, none shorter than BATCH_MIN requests.
 BATCHES, BATCH_MIN = 200, 20
@@ -108,31 +110,36 @@ def effective(exceeds: npt.NDArray[np.bool_], runs: npt.NDArray[np.generic], uni
     return Effective(float(min(n_eff, len(first))), df)
 
 
-def judged(
-    values: Floats, p: float, runs: npt.NDArray[np.generic], units: npt.NDArray[np.generic] | None = None, tail: Effective | None = None
-) -> Percentile:
-    """A percentile with the interval that its sample carries; `value` is None where it may not be printed.
+def profile(
+    values: Floats, runs: npt.NDArray[np.generic], units: npt.NDArray[np.generic] | None = None, tails: Sequence[Effective] = ()
+) -> list[Percentile]:
+    """All of PERCENTILES with the intervals that the sample carries; `value` is None where it may not be printed.
+
+    A percentile with fewer than STABLE draws beyond it cannot tell how they cluster: it takes the n_eff of the one before it.
 
     Args:
         values: the sample in the order served, any unit.
         runs, units: as in `effective`.
-        tail: the n_eff that decides what is printed, where it is not the sample's own (a derived closed loop is a function of its
-            service sequence, and has that one's). Its interval is then over blocks: the runs are the batches.
+        tails: per percentile the n_eff that decides what is printed, where it is not the sample's own (a derived closed loop is a
+            function of its service sequence, and has that one's). Its intervals are then over blocks: the runs are the batches.
     """
     n = len(values)
     if n == 0:
-        return Percentile(None, None, None, 0.0)
+        return [Percentile(None, None, None, 0.0)] * len(PERCENTILES)
     ordered = np.sort(values)
-    value = float(ordered[rank(n, p) - 1])
-    if tail is None:
-        own = tail = effective(values > value, runs, units)
-    else:
-        own = _over_runs(values > value, runs)
-    enough = n >= MEDIAN_MIN if p == 0.5 else tail.n_eff * (1 - p) >= BEYOND - 1e-9
-    if not enough:
-        return Percentile(None, None, None, tail.n_eff)
-    lo, hi = order_interval(ordered, p, own)
-    return Percentile(value, lo, hi, tail.n_eff)
+    draws = _changes(runs) | (np.ones(n, dtype=bool) if units is None else _changes(units))
+    found: list[Percentile] = []
+    own = Effective(0.0, 0)
+    for place, (p, _) in enumerate(PERCENTILES):
+        value = float(ordered[rank(n, p) - 1])
+        exceeds = values > value
+        if place == 0 or np.count_nonzero(exceeds & draws) >= STABLE:
+            own = _over_runs(exceeds, runs) if tails else effective(exceeds, runs, units)
+        judge = tails[place] if tails else own
+        enough = n >= MEDIAN_MIN if p == 0.5 else judge.n_eff * (1 - p) >= BEYOND - 1e-9
+        lo, hi = order_interval(ordered, p, own) if enough else (None, None)
+        found.append(Percentile(value if enough else None, lo, hi, judge.n_eff))
+    return found
 
 
 def order_interval(ordered: Floats, p: float, effect: Effective, confidence: float = CONFIDENCE) -> tuple[float | None, float | None]:

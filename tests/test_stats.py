@@ -98,9 +98,9 @@ def test_a_batch_is_one_draw_and_its_rows_wait_together(made: Made) -> None:
 
 
 def test_a_derived_tail_counts_the_service_sequence(made: Made) -> None:
-    """At 64 clients latencies are moving sums: what is printed follows from the services, and 1100 of them carry a p99."""
+    """At 64 clients latencies are moving sums: what is printed follows from the services, and 2880 of them carry a p99."""
     spread = Fake("pytorch", service=lambda chance, n: np.exp(chance.normal(1.6, 0.3, n)))
-    rows = made.rows(spread, loads=(replace(SINGLE, rows=60),))
+    rows = made.rows(spread, loads=(replace(SINGLE, rows=120),))
     served, derived = rows["pytorch", "closed-1"], rows["pytorch", "closed-64"]
     assert served.p99_ms is not None
     assert derived.p99_ms is not None

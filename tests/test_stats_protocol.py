@@ -11,9 +11,10 @@ import pytest
 from scipy import stats as scipy_stats
 
 from bench import stats_load, stats_paired
-from bench.stats_sample import judged, percentile
+from bench.stats_sample import PERCENTILES, percentile, profile
 
 NOISE = 0.04
+P99 = [name for _, name in PERCENTILES].index("p99")
 Floats = npt.NDArray[np.float64]
 
 
@@ -85,7 +86,7 @@ def test_percentile_intervals_cover_the_truth(rho: float) -> None:
     """10 runs of 20 000 requests; the latency of the queue is exponential with mean 1/(1 − ρ)."""
     truth, runs, hits = math.log(100) / (1 - rho), np.repeat(np.arange(10), 20_000), 0
     for seed in range(300):
-        found = judged(queue(np.random.default_rng([5, seed]), rho, 10, 20_000).ravel(), 0.99, runs)
+        found = profile(queue(np.random.default_rng([5, seed]), rho, 10, 20_000).ravel(), runs)[P99]
         assert found.lo is not None
         assert found.hi is not None
         hits += found.lo <= truth <= found.hi

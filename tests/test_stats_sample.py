@@ -92,8 +92,28 @@ def test_runs_that_differ_become_the_unit() -> None:
 def test_what_may_be_printed(n: int, printed: str) -> None:
     """Values in bit-reversed order spread so evenly that the effective n is n."""
     values = np.array([int(f"{place:016b}"[::-1], 2) for place in range(n)], dtype=float)
-    found = {name: sample.judged(values, p, np.zeros(n, dtype=int)) for p, name in sample.PERCENTILES}
-    assert " ".join(name for name, item in found.items() if item.value is not None) == printed.replace("none", "")
+    found = sample.profile(values, np.zeros(n, dtype=int))
+    names = [name for (_, name), item in zip(sample.PERCENTILES, found, strict=True) if item.value is not None]
+    assert " ".join(names) == printed.replace("none", "")
+
+
+def test_few_draws_beyond_a_percentile_do_not_hide_how_they_cluster() -> None:
+    """Every value stands 10 times in a row, 1 000 requests: p99 has too few beyond it, and takes the n_eff of p95."""
+    values = np.repeat(np.random.default_rng(11).permutation(100).astype(float), 10)
+    found = sample.profile(values, np.zeros(1000, dtype=int))
+    assert found[3].n_eff == found[2].n_eff
+    assert found[3].n_eff < 250
+    assert found[3].value is None
+
+
+def test_a_derived_sequence_is_judged_by_the_other_ones_n_eff_with_intervals_over_runs() -> None:
+    values, runs = np.random.default_rng(12).exponential(size=4000), np.repeat(np.arange(8), 500)
+    tails = [sample.Effective(n_eff, 0) for n_eff in (4000.0, 90.0, 4000.0, 4000.0, 4000.0)]
+    found = sample.profile(values, runs, None, tails)
+    assert [item.value is None for item in found] == [False, True, False, False, True]
+    assert found[0].lo is not None
+    assert found[0].hi is not None
+    assert found[0].lo < sample.percentile(values, 0.5) < found[0].hi
 
 
 def test_the_reason_names_the_samples_that_are_missing() -> None:
