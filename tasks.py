@@ -182,8 +182,10 @@ def floor(_: Context, model: str = "minilm", pairs: int = 3) -> None:
 def clean(_: Context, what: str = "artefacts") -> None:
     """Free disk space under build/ and say how much; data/ is never touched."""
     known = {"artefacts": [paths.ARTEFACTS, paths.WEIGHTS], "plans": [paths.PLANS, paths.BUILD / "reference"], "all": [paths.BUILD]}
+    from bench import space
+
     for folder in known[catalogue.one_of("part", what, known)]:
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.exists() else 0
+        size = space.folder_bytes(folder)
         shutil.rmtree(folder, ignore_errors=True)
         print(f"{folder}: {size / 1e6:.0f} MB freed")
 

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from rich.console import Console
 from rich.table import Table
 
-from bench import budget, catalog, experiment, files, paths, process, report, runner, store, weights
+from bench import budget, catalog, experiment, files, paths, process, report, runner, space, store, weights
 from bench.errors import BenchError
 from bench.experiment import Wish
 from bench.progress import Progress
@@ -56,7 +56,9 @@ def run(options: Mapping[str, Any]) -> None:
         return
     process.require_linux()
     store.check_writable(paths.DATABASE)
-    for wish in wanted:
+    for place, wish in enumerate(wanted):
+        kinds = ["safetensors", *(framework.artefact for framework in wish.frameworks)]
+        space.make_room(wish.model, kinds, [earlier.model for earlier in wanted[:place]], progress.say)
         prepared = experiment.prepare(wish, progress.say)
         for broken in prepared.broken:
             progress.say(f"{broken.arm.framework}: {broken.status}: {broken.reason}")

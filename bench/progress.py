@@ -30,7 +30,7 @@ class Progress:
             rich.progress.BarColumn(bar_width=24),
             rich.progress.MofNCompleteColumn(),
             rich.progress.TextColumn("left"),
-            rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
+            rich.progress.TimeRemainingColumn(),
         )
         with rich.progress.Progress(*columns, console=self.console, refresh_per_second=2) as bar:
             task = bar.add_task(about, total=pace.blocks)

@@ -15,7 +15,7 @@ ROOMS = [
     {"errors", "paths", "files", "catalog", "machine", "words"},
     {"weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build", "schedule", "corpus", "inputs", "plan"},
     {"worker", "process", "lock", "budget", "parity", "reference", "progress", "records", "stats"},
-    {"experiment", "checks", "runfolder", "seats", "runner"},
+    {"experiment", "checks", "runfolder", "seats", "runner", "space"},
     {"store", "report"},
     {"campaign", "doctor", "floor", "bare"},
 ]
