@@ -61,8 +61,8 @@ ORDER BY p50_ms, arm_id"""
 
     def draw(width: int) -> Any:
         base, size = lanes(data, width)
-        room = 1.42 if width == NARROW else 1.3  # for the label right of the last mark
-        x = alt.X("p50_ms:Q", title="latency, ms", scale=alt.Scale(domain=[0, end * room], nice=False), axis=alt.Axis(tickCount=5))
+        beyond = 1.42 if width == NARROW else 1.35  # room for the label right of the last mark
+        x = alt.X("p50_ms:Q", title="latency, ms", scale=alt.Scale(domain=[0, end * beyond], nice=False), axis=alt.Axis(tickCount=5))
         line = base.mark_rule(strokeWidth=1.5).encode(x=x, x2="last:Q")
         band = base.mark_rule(strokeWidth=8, opacity=0.3).encode(x="p50_lo_ms:Q", x2="p50_hi_ms:Q")
         ticks = [base.mark_tick(thickness=2, height=11).encode(x=f"{name}:Q") for name in ("p90_ms", "p95_ms")]
@@ -126,7 +126,7 @@ ORDER BY framework, arm_id, clients"""
             dots(base, data),
             counts.encode(x=x, y=y, text="clients:N"),
             names.encode(y=alt.Y("spot:Q", scale=scale_y), x=alt.value("width"), text="framework:N" if narrow else "arm:N", color=colour),
-        ).properties(width=width - (125 if narrow else 205), height=height)
+        ).properties(width=width - 45 - room([row["framework" if narrow else "arm"] for row in ends]), height=height)
 
     return finish(
         f"clients-{chosen.stem}",
@@ -281,65 +281,68 @@ ORDER BY p50_ms, arm_id"""
     )
 
 
+VERDICTS = {
+    "faster": ("var(--fw-onnx-python)", "triangle-right"),
+    "equivalent": ("var(--chart-ink)", "square"),
+    "unresolved": ("var(--chart-muted)", "circle"),
+}
+
+
 def forest(chosen: Selection, stem: str) -> Chart | None:
-    """Every pair of arms of one scenario: the paired ratio with its interval, log2 around 1."""
+    """Every pair of arms of one scenario, the better one first: the paired ratio with its interval, log2 from 1."""
     sql = f"""
-SELECT a.framework, a.framework AS framework_a, b.framework AS framework_b, arm_a, arm_b,
-       blocks, quantity, ratio_lo, ratio, ratio_hi, verdict
-FROM comparisons AS c
-JOIN arms AS a ON a.run_id = c.run_id AND a.arm_id = c.arm_a
-JOIN arms AS b ON b.run_id = c.run_id AND b.arm_id = c.arm_b
-WHERE c.run_id IN ({literals(chosen.run_ids)}) AND scenario = {literal(chosen.scenario)}
-  AND arm_a IN ({literals(chosen.arm_ids)})
-  AND arm_b IN ({literals(chosen.arm_ids)})
-  AND ratio IS NOT NULL AND ratio_lo IS NOT NULL AND ratio_hi IS NOT NULL
-ORDER BY ratio DESC, arm_a, arm_b"""
+WITH pairs AS (
+  SELECT * FROM comparisons
+  WHERE run_id IN ({literals(chosen.run_ids)}) AND scenario = {literal(chosen.scenario)}
+    AND arm_a IN ({literals(chosen.arm_ids)})
+    AND arm_b IN ({literals(chosen.arm_ids)})
+    AND ratio > 0 AND ratio_lo > 0 AND ratio_hi > 0
+), turned AS (
+  SELECT run_id, arm_a AS first, arm_b AS second, blocks, quantity, ratio_lo, ratio, ratio_hi, verdict FROM pairs WHERE ratio >= 1
+  UNION ALL
+  SELECT run_id, arm_b, arm_a, blocks, quantity, 1 / ratio_hi, 1 / ratio, 1 / ratio_lo,
+         CASE verdict WHEN 'slower' THEN 'faster' WHEN 'faster' THEN 'slower' ELSE verdict END FROM pairs WHERE ratio < 1
+)
+SELECT one.framework, two.framework AS other, first AS arm_id, second, blocks, quantity, ratio_lo, ratio, ratio_hi, verdict
+FROM turned
+JOIN arms AS one ON one.run_id = turned.run_id AND one.arm_id = first
+JOIN arms AS two ON two.run_id = turned.run_id AND two.arm_id = second
+ORDER BY ratio DESC, first, second"""
     rows = chosen.board.query(sql)
     if not rows:
         return None
     title = chosen.board.framework_title
-    data = rounded([{**row, "arm": f"{title(row['framework_a'])} ÷ {title(row['framework_b'])}"} for row in rows])
-    low = min(0.9, *(row["ratio_lo"] for row in data)) * 0.95
-    high = max(1.1, *(row["ratio_hi"] for row in data)) * 1.05
+    data = rounded([{**row, "arm": f"{title(row['framework'])} ÷ {title(row['other'])}"} for row in rows])
+    low = min(0.97, *(row["ratio_lo"] for row in data)) * 0.99
+    high = max(1.1, *(row["ratio_hi"] for row in data)) * 1.03
 
     def draw(width: int) -> Any:
-        base, size = lanes(data, width, names=285)
-        ticks = [value for value in (0.125, 0.25, 0.5, 0.71, 1, 1.41, 2, 4, 8) if low <= value <= high]
-        scale_x = alt.Scale(type="log", base=2, domain=[low, high], nice=False)
-        x = alt.X("ratio:Q", title="first ÷ second (log₂)", scale=scale_x, axis=alt.Axis(values=ticks, format="~g"))
-        sure = alt.Color(
-            "verdict:N",
-            legend=None,
-            scale=alt.Scale(
-                domain=["faster", "slower", "equivalent", "unresolved"],
-                range=["var(--fw-onnx-python)", "var(--fw-pytorch)", "var(--chart-ink)", "var(--chart-muted)"],
-            ),
+        base, size = lanes(data, width)
+        ticks = [value for value in (0.5, 0.71, 1, 1.19, 1.41, 2, 2.83, 4, 8, 16, 32) if low <= value <= high]
+        ticks = [value for value in ticks if value not in (1.19, 2.83) or high < 2.2]
+        x = alt.X(
+            "ratio:Q",
+            title="first ÷ second (log₂)",
+            scale=alt.Scale(type="log", base=2, domain=[low, high], nice=False),
+            axis=alt.Axis(values=ticks, format="~g"),
         )
-        band = (
-            alt.Chart(alt.Data(values=[{"lo": 0.98, "hi": 1.02}])).mark_rect(color="var(--chart-band)").encode(x=alt.X("lo:Q"), x2="hi:Q")
-        )
+        names = list(VERDICTS)
+        sure = alt.Color("verdict:N", legend=None, scale=alt.Scale(domain=names, range=[VERDICTS[name][0] for name in names]))
+        shape = alt.Shape("verdict:N", legend=None, scale=alt.Scale(domain=names, range=[VERDICTS[name][1] for name in names]))
+        near = alt.Chart(alt.Data(values=[{"lo": 0.98, "hi": 1.02}])).mark_rect(color="var(--chart-band)")
         line = base.mark_rule(strokeWidth=2).encode(x=alt.X("ratio_lo:Q"), x2="ratio_hi:Q", color=sure)
-        dot = base.mark_point(filled=True, size=45, opacity=1).encode(
-            x=x,
-            color=sure,
-            shape=alt.Shape(
-                "verdict:N",
-                legend=None,
-                scale=alt.Scale(
-                    domain=["faster", "slower", "equivalent", "unresolved"], range=["triangle-right", "triangle-left", "square", "circle"]
-                ),
-            ),
-        )
-        return alt.layer(band, line, dot).properties(width=size["width"], height=size["height"] * (0.75 if width == NARROW else 0.62))
+        dot = base.mark_point(filled=True, size=50, opacity=1).encode(x=x, color=sure, shape=shape)
+        height = size["height"] * (0.8 if width == NARROW else 0.62)
+        return alt.layer(near.encode(x=alt.X("lo:Q"), x2="hi:Q"), line, dot).properties(width=size["width"], height=height)
 
-    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ("faster", "slower", "equivalent", "unresolved")}
+    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in VERDICTS}
     told = form.listing([f"{n} {verdict}" for verdict, n in counts.items() if n])
     return finish(
         f"pairs-{stem}",
-        title=f"Pairs, {chosen.title} (right of 1: the first is better)",
-        sentence=f"{len(rows)} pairs: {told}.",
-        note="Line: 95 % interval. Band: ±2 %, inside which two arms are called equivalent. Pointing shapes: faster or slower; "
-        "square: equivalent; circle: unresolved.",
+        title=f"Pairs, {chosen.title} (further right: the first leads by more)",
+        sentence=f"{len(rows)} pairs, the better one first: {told}.",
+        note="Line: 95 % interval. Band: ±2 %, inside which two are called equivalent. Triangle: shown to be faster; square: equivalent; "
+        "circle: unresolved.",
         sql=sql,
         rows=rows,
         draw=draw,
@@ -393,19 +396,22 @@ def scale_of(rows: Rows) -> alt.Scale:
     return scale([row["framework"] for row in rows])["color"]
 
 
-def lanes(data: Rows, width: int, names: int = 175) -> tuple[alt.Chart, dict[str, int]]:
-    """A chart with one lane per arm, in the order of the rows, and its size. On phones a name stands above its lane.
+def room(names: Sequence[str]) -> int:
+    """Pixels that names of 12 px take in a wide typeface: Vega measures with a narrower one than the reader may have."""
+    return 12 + round(7.1 * max(map(len, names)))
 
-    `names` is the room for them on wide screens, in pixels.
-    """
+
+def lanes(data: Rows, width: int) -> tuple[alt.Chart, dict[str, int]]:
+    """A chart with one lane per arm, in the order of the rows, and its size. On phones a name stands above its lane."""
     narrow = width == NARROW
-    above = {"labelAlign": "left", "labelPadding": -6, "labelOffset": -17} if narrow else {}
-    axis = alt.Axis(labelColor="var(--chart-ink)", labelFontSize=12, ticks=False, domain=False, labelLimit=names + 40, **above)
     order = list(dict.fromkeys(row["arm"] for row in data))
+    beside = room(order)
+    place = {"labelAlign": "left", "labelPadding": -6, "labelOffset": -17} if narrow else {"minExtent": beside}
+    axis = alt.Axis(labelColor="var(--chart-ink)", labelFontSize=12, ticks=False, domain=False, labelLimit=400, **place)
     chart = alt.Chart(alt.Data(values=list(data))).encode(
         y=alt.Y("arm:N", sort=order, title=None, axis=axis), color=alt.Color("framework:N", scale=scale_of(data), legend=None)
     )
-    return chart, {"width": width - (20 if narrow else names), "height": len(order) * (46 if narrow else 34)}
+    return chart, {"width": width - (20 if narrow else beside + 15), "height": len(order) * (46 if narrow else 34)}
 
 
 def dots(base: alt.Chart, data: Rows) -> alt.Chart:

@@ -21,7 +21,7 @@ def escape(value: Any) -> Markup:
     """Any value as inert text: the same string is safe in Markdown prose, in an HTML block and in a quoted attribute."""
     if hasattr(value, "__html__"):
         return Markup(value.__html__())
-    text = "" if value is None else " ".join(str(value).split())
+    text = "" if value is None else re.sub(r"[\x00-\x1f\x7f\u0085\u2028\u2029]+", " ", str(value))
     # Entities of html.escape hold none of the characters below but '#', which is why the Markdown table runs first.
     inert = "".join(MARKDOWN.get(ord(char)) or html.escape(char) for char in text)
     return Markup(inert)

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from site_src import form, words
-from site_src.board import TABLES, Row
+from site_src.board import TABLES, Row, Standing
 from site_src.press import HERE, Press, anchor, public
 
 HOLDS = {
@@ -76,13 +76,12 @@ def run(press: Press, run: Row) -> None:
         "run.md.j2",
         title=f"Run {run_id}",
         section="Runs",
-        sidebars="toc",
         description=f"Run {run_id}: machine, versions, settings, command and raw rows",
         run=run,
         model_title=board.model_title(run["model"]),
         facts=words.run_facts(run),
         machine=form.flatten(run["machine_json"]),
-        tables=board.tables(rows),
+        standing=Standing(run["model"], run["machine_id"], run["machine"], run["weights"], run["complete"], (run,), board.tables(rows)),
         arms=arms,
         starts=[{**start, "name": name(start["arm_id"])} for start in starts],
         blocks=blocks,

@@ -37,10 +37,8 @@ def model_facts(model: Model | None) -> str:
         if model.image
         else "images"
     )
-    return (
-        f"{model.title}: {model.modality} to {model.dim} dimensions, {form.number(model.parameters / 1e6)} million parameters "
-        f"({form.size(model.bytes_fp32)} in fp32), {pooling}, {reads}. Licence {model.license}."
-    )
+    size = f"{form.number(model.parameters / 1e6)} million parameters ({form.size(model.bytes_fp32)} in fp32)"
+    return f"{model.modality.capitalize()} to {model.dim} dimensions, {size}, {pooling}, {reads}. Licence {model.license}."
 
 
 def leaders(table: Table, mixed: bool) -> tuple[Row, ...]:
@@ -111,7 +109,7 @@ def tasks(board: Board, standing: Standing) -> list[Task]:
         batched = (table.batch or 1) > 1
         found.append(
             Task(
-                title=f"Most throughput, {table.title}",
+                title=f"Throughput, {table.title}",
                 link=form.ident(f"{table.scenario}-{table.precision}"),
                 leaders=shown,
                 value=f"{form.number(best['requests_per_s'], places)} {'rows' if batched else 'requests'}/s",
@@ -128,9 +126,9 @@ def tasks(board: Board, standing: Standing) -> list[Task]:
         rows = served[0].rows
         link = form.ident(f"{served[0].scenario}-{served[0].precision}")
         single: list[tuple[str, str, str, Callable[[Row], float | None], Callable[[float], str]]] = [
-            ("Lowest median latency, one client", link, "p50", lambda row: row["p50_ms"], lambda v: f"{form.number(v)} ms"),
-            ("Least memory", "resources", "peak RSS", lambda row: row["peak_rss_bytes"], lambda v: f"{form.megabytes(v)} MB"),
-            ("Shortest load", "resources", "load", lambda row: row["load_ms"], lambda v: f"{form.number(v, 0)} ms"),
+            ("Low latency, one client", link, "p50", lambda row: row["p50_ms"], lambda v: f"{form.number(v)} ms"),
+            ("Little memory", "resources", "peak RSS", lambda row: row["peak_rss_bytes"], lambda v: f"{form.megabytes(v)} MB"),
+            ("A fast load", "resources", "load", lambda row: row["load_ms"], lambda v: f"{form.number(v, 0)} ms"),
         ]
         for title, target, _column, key, text in single:
             task = smallest(rows, title, target, key, text)

@@ -237,7 +237,7 @@ def test_every_chart_has_its_twin_its_query_and_its_files(built: Path) -> None:
     with duckdb.connect(str(built / "results.duckdb"), read_only=True) as connection:
         for figure in figures:
             assert figure.count("<svg") >= 2
-            assert "better)" in figure.split("</b>")[0]
+            assert re.search(r"\((?:lower|higher|left|up|further)[^)]*\)</b>", figure)
             sql = Page(re.search(r'<pre class="sql"><code>(.*?)</code>', figure, re.DOTALL).group(1)).text  # type: ignore[union-attr]
             assert connection.execute(sql).fetchone()
             for file in re.findall(r'href="\.\./\.\./(data/[^"]+)" download', figure):
