@@ -359,7 +359,7 @@ def _parser(knobs: Sequence[str]) -> argparse.ArgumentParser:
 
     parser.add_argument("--version", action="store_true")
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--precision")
+    parser.add_argument("--precision", choices=("fp32", "fp16", "bf16", "int8", "int4"))
     parser.add_argument("--sessions", type=positive)
     parser.add_argument("--threads", type=positive)
     parser.add_argument("--pad-id", type=int)

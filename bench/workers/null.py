@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Mapping
 
 import numpy as np
 
-from bench.worker import Array, Loaded, Options, Session, run
+from bench.worker import Array, Loaded, NotApplicable, Options, Session, run
 
 
 def version() -> Mapping[str, str]:
@@ -21,8 +22,17 @@ def version() -> Mapping[str, str]:
 
 
 def load(options: Options) -> Loaded:
-    dim = int(options.settings.get("dim", 384))
+    if options.precision != "fp32":
+        raise NotApplicable(f"precision {options.precision}: the null worker has fp32 only")
+    dim = _dim(options.settings.get("dim", "384"))
     return Loaded([session(dim) for _ in range(options.sessions)], dim, {"precision": "fp32", "dim": dim})
+
+
+def _dim(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        print(f"--set dim={text}: a whole number of 1 or more is wanted", file=sys.stderr)
+        sys.exit(2)
+    return int(text)
 
 
 def session(dim: int) -> Session:
