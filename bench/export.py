@@ -20,10 +20,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from bench import child, files, paths
+from bench import child, files, fingerprint, paths
 from bench.catalog import Kind, Model
 from bench.errors import BenchError
-from bench.weights import Source, sha256
+from bench.weights import Source
 
 OPSET = 23
 PROVENANCE = "provenance.json"
@@ -76,9 +76,6 @@ def _suffix(model: Model, source: Source) -> str:
 
 def _recipe(model: Model, source: Source, kind: Kind, precision: str, made_from: Artefact | None) -> dict[str, Any]:
     """All that decides what the artefact's bytes are. Equal recipes need no second export."""
-    code = hashlib.sha256()
-    for name in CODE[kind]:
-        code.update((Path(__file__).parent / name).read_bytes())
     return {
         "model": model.name,
         "kind": kind,
@@ -98,7 +95,7 @@ def _recipe(model: Model, source: Source, kind: Kind, precision: str, made_from:
             "openvino": "openvino.convert_model of the ONNX file",
         }[kind],
         "versions": {library: metadata.version(library) for library in LIBRARIES[kind]},
-        "code": code.hexdigest(),
+        "code": fingerprint.of_code(*CODE[kind]),
     }
 
 
@@ -111,7 +108,7 @@ def _whole(folder: Path, recipe: Mapping[str, Any]) -> Artefact | None:
             return None
         if any((folder / name).stat().st_size != entry["bytes"] for name, entry in written.items()):
             return None
-        if any(sha256(folder / name) != entry["sha256"] for name, entry in written.items()):
+        if any(fingerprint.of_file(folder / name) != entry["sha256"] for name, entry in written.items()):
             return None
         return _artefact(folder, recipe, written)
     except (OSError, ValueError, KeyError, TypeError):
@@ -134,7 +131,7 @@ def _make(model: Model, source: Source, recipe: Mapping[str, Any], made_from: Ar
             "output": str(temporary),
         }
         cost = child.run("bench.export", f"export {model.name} to {kind}", job, folder.with_name(f"{folder.name}.log"))
-        written = {path.name: {"sha256": sha256(path), "bytes": path.stat().st_size} for path in sorted(temporary.iterdir())}
+        written = {path.name: {"sha256": fingerprint.of_file(path), "bytes": path.stat().st_size} for path in sorted(temporary.iterdir())}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         files.write_json(temporary / PROVENANCE, {"recipe": recipe, "files": written, "written_at": now, **cost})
     return _artefact(folder, recipe, written)

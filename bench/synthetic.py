@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter
 
-from bench import child, files, paths
+from bench import child, files, fingerprint, paths
 from bench.catalog import Model, SyntheticWeights
 
 RECIPE = "synthetic.json"
@@ -34,11 +34,11 @@ def ensure(model: Model, weights: SyntheticWeights) -> tuple[Path, str]:
     """The folder and its revision, written now if it is not there or was drawn by another recipe."""
     recipe = _recipe(model, weights)
     revision = f"synthetic-{files.short_hash(recipe)}"
-    folder = paths.WEIGHTS / f"{model.name}-synthetic"
+    folder = paths.WEIGHTS / model.name
     if not _whole(folder, recipe):
         with files.whole_folder(folder) as temporary:
             job = {"model": child.plain(model), "output": str(temporary)}
-            child.run("bench.synthetic", f"draw synthetic weights of {model.name}", job, paths.WEIGHTS / f"{model.name}-synthetic.log")
+            child.run("bench.synthetic", f"draw synthetic weights of {model.name}", job, paths.WEIGHTS / f"{model.name}.log")
             sizes = {path.relative_to(temporary).as_posix(): path.stat().st_size for path in temporary.rglob("*") if path.is_file()}
             files.write_json(temporary / RECIPE, {"recipe": recipe, "sizes": sizes})
     return folder, revision
@@ -46,14 +46,11 @@ def ensure(model: Model, weights: SyntheticWeights) -> tuple[Path, str]:
 
 def _recipe(model: Model, weights: SyntheticWeights) -> dict[str, Any]:
     """All that decides the bytes. A tokenizer is trained on the installed Python's documentation, which differs between versions."""
-    code = hashlib.sha256()
-    for name in CODE:
-        code.update((Path(__file__).parent / name).read_bytes())
     recipe = {
         "architecture": model.architecture,
         "dim": model.dim,
         "weights": asdict(weights),
-        "code": code.hexdigest(),
+        "code": fingerprint.of_code(*CODE),
         "numpy": np.__version__,
         "tokenizers": metadata.version("tokenizers"),
         "python": ".".join(platform.python_version_tuple()[:2]),

