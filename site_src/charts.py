@@ -235,7 +235,7 @@ ORDER BY framework, arm_id, share"""
     )
 
 
-def pareto(chosen: Selection, batched: str, batched_title: str) -> Chart | None:
+def pareto(chosen: Selection, batched: str, batched_title: str, stem: str) -> Chart | None:
     """One request alone against many together: who is good at both."""
     sql = f"""
 WITH pairs AS (
@@ -271,7 +271,7 @@ ORDER BY p50_ms, arm_id"""
         return alt.layer(edge.encode(x=x, y=y), dots(base, data).encode(y=y), names).properties(width=wide, height=height)
 
     return finish(
-        "alone-and-together",
+        f"alone-and-together-{stem}",
         title="One request alone, many together (up and left is better)",
         sentence=f"Beaten by none in both: {form.listing([row['arm'] for row in best])}.",
         note=f"Across: {chosen.title}. Upwards: {batched_title}. Dotted: the arms that no other beats in both.",

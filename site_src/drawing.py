@@ -7,9 +7,12 @@ scaled-down text cannot be read.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import vl_convert
@@ -120,6 +123,17 @@ def finish(
         specs[width] = {**spec, "config": config()}
     wide, narrow = svg(specs[WIDE], f"{name}-w"), svg(specs[NARROW], f"{name}-n")
     return Chart(name, title, sentence, note, sql.strip(), rows, specs[WIDE], wide, narrow, frameworks)
+
+
+def vega_bundle(folder: Path) -> str:
+    """Vega, Vega-Lite and the embedder of the version that draws the pictures, as one module. Kept in `folder`: making it takes seconds."""
+    kept = folder / f"vega-{VL_VERSION}-{version('vl-convert-python')}.js"
+    if not kept.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_name(f"{kept.name}.{os.getpid()}.tmp")
+        unfinished.write_text(vl_convert.javascript_bundle("export { vegaEmbed };", vl_version=VL_VERSION), encoding="utf-8")
+        unfinished.rename(kept)
+    return kept.read_text(encoding="utf-8")
 
 
 def labels(board: Board, rows: Rows) -> dict[str, str]:

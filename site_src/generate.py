@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench import catalog, paths
 from bench.errors import BenchError
-from site_src import marks, record_pages, standing_pages
+from site_src import drawing, marks, record_pages, standing_pages
 from site_src.board import Board, open_database
 from site_src.press import HERE, Press
 
@@ -53,6 +53,7 @@ def write(board: Board, database: Path, folder: Path) -> None:
     press = Press(board, folder)
     shutil.copytree(HERE / "assets", folder / "assets")
     press.text("assets/frameworks.css", marks.stylesheet())
+    press.text("assets/vega.js", drawing.vega_bundle(paths.BUILD / "site"))
     standing_pages.overview(press)
     for model, standings in board.standings.items():
         standing_pages.model(press, model, standings)

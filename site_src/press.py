@@ -85,6 +85,7 @@ def environment(board: Board) -> Environment:
         "framework_title": board.framework_title,
         "ident": form.ident,
         "interval": form.interval,
+        "in_catalogue": board.catalog.frameworks.__contains__,
         "is_shown": shown,
         "mark": marks.mark,
         "megabytes": form.megabytes,

@@ -53,7 +53,7 @@ def alone_and_together(press: Press, standing: Standing) -> drawing.Chart | None
     together = next((table for table in standing.served if (table.batch or 1) > 1 and table.rows), None)
     if alone is None or together is None or standing.mixed:
         return None
-    return charts.pareto(chosen(press, standing, alone), together.scenario, together.title)
+    return charts.pareto(chosen(press, standing, alone), together.scenario, together.title, form.ident(standing.model))
 
 
 def chosen(press: Press, standing: Standing, table: Table) -> charts.Selection:

@@ -114,3 +114,50 @@ def test_search_finds_a_framework(site: tuple[str, Path]) -> None:
         box.send_keys("OpenVINO")
         WebDriverWait(window, 20).until(lambda w: w.find_elements("css selector", ".md-search-result__item"))
         assert browser.console_errors(window) == []
+
+
+def test_the_picker_compares_any_two_and_keeps_the_choice_in_the_address(site: tuple[str, Path]) -> None:
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    address, folder = site
+    stored = json.loads((folder / "data" / "compare.json").read_text(encoding="utf-8"))
+    pair = next(p for p in stored if (p["a"], p["b"]) == ("candle", "openvino") and p["load"].startswith("single"))
+    with browser.open_browser() as window:
+        window.get(f"{address}/compare/?a=openvino&b=candle")
+        WebDriverWait(window, 20).until(lambda w: w.find_elements("css selector", "#picked tbody tr"))
+        shown = window.find_element("css selector", "#picked tbody tr").text
+        assert f"{1 / pair['ratio']:.3f}" in shown
+        assert "faster" in shown
+        Select(window.find_element("css selector", "#pick select[name=b]")).select_by_value("pytorch")
+        assert window.current_url.endswith("?a=openvino&b=pytorch")
+        assert browser.console_errors(window) == []
+
+
+def test_the_scheme_follows_the_switch_without_drawing_again(site: tuple[str, Path]) -> None:
+    address, _folder = site
+    with browser.open_browser() as window:
+        window.get(f"{address}/models/minilm/")
+        mark = window.find_element("css selector", ".chart-wide svg .mark-symbol path")
+        light = mark.value_of_css_property("fill")
+        window.execute_script("document.body.dataset.mdColorScheme = 'slate'")
+        assert mark.value_of_css_property("fill") != light
+
+
+def test_a_chart_wakes_up_under_the_pointer_and_tells_its_rows(site: tuple[str, Path]) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    address, _folder = site
+    with browser.open_browser() as window:
+        window.get(f"{address}/models/minilm/")
+        assert not [url for url in requested(window) if url.endswith("vega.js")], "Vega was loaded before anyone asked for it"
+        figure = window.find_element("css selector", "figure.chart")
+        window.execute_script("arguments[0].scrollIntoView({block: 'center'})", figure)
+        ActionChains(window).move_to_element(figure).perform()
+        WebDriverWait(window, 60).until(lambda w: figure.get_attribute("data-live") not in (None, "loading"))
+        assert figure.get_attribute("data-live") == "yes"
+        mark = figure.find_element("css selector", ".mark-symbol path")
+        ActionChains(window).move_to_element(mark).perform()
+        WebDriverWait(window, 20).until(lambda w: w.find_elements("css selector", "#vg-tooltip-element.visible"))
+        assert "p50_ms" in window.find_element("css selector", "#vg-tooltip-element").text
+        assert browser.console_errors(window) == []

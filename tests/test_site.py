@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -13,9 +14,9 @@ from urllib.parse import unquote, urljoin, urlparse
 import duckdb
 import pytest
 
-from bench import paths
+from bench import catalog, paths
 from bench.errors import BenchError
-from site_src import drawing, form, generate
+from site_src import board, charts, drawing, form, generate, marks, words
 from tests import site_fixture
 
 MODEL = "models/minilm"
@@ -182,7 +183,6 @@ def test_the_p99_column_is_the_p99(built: Path) -> None:
 
 
 def site_title(framework: str) -> str:
-    from bench import catalog
 
     return catalog.load().frameworks[framework].title
 
@@ -319,3 +319,120 @@ def test_two_names_never_share_a_folder() -> None:
     names = ["minilm", "Minilm", "mini lm", "mini/lm", "../x", "<x>", "é"]
     assert len({form.slug(name) for name in names}) == len(names)
     assert all(re.fullmatch(r"[a-z0-9.-]+", form.slug(name)) and not form.slug(name).startswith(".") for name in names)
+
+
+def test_every_framework_model_and_scenario_has_its_place(built: Path) -> None:
+
+    known = catalog.load()
+    for framework in known.frameworks.values():
+        assert framework.title in page(built, f"frameworks/{form.slug(framework.name)}").text
+    coverage = page(built, "coverage").text
+    for model in known.models.values():
+        assert model.title in page(built, f"models/{form.slug(model.name)}").text
+        assert model.title in coverage
+    method = page(built, "methodology").text
+    for scenario in known.scenarios.values():
+        assert scenario.name in method
+
+
+def test_coverage_shows_gaps_and_reasons(built: Path) -> None:
+    text = page(built, "coverage").text
+    for said in (
+        "not yet run",
+        "CRASH",
+        "SKIPPED",
+        "PARITY_FAIL",
+        "invoke build --framework onnx-cpp",
+        "above the gate",
+        "quality needs real weights",
+    ):
+        assert said in text, said
+
+
+def test_the_verdict_is_a_query(built: Path) -> None:
+    text = page(built, MODEL).text
+    rows = ask(built, "SELECT requests_per_s, ratio_to_best FROM leaderboard WHERE run_id = 'minilm-20261121-090000' "
+                      "AND scenario = 'closed-1' AND role = 'measured' ORDER BY requests_per_s DESC")  # fmt: skip
+    (best, _), (_, second), (_, last) = rows[0], rows[1], rows[-1]
+    verdict = text[text.index("Single requests, back to back, fp32: ") :]
+    assert verdict.startswith(f"Single requests, back to back, fp32: OpenVINO serves the most, {form.number(float(str(best)))} per second")
+    assert f"reaches {float(str(second)):.2f} [" in verdict[:300]
+    assert f"Candle {float(str(last)):.2f} [" in verdict[:300]
+
+
+def test_without_controls_nothing_is_ranked_but_everything_is_shown(tmp_path: Path) -> None:
+    database = site_fixture.build(tmp_path / "results.duckdb", samples_per_arm=60)
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("UPDATE results SET ranked = false, rank_note = 'no controls' WHERE role = 'measured'")
+    shown = board.Board(board.open_database(database), catalog.load())
+    best = shown.standings["minilm"][0]
+    assert words.verdict(shown, best.served[0], best.mixed).startswith("Not ranked (no controls). In this data: ")
+    assert all(task.flag == "not ranked" for task in words.tasks(shown, best)[:2])
+    assert words.leaders(best.served[0], best.mixed) == ()
+
+
+def test_a_tie_is_said_as_a_tie(tmp_path: Path) -> None:
+    database = site_fixture.build(tmp_path / "results.duckdb", samples_per_arm=60)
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("UPDATE results SET rank_lo = 1, rank_hi = 2 WHERE framework IN ('openvino', 'onnx-cpp') AND role = 'measured'")
+    shown = board.Board(board.open_database(database), catalog.load())
+    table = shown.standings["minilm"][0].served[0]
+    said = words.verdict(shown, table, False)
+    assert "OpenVINO and ONNX Runtime (C++) lead together" in said or "ONNX Runtime (C++) and OpenVINO lead together" in said
+    assert "serves the most" not in said
+
+
+def test_the_data_files_are_whole(built: Path) -> None:
+    data = built / "site" / "data"
+    for line in (data / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
+        digest_, name = line.split("  ")
+        assert hashlib.sha256((data / name).read_bytes()).hexdigest() == digest_, name
+    for table in board.TABLES:
+        rows = duckdb.sql(f"SELECT count(*) FROM '{data / table}.parquet'").fetchall()
+        assert rows == ask(built, f"SELECT count(*) FROM {table}")
+
+
+def test_rows_keep_their_schema(built: Path) -> None:
+    import jsonschema
+
+    schema = json.loads((built / "site/data/results.schema.json").read_text(encoding="utf-8"))
+    rows = json.loads((built / "site/data/models/minilm/leaderboard.json").read_text(encoding="utf-8"))
+    assert rows
+    for row in rows:
+        jsonschema.validate(row, schema)
+
+
+def test_pairs_for_the_picker_are_those_of_the_database(built: Path) -> None:
+    pairs = json.loads((built / "site/data/compare.json").read_text(encoding="utf-8"))
+    found = [p for p in pairs if p["model"] == "all-MiniLM-L6-v2" and p["load"] == "single requests, back to back, fp32"]
+    assert len(found) == 15
+    ratio = ask(built, "SELECT ratio FROM comparisons WHERE run_id = 'minilm-20261121-090000' AND scenario = 'closed-1' "
+                       "AND arm_a = 'candle-fp32' AND arm_b = 'openvino-fp32'")[0][0]  # fmt: skip
+    assert next(p["ratio"] for p in found if (p["a"], p["b"]) == ("candle", "openvino")) == ratio
+
+
+@pytest.mark.parametrize("gap", [5.0, 40.0])
+def test_labels_never_cover_each_other(gap: float) -> None:
+    places = charts.spread({"a": 100.0, "b": 101.0, "c": 102.0, "d": 300.0, "e": 1.0}, gap)
+    assert sorted(places, key=places.__getitem__) == ["e", "a", "b", "c", "d"]
+    ordered = sorted(places.values())
+    assert all(high - low >= gap - 1e-9 for low, high in itertools.pairwise(ordered))
+
+
+def test_colours_are_told_apart_from_their_page() -> None:
+    """WCAG's 3:1 for graphics, in both schemes."""
+    for mark in (*marks.MARKS.values(), marks.OTHER):
+        assert contrast(mark.light, "#ffffff") >= 3
+        assert contrast(mark.dark, "#171b22") >= 3
+    assert len({mark.shape for mark in marks.MARKS.values()}) == len(marks.MARKS)
+    assert len({mark.dash for mark in marks.MARKS.values()}) == len(marks.MARKS)
+
+
+def contrast(one: str, two: str) -> float:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(two)), reverse=True)
+    return (high + 0.05) / (low + 0.05)

@@ -42,3 +42,30 @@ const open = () => {
 };
 addEventListener("hashchange", open);
 open();
+
+// A chart is a finished picture. When a reader points at it, Vega takes its place and tells each mark's row; on phones it stays a picture.
+const upgrade = async (figure) => {
+  const place = figure.querySelector(".chart-wide");
+  if (figure.dataset.live || getComputedStyle(place).display === "none") return;
+  figure.dataset.live = "loading";
+  try {
+    const [{ vegaEmbed }, answer] = await Promise.all([import(new URL("vega.js", import.meta.url)), fetch(figure.dataset.spec)]);
+    const spec = await answer.json();
+    spec.config.mark = { tooltip: { content: "data" } };
+    const live = document.createElement("div");
+    // `ast` evaluates expressions without eval, which the page's policy forbids.
+    await vegaEmbed(live, spec, { ast: true, actions: false, renderer: "svg" });
+    const picture = live.querySelector("svg");
+    picture.setAttribute("role", "img");
+    picture.setAttribute("aria-label", figure.querySelector("figcaption b").textContent);
+    place.replaceChildren(live);
+    figure.dataset.live = "yes";
+  } catch (error) {
+    figure.dataset.live = "no"; // the picture stays
+    console.warn(`chart ${figure.id} stays a picture: ${error.message}`);
+  }
+};
+for (const figure of document.querySelectorAll("figure.chart")) {
+  figure.addEventListener("pointerenter", () => upgrade(figure), { once: true });
+  figure.addEventListener("focusin", () => upgrade(figure), { once: true });
+}
