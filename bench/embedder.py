@@ -242,13 +242,13 @@ def example(embedder: Embedder) -> tuple[dict[str, Tensor], tuple[dict[int, Any]
 
     More than one row, of mixed lengths: from a batch of one the exporter would conclude that there is only ever one.
     """
-    free: dict[int, Any] = {0: torch.export.Dim.DYNAMIC}
+    free: dict[int, Any] = {0: torch.export.Dim("batch")}
     if isinstance(embedder, ImageEmbedder):
         size = embedder.config["image_size"]
         return {"pixel_values": torch.zeros(2, 3, size, size)}, (free,)
     fixed = embedder.config["fixed_tokens"]
     if not fixed:
-        free[1] = torch.export.Dim.DYNAMIC
+        free[1] = torch.export.Dim("tokens")
     input_ids = torch.ones(2, fixed or 16, dtype=torch.int64)
     attention_mask = torch.ones_like(input_ids)
     attention_mask[1, 9:] = 0
