@@ -127,6 +127,10 @@ class Driver:
         self.say(line)
         return self._line()
 
+    def has_answered(self) -> bool:
+        """Is there something to read?"""
+        return bool(self._rest or select.select([self.process.stdout], [], [], 0)[0])
+
     def out(self) -> str:
         """A name for an OUT folder that was not used before."""
         self._outs += 1

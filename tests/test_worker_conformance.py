@@ -280,26 +280,33 @@ def test_no_more_threads_work_than_asked_for(framework: Framework, model: Path, 
     plan = make_plan(room / name, rows, np.ones(len(rows)))
     with Driver(framework, model, room, sessions=sessions, threads=threads) as driver:
         driver.serve(plan, count=8)
-        driver.say(f"serve {name} 0 {len(rows)} 0 4 6 {driver.out()}")
-        time.sleep(0.2)
-        before, began = thread_times(driver.pid), time.monotonic()
-        time.sleep(1.0)
-        after, wall_s = thread_times(driver.pid), time.monotonic() - began
-        driver.process.kill()
-    spent_s = sorted((after[thread] - before.get(thread, 0) for thread in after), reverse=True)
-    assert sum(spent_s) <= sessions * threads * wall_s * 1.1 + 0.05
-    assert spent_s[0] > 0.1, "not under load"
-    # a thread that only coordinates may use a little
-    assert sum(spent > max(0.1 * spent_s[0], 0.05) for spent in spent_s) <= sessions * threads
+        driver.say(f"serve {name} 0 {len(rows)} 0 4 200 {driver.out()}")
+        began, before_s, running = time.monotonic(), cpu_seconds(driver.pid), []
+        while (spent_s := cpu_seconds(driver.pid) - before_s) < 1.0:
+            running.append(running_tasks(driver.pid))
+            assert not driver.has_answered(), "the slice is too short to be looked at"
+            time.sleep(0.002)
+        wall_s = time.monotonic() - began
+    assert spent_s <= sessions * threads * wall_s * 1.05 + 0.1
+    # A hand-over from one thread to another shows both for a moment, the longer the busier the machine is.
+    assert np.median(running) <= sessions * threads
 
 
-def thread_times(pid: int) -> dict[int, float]:
-    """CPU seconds of each thread so far."""
-    found = {}
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def running_tasks(pid: int) -> int:
+    """Threads that run or want to."""
+    states = []
     for task in Path(f"/proc/{pid}/task").iterdir():
-        fields = (task / "stat").read_text().rpartition(")")[2].split()
-        found[int(task.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return found
+        try:
+            states.append((task / "stat").read_text().rpartition(")")[2].split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return states.count("R")
 
 
 # the end
@@ -398,7 +405,7 @@ def test_null_takes_images(null: Framework, room: Path, batch: int) -> None:
 
 
 def test_slow_makes_every_service_that_much_longer(null: Framework, room: Path, plan: TestPlan) -> None:
-    factor = 400.0
+    factor = 20.0  # so little that the wait is spun: after a sleep the next service would be a cold one
 
     def service_ns(*fault: str) -> np.ndarray:
         with Driver(null, room, room, *fault) as driver:
@@ -406,8 +413,8 @@ def test_slow_makes_every_service_that_much_longer(null: Framework, room: Path, 
         return np.concatenate([part.end_ns - part.start_ns for part in served])
 
     plain, slow = service_ns(), service_ns("--fault", f"slow={factor}")
-    assert slow.min() > 50 * np.median(plain)
-    assert 0.2 < np.median(slow) / np.median(plain) / factor < 5
+    assert 0.4 < np.median(slow) / np.median(plain) / factor < 3
+    assert np.quantile(slow, 0.1) > 5 * np.median(plain)
 
 
 def test_stall_comes_once(null: Framework, room: Path, plan: TestPlan) -> None:
