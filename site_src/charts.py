@@ -407,7 +407,7 @@ def lanes(data: Rows, width: int) -> tuple[alt.Chart, dict[str, int]]:
     order = list(dict.fromkeys(row["arm"] for row in data))
     beside = room(order)
     place = {"labelAlign": "left", "labelPadding": -6, "labelOffset": -17} if narrow else {"minExtent": beside}
-    axis = alt.Axis(labelColor="var(--chart-ink)", labelFontSize=12, ticks=False, domain=False, labelLimit=400, **place)
+    axis = alt.Axis(labelColor="var(--chart-ink)", labelFontSize=12, ticks=False, domain=False, labelLimit=400, zindex=1, **place)
     chart = alt.Chart(alt.Data(values=list(data))).encode(
         y=alt.Y("arm:N", sort=order, title=None, axis=axis), color=alt.Color("framework:N", scale=scale_of(data), legend=None)
     )

@@ -67,6 +67,7 @@ def write(board: Board, database: Path, folder: Path) -> None:
     record_pages.machines(press)
     record_pages.data(press, database)
     record_pages.method(press)
+    record_pages.for_machines(press)
 
 
 def swap(fresh: Path, target: Path) -> None:

@@ -47,6 +47,10 @@ class Press:
         body = self.env.get_template(template).render(root=root, base=f"{root}data/{path}/", title=title, **context)
         self.text(f"{path}.md", f"---\n{head}---\n{body.rstrip()}\n")
 
+    def plain_text(self, path: str, template: str, **context: Any) -> None:
+        """Render a template that is neither Markdown nor HTML."""
+        self.text(path, self.env.get_template(template).render(**context).strip() + "\n")
+
     def chart(self, path: str, chart: drawing.Chart) -> None:
         """The chart of the page `path` to take away: its data, a picture with plain colours, its specification."""
         stem = f"data/{path}/{chart.name}"
@@ -85,6 +89,7 @@ def environment(board: Board) -> Environment:
         "framework_title": board.framework_title,
         "ident": form.ident,
         "interval": form.interval,
+        "iso": form.iso,
         "in_catalogue": board.catalog.frameworks.__contains__,
         "is_shown": shown,
         "mark": marks.mark,

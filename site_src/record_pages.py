@@ -158,6 +158,16 @@ def data(press: Press, database: Path) -> None:
     )
 
 
+def for_machines(press: Press) -> None:
+    """llms.txt, which says where what is, and an Atom feed of the runs."""
+    board = press.board
+    models = [
+        {"name": board.model_title(model), "folder": form.slug(model), "measured": bool(found)} for model, found in board.standings.items()
+    ]
+    press.plain_text("llms.txt", "llms.txt.j2", models=models, tables=TABLES, measured=bool(board.runs))
+    press.plain_text("feed.xml", "feed.xml.j2", runs=[{**run, "title": board.model_title(run["model"])} for run in board.runs[:50]])
+
+
 def literal_path(path: Path) -> str:
     return str(path).replace("'", "''")
 
