@@ -1,8 +1,7 @@
 """The native workers: built on first use, kept by a hash of what they are made of.
 
-`build/native/NAME` is the binary of one worker, `NAME.json` beside it says which sources and compilers it came from; `NAME-bare`,
-where a worker has one, is the bare loop that `invoke floor` holds it against. Everything in between lives in a cache outside the
-clone (`BENCH_CACHE`, by default ~/.cache/embedding-model-benchmarking), so that a fresh clone of known sources compiles nothing.
+`build/native/NAME` is the binary of one worker, `NAME.json` beside it says which sources and compilers it came from.
+Everything in between lives in a cache outside the clone (`BENCH_CACHE`, by default ~/.cache/embedding-model-benchmarking), so that a fresh clone of known sources compiles nothing.
 """
 
 from __future__ import annotations
@@ -89,8 +88,7 @@ def ensure(framework: Framework) -> Path:
                 else:
                     with _cmake(name, needs_headers="onnxruntime" in framework.libraries) as made:
                         _keep(name, made, kept)
-            for binary in kept.iterdir():
-                _install(binary, paths.BINARIES / binary.name)
+            _install(kept / name, target)
             files.write_json(_stamp(target), {"sources": origin.sources, "tools": origin.tools})
     return target
 
@@ -225,11 +223,9 @@ def _is_current(target: Path, origin: Origin) -> bool:
 
 
 def _keep(name: str, made: Path, kept: Path) -> None:
-    """Take a worker's binaries out of the folder where a build has left them."""
+    """Take a worker's binary out of the folder where a build has left it."""
     with files.whole_folder(kept) as folder:
-        for binary in (made / name, made / f"{name}-bare"):
-            if binary.is_file():
-                shutil.copy2(binary, folder)
+        shutil.copy2(made / name, folder)
 
 
 def _install(source: Path, target: Path) -> None:

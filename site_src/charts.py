@@ -63,12 +63,17 @@ ORDER BY p50_ms, arm_id"""
         base, size = lanes(data, width)
         beyond = 1.42 if width == NARROW else 1.35  # room for the label right of the last mark
         x = alt.X("p50_ms:Q", title="latency, ms", scale=alt.Scale(domain=[0, end * beyond], nice=False), axis=alt.Axis(tickCount=5))
-        line = base.mark_rule(strokeWidth=1.5).encode(x=x, x2="last:Q")
-        band = base.mark_rule(strokeWidth=8, opacity=0.3).encode(x="p50_lo_ms:Q", x2="p50_hi_ms:Q")
-        ticks = [base.mark_tick(thickness=2, height=11).encode(x=f"{name}:Q") for name in ("p90_ms", "p95_ms")]
-        ring = base.mark_point(size=55, fill="var(--md-default-bg-color)", strokeWidth=2, opacity=1, shape="circle").encode(x="p99_ms:Q")
-        text = base.mark_text(align="left", dx=10).encode(x="last:Q", text="label:N", color=alt.value("var(--chart-ink)"))
-        return alt.layer(line, band, *ticks, ring, dots(base, data).encode(x=x), text).properties(**size)
+        line = base.mark_rule(strokeWidth=1.5).encode(x=x, x2=alt.X2("last"))
+        band = base.mark_rule(strokeWidth=8, opacity=0.3).encode(x=alt.X("p50_lo_ms:Q"), x2=alt.X2("p50_hi_ms"))
+        ticks = [base.mark_tick(thickness=2, height=11).encode(x=alt.X(f"{name}:Q")) for name in ("p90_ms", "p95_ms")]
+        known = any(row["p99_ms"] is not None for row in data)
+        ring = base.mark_point(size=55, fill="var(--md-default-bg-color)", strokeWidth=2, opacity=1, shape="circle").encode(
+            x=alt.X("p99_ms:Q")
+        )
+        text = base.mark_text(align="left", dx=10).encode(
+            x=alt.X("last:Q"), text=alt.Text("label:N"), color=alt.ColorValue("var(--chart-ink)")
+        )
+        return alt.layer(line, band, *ticks, *([ring] if known else []), dots(base, data).encode(x=x), text).properties(**size)
 
     best, worst = data[0], data[-1]
     sentence = f"{best['arm']} has the lowest median latency, {form.number(best['p50_ms'])} ms (n = {form.count(best['n'])})"
@@ -81,6 +86,7 @@ ORDER BY p50_ms, arm_id"""
         note="Filled shape: p50, its 95 % interval as a band. Ticks: p90 and p95. Ring: p99, absent where too few samples stand behind it.",
         sql=sql,
         rows=rows,
+        data=data,
         draw=draw,
     )
 
@@ -117,15 +123,17 @@ ORDER BY framework, arm_id, clients"""
         )
         scale_y = alt.Scale(domain=[0, top], nice=False)
         y = alt.Y("requests_per_s:Q", title="requests per second", scale=scale_y, axis=alt.Axis(tickCount=5))
-        base = alt.Chart(alt.Data(values=data)).encode(x=x, y=y, color=colour, detail="arm:N")
+        base = alt.Chart(alt.NamedData("rows")).encode(x=x, y=y, color=colour, detail=alt.Detail("arm:N"))
         line = base.mark_line(strokeWidth=1.8).encode(strokeDash=alt.StrokeDash("framework:N", scale=scales["dash"], legend=None))
         counts = alt.Chart(alt.Data(values=top_line)).mark_text(dy=-12, fontSize=10, color="var(--chart-muted)")
         names = alt.Chart(alt.Data(values=ends)).mark_text(align="left", dx=8)
         return alt.layer(
             line,
             dots(base, data),
-            counts.encode(x=x, y=y, text="clients:N"),
-            names.encode(y=alt.Y("spot:Q", scale=scale_y), x=alt.value("width"), text="framework:N" if narrow else "arm:N", color=colour),
+            counts.encode(x=x, y=y, text=alt.Text("clients:N")),
+            names.encode(
+                y=alt.Y("spot:Q", scale=scale_y), x=alt.XValue("width"), text=alt.Text("framework:N") if narrow else "arm:N", color=colour
+            ),
         ).properties(width=width - 45 - room([row["framework" if narrow else "arm"] for row in ends]), height=height)
 
     return finish(
@@ -138,6 +146,7 @@ ORDER BY framework, arm_id, clients"""
         "clients wait longer and throughput stays as it is.",
         sql=sql,
         rows=rows,
+        data=data,
         draw=draw,
     )
 
@@ -167,9 +176,9 @@ ORDER BY ratio_to_best DESC, arm_id"""
             scale=alt.Scale(type="log", base=2, domain=[low, high], nice=False),
             axis=alt.Axis(values=ticks, format="~g"),
         )
-        line = base.mark_rule(strokeWidth=3).encode(x="ratio_lo:Q", x2="ratio_hi:Q")
-        text = base.mark_text(dy=-12).encode(x=x, text="label:N", color=alt.value("var(--chart-ink)"))
-        one = alt.Chart(alt.Data(values=[{"at": 1}])).mark_rule(color="var(--chart-muted)", strokeDash=[3, 3]).encode(x="at:Q")
+        line = base.mark_rule(strokeWidth=3).encode(x=alt.X("ratio_lo:Q"), x2=alt.X2("ratio_hi"))
+        text = base.mark_text(dy=-12).encode(x=x, text=alt.Text("label:N"), color=alt.ColorValue("var(--chart-ink)"))
+        one = alt.Chart(alt.Data(values=[{"at": 1}])).mark_rule(color="var(--chart-muted)", strokeDash=[3, 3]).encode(x=alt.X("at:Q"))
         return alt.layer(one, line, dots(base, data).encode(x=x), text).properties(**size)
 
     last = data[-1]
@@ -181,6 +190,7 @@ ORDER BY ratio_to_best DESC, arm_id"""
         note="Line: 95 % interval of the paired ratio over blocks. The best arm stands at 1.",
         sql=sql,
         rows=rows,
+        data=data,
         draw=draw,
     )
 
@@ -212,11 +222,11 @@ ORDER BY framework, arm_id, share"""
             scale=alt.Scale(type="log", base=2, domain=[min(body), max(body)], nice=False, clamp=True),
         )
         y = alt.Y("share:Q", title="share of requests", scale=alt.Scale(domain=[0, 1], nice=False), axis=alt.Axis(format="%", tickCount=5))
-        lines = alt.Chart(alt.Data(values=data)).mark_line(strokeWidth=1.8, interpolate="step-after", clip=True, aria=False)
+        lines = alt.Chart(alt.NamedData("rows")).mark_line(strokeWidth=1.8, interpolate="step-after", clip=True, aria=False)
         lines = lines.encode(
             x=x,
             y=y,
-            detail="arm:N",
+            detail=alt.Detail("arm:N"),
             color=alt.Color("framework:N", scale=scales["color"], legend=None),
             strokeDash=alt.StrokeDash("framework:N", scale=scales["dash"], legend=None),
         )
@@ -230,6 +240,7 @@ ORDER BY framework, arm_id, share"""
         note="A steep line is steady. The slowest half percent lies beyond the right edge. Requests of one batch share their time.",
         sql=sql,
         rows=rows,
+        data=data,
         draw=draw,
         frameworks=frameworks(rows),
     )
@@ -257,16 +268,18 @@ ORDER BY p50_ms, arm_id"""
     data = named(chosen.board, rows)
     best = [row for row in data if row["beaten_by_none"]]
     right, top = max(row["p50_ms"] for row in data) * 1.15, max(row["rows_per_s"] for row in data) * 1.15
+    height = 190
+    spots = spread({row["arm"]: row["rows_per_s"] for row in data}, gap=top * 13 / height)
+    for row in data:
+        row["spot"] = spots[row["arm"]]
 
     def draw(width: int) -> Any:
-        height, wide = 190, width - (85 if width == NARROW else 150)
-        spots = spread({row["arm"]: row["rows_per_s"] for row in data}, gap=top * 13 / height)
-        placed = [{**row, "spot": spots[row["arm"]]} for row in data]
+        wide = width - (85 if width == NARROW else 150)
         x = alt.X("p50_ms:Q", title="median latency alone, ms", scale=alt.Scale(domain=[0, right], nice=False), axis=alt.Axis(tickCount=5))
         scale_y = alt.Scale(domain=[0, top], nice=False)
         y = alt.Y("rows_per_s:Q", title="rows per second together", scale=scale_y, axis=alt.Axis(tickCount=4))
-        base = alt.Chart(alt.Data(values=placed)).encode(x=x, color=alt.Color("framework:N", scale=scale_of(data), legend=None))
-        names = base.mark_text(align="left", dx=9).encode(y=alt.Y("spot:Q", scale=scale_y), text="framework:N")
+        base = alt.Chart(alt.NamedData("rows")).encode(x=x, color=alt.Color("framework:N", scale=scale_of(data), legend=None))
+        names = base.mark_text(align="left", dx=9).encode(y=alt.Y("spot:Q", scale=scale_y), text=alt.Text("framework:N"))
         edge = alt.Chart(alt.Data(values=best)).mark_line(interpolate="step-after", color="var(--chart-muted)", strokeDash=[2, 3])
         return alt.layer(edge.encode(x=x, y=y), dots(base, data).encode(y=y), names).properties(width=wide, height=height)
 
@@ -277,6 +290,7 @@ ORDER BY p50_ms, arm_id"""
         note=f"Across: {chosen.title}. Upwards: {batched_title}. Dotted: the arms that no other beats in both.",
         sql=sql,
         rows=rows,
+        data=data,
         draw=draw,
     )
 
@@ -330,10 +344,10 @@ ORDER BY ratio DESC, first, second"""
         sure = alt.Color("verdict:N", legend=None, scale=alt.Scale(domain=names, range=[VERDICTS[name][0] for name in names]))
         shape = alt.Shape("verdict:N", legend=None, scale=alt.Scale(domain=names, range=[VERDICTS[name][1] for name in names]))
         near = alt.Chart(alt.Data(values=[{"lo": 0.98, "hi": 1.02}])).mark_rect(color="var(--chart-band)")
-        line = base.mark_rule(strokeWidth=2).encode(x=alt.X("ratio_lo:Q"), x2="ratio_hi:Q", color=sure)
+        line = base.mark_rule(strokeWidth=2).encode(x=alt.X("ratio_lo:Q"), x2=alt.X2("ratio_hi"), color=sure)
         dot = base.mark_point(filled=True, size=50, opacity=1).encode(x=x, color=sure, shape=shape)
         height = size["height"] * (0.8 if width == NARROW else 0.62)
-        return alt.layer(near.encode(x=alt.X("lo:Q"), x2="hi:Q"), line, dot).properties(width=size["width"], height=height)
+        return alt.layer(near.encode(x=alt.X("lo:Q"), x2=alt.X2("hi")), line, dot).properties(width=size["width"], height=height)
 
     counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in VERDICTS}
     told = form.listing([f"{n} {verdict}" for verdict, n in counts.items() if n])
@@ -345,6 +359,7 @@ ORDER BY ratio DESC, first, second"""
         "circle: unresolved.",
         sql=sql,
         rows=rows,
+        data=data,
         draw=draw,
     )
 
@@ -367,7 +382,7 @@ ORDER BY min(spawn_ns) OVER (PARTITION BY arm_id), arm_id, start"""
     def draw(width: int) -> Any:
         base, size = lanes(data, width)
         x = alt.X("spawn_ms:Q", title="ms", scale=alt.Scale(domain=[0, end * 1.05], nice=False), axis=alt.Axis(tickCount=5))
-        loads = base.mark_tick(thickness=2, height=12, opacity=0.8).encode(x="load_ms:Q")
+        loads = base.mark_tick(thickness=2, height=12, opacity=0.8).encode(x=alt.X("load_ms:Q"))
         return alt.layer(loads, dots(base, data).encode(x=x)).properties(**size)
 
     best = data[0]
@@ -378,6 +393,7 @@ ORDER BY min(spawn_ns) OVER (PARTITION BY arm_id), arm_id, start"""
         note="Filled shape: a process start until the worker is ready, with its first and second call. Tick: loading the model alone.",
         sql=sql,
         rows=rows,
+        data=data,
         draw=draw,
     )
 
@@ -408,7 +424,7 @@ def lanes(data: Rows, width: int) -> tuple[alt.Chart, dict[str, int]]:
     beside = room(order)
     place = {"labelAlign": "left", "labelPadding": -6, "labelOffset": -17} if narrow else {"minExtent": beside}
     axis = alt.Axis(labelColor="var(--chart-ink)", labelFontSize=12, ticks=False, domain=False, labelLimit=400, zindex=1, **place)
-    chart = alt.Chart(alt.Data(values=list(data))).encode(
+    chart = alt.Chart(alt.NamedData("rows")).encode(
         y=alt.Y("arm:N", sort=order, title=None, axis=axis), color=alt.Color("framework:N", scale=scale_of(data), legend=None)
     )
     return chart, {"width": width - (20 if narrow else beside + 15), "height": len(order) * (46 if narrow else 34)}

@@ -127,7 +127,7 @@ def test_vectors_have_length_one_and_differ(case: Case) -> None:
     cosines = (vectors @ vectors.T)[np.triu_indices(12, 1)]
     assert np.median(cosines) < 0.9 and cosines.max() < 0.97  # 32 dimensions are few: the bound of full-size models is 0.9
     name, array = next(iter(inputs.items()))
-    for place in ([3, 8] if name == "input_ids" else [0, 16]):
+    for place in [3, 8] if name == "input_ids" else [0, 16]:
         changed = array.copy()
         if name == "input_ids":
             changed[0, place] = 4 if changed[0, place] != 4 else 5

@@ -69,3 +69,6 @@ for (const figure of document.querySelectorAll("figure.chart")) {
   figure.addEventListener("pointerenter", () => upgrade(figure), { once: true });
   figure.addEventListener("focusin", () => upgrade(figure), { once: true });
 }
+
+// The theme's search opens as a dialog without a name.
+document.querySelector("[data-md-component=search][role=dialog]")?.setAttribute("aria-label", "Search");
