@@ -18,6 +18,9 @@ from bench import embedder
 from bench.catalog import Model
 from tests import tiny
 
+# Both inputs of a text model name the same two axes, and the exporter says so each time.
+pytestmark = pytest.mark.filterwarnings("ignore:# The axis name")
+
 Vectors = npt.NDArray[np.float32]
 LENGTHS = ([1], [40], [17, 3], [1, 5, 40, 2, 23], [9, 9, 9])
 POOLING_MODES = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
