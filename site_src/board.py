@@ -57,6 +57,8 @@ class Table:
     served: str | None
     clients: int | None
     batch: int | None
+    rate_per_s: float | None
+    """The rate of an open loop; None for closed loops and offline batches."""
     precision: str
     rows: tuple[Row, ...]
     """Measured and shown: ranked rows by rank, then those not ranked, each by throughput."""
@@ -162,6 +164,7 @@ class Board:
             served=first["served_scenario"],
             clients=first["clients"],
             batch=first["batch"],
+            rate_per_s=first["rate_per_s"],
             precision=precision,
             rows=tuple(sorted((row for row in measured if shown(row)), key=by_rank)),
             failed=tuple(sorted((row for row in measured if not shown(row)), key=lambda row: (row["framework"], row["variant"]))),

@@ -46,9 +46,10 @@ class Selection:
 def latency(chosen: Selection) -> Chart | None:
     """Percentiles of one scenario, a row per arm: p50 with its interval, p90, p95, and p99 where it can be printed."""
     sql = f"""
-SELECT framework, arm_id, precision, variant, n, p50_lo_ms, p50_ms, p50_hi_ms, p90_ms, p95_ms, p99_ms
+SELECT framework, arm_id, precision, variant, n, p50_lo_ms, p50_ms, p50_hi_ms,
+       nullif(p90_ms, 'Infinity') AS p90_ms, nullif(p95_ms, 'Infinity') AS p95_ms, nullif(p99_ms, 'Infinity') AS p99_ms
 FROM leaderboard
-WHERE {chosen.where} AND p50_ms IS NOT NULL
+WHERE {chosen.where} AND isfinite(p50_ms)
 ORDER BY p50_ms, arm_id"""
     rows = chosen.board.query(sql)
     if not rows:
@@ -97,7 +98,7 @@ def load_curve(chosen: Selection) -> Chart | None:
 SELECT framework, arm_id, precision, variant, clients, n, p50_ms, p99_ms, requests_per_s
 FROM leaderboard
 WHERE {chosen.arms}
-  AND coalesce(served_scenario, scenario) = {literal(chosen.scenario)} AND {SHOWN} AND p50_ms IS NOT NULL
+  AND coalesce(served_scenario, scenario) = {literal(chosen.scenario)} AND {SHOWN} AND isfinite(p50_ms)
 ORDER BY framework, arm_id, clients"""
     rows = chosen.board.query(sql)
     if len({row["clients"] for row in rows}) < 2:
@@ -260,7 +261,7 @@ SELECT *, NOT EXISTS (
   WHERE other.p50_ms <= pairs.p50_ms AND other.rows_per_s >= pairs.rows_per_s
     AND (other.p50_ms < pairs.p50_ms OR other.rows_per_s > pairs.rows_per_s)) AS beaten_by_none
 FROM pairs
-WHERE p50_ms IS NOT NULL AND rows_per_s IS NOT NULL
+WHERE isfinite(p50_ms) AND rows_per_s IS NOT NULL
 ORDER BY p50_ms, arm_id"""
     rows = chosen.board.query(sql)
     if len(rows) < 2:

@@ -43,6 +43,7 @@ def overview(press: Press) -> None:
         section="Overview",
         description="Which framework should serve an embedding model on a CPU, measured over six frameworks",
         cards=cards,
+        slo=any(row["scenario"].startswith("slo") for found in board.standings.values() for s in found for row in every_row(s)),
         waiting=waiting,
     )
 
@@ -88,10 +89,21 @@ def model(press: Press, name: str, standings: Sequence[Standing]) -> None:
         verdict=words.verdict(board, best.served[0], best.mixed) if best else "",
         sections=sections(press, path, best) if best else [],
         floors=[row for table in best.served for row in table.floors] if best else [],
-        controls=[row for table in best.served for row in table.controls] if best else [],
+        controls=controls(press, best) if best else [],
         runs=[run for run in board.runs if run["model"] == name],
         shown_runs={run["run_id"] for standing in standings for run in standing.runs},
         sql=sql,
+    )
+
+
+def controls(press: Press, standing: Standing) -> list[dict[str, Any]]:
+    """What the controls of the standing's newest run showed: each against the arm that it was made from."""
+    return press.board.query(
+        "SELECT control.role, control.framework, other.framework AS other, scenario, ratio, ratio_lo, ratio_hi, blocks, verdict, note"
+        " FROM comparisons AS pair JOIN arms AS control ON control.run_id = pair.run_id AND control.arm_id = arm_a"
+        " JOIN arms AS other ON other.run_id = pair.run_id AND other.arm_id = arm_b"
+        " WHERE pair.run_id = ? AND control.role NOT IN ('measured', 'floor') ORDER BY ALL",
+        [standing.runs[0]["run_id"]],
     )
 
 

@@ -59,8 +59,19 @@ def rate(row: Row) -> str:
     return f"{text} {ends}" if ends else text
 
 
+def merit(row: Row, table: Table) -> str:
+    """The quantity by which a table is ranked: throughput, or in an open loop the tail."""
+    if table.rate_per_s is None:
+        return rate(row)
+    tail = "p99" if row["p99_ms"] is not None else "p50"
+    value, lo, hi = row[f"{tail}_ms"], row[f"{tail}_lo_ms"], row[f"{tail}_hi_ms"]
+    places = form.decimals([value])
+    text = f"{tail}, {form.number(value, places)} ms {form.interval(lo, hi, places)}".rstrip()
+    return f"{text} at {form.number(table.rate_per_s)} requests per second"
+
+
 def verdict(board: Board, table: Table, mixed: bool) -> str:
-    """Who leads in throughput, how sure that is, and how far the last one is behind."""
+    """Who leads in the quantity of the table, how sure that is, and how far the last one is behind."""
     if not table.rows:
         return f"No framework has a number for {table.title}: the table gives the reasons."
     what = f"{table.title[:1].upper()}{table.title[1:]}, {table.precision}"
@@ -70,9 +81,11 @@ def verdict(board: Board, table: Table, mixed: bool) -> str:
     first = lead[0] if lead else table.rows[0]
     if len(lead) > 1:
         names = form.listing([name(board, row, table) for row in lead])
-        text = f"{what}: {names} lead together, none shown to be faster than the others; {name(board, first, table)} serves {rate(first)}."
+        together = f"{what}: {names} lead together, none shown to be better than the others"
+        text = f"{together}; {name(board, first, table)} gave {merit(first, table)}."
     else:
-        text = f"{what}: {name(board, first, table)} serves the most, {rate(first)}."
+        best = "serves the most," if table.rate_per_s is None else "has the lowest"
+        text = f"{what}: {name(board, first, table)} {best} {merit(first, table)}."
     behind = [row for row in table.rows if row is not first and row not in lead and row["ratio_to_best"] is not None]
     if behind:
         nearest, last = behind[0], behind[-1]
@@ -94,10 +107,10 @@ def tasks(board: Board, standing: Standing) -> list[Task]:
     served = standing.served
     found = []
     for table in served:
-        if not table.rows:
+        if not table.rows or table.rate_per_s is not None:
             continue
         lead = leaders(table, standing.mixed)
-        shown = lead or (max(table.rows, key=lambda row: row["requests_per_s"]),)
+        shown = lead or (table.rows[0],)
         best = shown[0]
         rest = [row for row in table.rows if row not in shown]
         places = form.decimals([best["requests_per_s"]])

@@ -16,7 +16,7 @@ import pytest
 
 from bench import catalog, paths
 from bench.errors import BenchError
-from site_src import board, charts, drawing, form, generate, marks, words
+from site_src import board, charts, drawing, form, generate, marks, press, standing_pages, words
 from tests import site_fixture
 
 MODEL = "models/minilm"
@@ -436,3 +436,35 @@ def contrast(one: str, two: str) -> float:
 
     high, low = sorted((luminance(one), luminance(two)), reverse=True)
     return (high + 0.05) / (low + 0.05)
+
+
+def test_an_open_loop_is_judged_by_its_tail_and_may_never_end(tmp_path: Path) -> None:
+    database = site_fixture.build(tmp_path / "results.duckdb", samples_per_arm=60)
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("UPDATE results SET rate_per_s = 40, p99_ms = 12.5, p99_lo_ms = 12, p99_hi_ms = 13 WHERE scenario = 'closed-1'")
+        connection.execute(
+            "UPDATE results SET p95_ms = 'Infinity', p99_ms = 'Infinity' WHERE scenario = 'closed-1' AND framework = 'candle'"
+        )
+    shown = board.Board(board.open_database(database), catalog.load())
+    best = shown.standings["minilm"][0]
+    table = best.served[0]
+    assert "has the lowest p99, 12.5 ms [12.0, 13.0] at 40.0 requests per second" in words.verdict(shown, table, False)
+    assert all("single requests" not in task.title for task in words.tasks(shown, best))
+    arms = [row["arm_id"] for row in table.rows]
+    chart = charts.latency(charts.Selection(shown, [best.runs[0]["run_id"]], arms, "closed-1", table.title))
+    assert chart is not None
+    assert "NaN" not in chart.wide
+    assert "Infinity" not in form.to_json(chart.spec).replace("nullif", "")
+
+
+def test_controls_are_shown(tmp_path: Path) -> None:
+    database = site_fixture.build(tmp_path / "results.duckdb", samples_per_arm=60)
+    with duckdb.connect(str(database)) as connection:
+        run = "minilm-20261121-090000"
+        connection.execute(f"""INSERT INTO arms BY NAME SELECT * REPLACE ('twin' AS arm_id, 'twin' AS role, 'twin-2' AS variant)
+                               FROM arms WHERE run_id = '{run}' AND framework = 'pytorch'""")
+        connection.execute(f"""INSERT INTO comparisons BY NAME SELECT * REPLACE ('twin' AS arm_a, 'equivalent' AS verdict, 1.001 AS ratio)
+                               FROM comparisons WHERE run_id = '{run}' AND scenario = 'closed-1' AND arm_b = 'pytorch-fp32' LIMIT 1""")
+    shown = board.Board(board.open_database(database), catalog.load())
+    found = standing_pages.controls(press.Press(shown, tmp_path), shown.standings["minilm"][0])
+    assert [(pair["role"], pair["framework"], pair["verdict"]) for pair in found] == [("twin", "pytorch", "equivalent")]
