@@ -1,7 +1,8 @@
 """The native workers: built on first use, kept by a hash of what they are made of.
 
-`build/native/NAME` is the binary of one worker, `NAME.json` beside it says which sources and compilers it came from.
-Everything in between lives in a cache outside the clone (`BENCH_CACHE`, by default ~/.cache/embedding-model-benchmarking), so that a fresh clone of known sources compiles nothing.
+`build/native/NAME` is the binary of one worker, `NAME.json` beside it says which sources and compilers it came from. Everything in
+between lives in a cache outside the clone (`BENCH_CACHE`, by default ~/.cache/embedding-model-benchmarking), so that a fresh clone
+of known sources compiles nothing.
 """
 
 from __future__ import annotations
@@ -80,15 +81,15 @@ def ensure(framework: Framework) -> Path:
     with _one_builder():
         origin = _origin(framework.build)
         if not _is_current(target, origin):
-            kept = CACHE / "binaries" / f"{name}-{files.short_hash(origin.sources, origin.tools)}"
-            if not kept.is_dir():
+            kept = CACHE / "workers" / f"{name}-{files.short_hash(origin.sources, origin.tools)}"
+            if not kept.is_file():
                 if framework.build == "cargo":
                     made = _cargo(name)
-                    _keep(name, made, kept)
+                    _install(made / name, kept)
                 else:
                     with _cmake(name, needs_headers="onnxruntime" in framework.libraries) as made:
-                        _keep(name, made, kept)
-            _install(kept / name, target)
+                        _install(made / name, kept)
+            _install(kept, target)
             files.write_json(_stamp(target), {"sources": origin.sources, "tools": origin.tools})
     return target
 
@@ -220,12 +221,6 @@ def _is_current(target: Path, origin: Origin) -> bool:
         return target.is_file() and origin.of(files.read_json(_stamp(target)))
     except (OSError, ValueError, AttributeError):
         return False
-
-
-def _keep(name: str, made: Path, kept: Path) -> None:
-    """Take a worker's binary out of the folder where a build has left it."""
-    with files.whole_folder(kept) as folder:
-        shutil.copy2(made / name, folder)
 
 
 def _install(source: Path, target: Path) -> None:

@@ -123,7 +123,7 @@ def test_two_builds_at_once_make_one(tmp_path: Path) -> None:
     said = [process.communicate(timeout=200) for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     assert version(tmp_path / "build" / "null-cpp") == 0
-    assert len(list((tmp_path / "cache" / "binaries").iterdir())) == 1
+    assert len(list((tmp_path / "cache" / "workers").iterdir())) == 1
 
 
 @pytest.mark.usefixtures("clone")
