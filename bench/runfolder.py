@@ -106,8 +106,8 @@ class RunFolder:
     def has_block(self, scenario: str, block: int) -> bool:
         return (self._block(scenario, block) / "block.json").exists()
 
-    def has_blocks(self, scenario: str) -> bool:
-        return any((self.path / "blocks" / scenario).glob("*/block.json"))
+    def block_count(self, scenario: str) -> int:
+        return len(list((self.path / "blocks" / scenario).glob("*/block.json")))
 
     def block(self, scenario: str, block: int, facts: Mapping[str, Any], samples: pd.DataFrame) -> None:
         with files.whole_folder(self._block(scenario, block)) as temporary:

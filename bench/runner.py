@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -58,9 +58,27 @@ class Runner:
             self.progress.say("one worker at a time: they would not all fit into memory, or their model is large")
         scenarios = self.experiment.wish.scenarios
         for position, scenario in enumerate(scenarios):
-            left_s = self.experiment.wish.budget_s - self.seats.measured_s
-            self._scenario(scenario, left_s / (len(scenarios) - position))
+            self._scenario(scenario, self._left_s() / (len(scenarios) - position))
+        if self.experiment.wish.requests is None:
+            for scenario in scenarios:
+                self._fill_up(scenario)
         self.folder.done({**self.seats.stage.seconds, "measuring": round(self.seats.measured_s, 3)})
+
+    def _left_s(self) -> float:
+        return self.experiment.wish.budget_s - self.seats.measured_s
+
+    def _fill_up(self, scenario: Scenario) -> None:
+        """What is left of the budget goes to scenarios short of K = 12 blocks, in their order."""
+        pace, plan = self.folder.pace(scenario.name), self.experiment.plans[scenario.name]
+        if pace is None:
+            return
+        done = self.folder.block_count(scenario.name)
+        room = (plan.rows - plan.warm) // (pace.rounds * pace.rows)
+        more = min(budget.BLOCKS - done, int(self._left_s() / pace.block_s), room - done)
+        if more > 0:
+            self.progress.say(f"{scenario.name}: {more} more blocks from what is left of the budget")
+            self.folder.set_pace(scenario.name, replace(pace, blocks=done + more))
+            self._scenario(scenario, self._left_s())
 
     def _scenario(self, scenario: Scenario, share_s: float) -> None:
         """All blocks of one scenario within `share_s` seconds of measuring."""

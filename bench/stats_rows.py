@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -182,11 +183,19 @@ def _with_overrun(row: Result, overrun: int) -> Result:
     return replace(row, p99_ms=math.inf, p999_ms=math.inf, p99_lo_ms=None, p99_hi_ms=None, tail_note=note)
 
 
+#: What with_latencies fills.
+LATENCY_COLUMNS = (
+    "n_eff", "mean_ms", "stdev_ms", "max_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms", "p50_lo_ms", "p50_hi_ms", "p99_lo_ms",
+    "p99_hi_ms", "service_p50_ms", "wait_p50_ms", "preprocess_p50_ms", "text_p50_ms",
+)  # fmt: skip
+
+
 def with_latencies(row: Result, served: Served, times: Latencies, tails: Sequence[Effective] = ()) -> Result:
     """The percentile columns of a row. `tails`: per percentile the n_eff to judge by, where it is another sequence's."""
     latency, place, ms = times.latency, times.place, NS_PER_MS
     if not len(latency):
-        return replace(row, n=0, tail_note="no latency is left after the first of each client")
+        nothing: dict[str, Any] = dict.fromkeys(LATENCY_COLUMNS)
+        return replace(row, n=0, tail_note="no latency is left after the first of each client", **nothing)
     found = profile(latency, served.block[place], served.start_ns[place], tails)
     p50, p90, p95, p99, p999 = found
     prepared = served.preprocess_ns[place]

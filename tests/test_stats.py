@@ -89,6 +89,15 @@ def test_clients_follow_from_the_one_service_sequence(made: Made) -> None:
         assert row.p50_lo_ms is not None
 
 
+def test_more_clients_than_requests_have_no_latency(made: Made) -> None:
+    """The first request of each client is dropped: of 36 requests nothing is left for 64 clients, least of all the latency of one."""
+    row = made.rows(Fake("pytorch"), blocks=3, loads=(replace(SINGLE, rounds=1, rows=12),))["pytorch", "closed-64"]
+    assert row.n == 0 and row.tail_note == "no latency is left after the first of each client"
+    assert [name for name in timed(row) if name not in ("load_ms", "first_ms")] == [
+        name for name in timed(row) if "per_s" in name or "cpu" in name
+    ]
+
+
 def test_a_batch_is_one_draw_and_its_rows_wait_together(made: Made) -> None:
     row = made.rows(Fake("pytorch", 80.0), loads=(OFFLINE,))["pytorch", "offline-32"]
     assert (row.n, row.p50_ms, row.status, row.clients) == (768, 80.0, "OK", 1)
