@@ -38,9 +38,7 @@ def run(module: str, title: str, job: Mapping[str, Any], log: Path) -> dict[str,
     ):
         progress.add_task(title, total=None)
         command = [sys.executable, "-m", module]
-        done = subprocess.run(
-            command, input=json.dumps(job), stdout=subprocess.PIPE, stderr=stream, cwd=paths.ROOT, text=True, check=False
-        )
+        done = subprocess.run(command, input=json.dumps(job), stdout=subprocess.PIPE, stderr=stream, cwd=paths.ROOT, text=True, check=False)
     if done.returncode:
         words = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         last = words[-1].removeprefix("bench.errors.BenchError: ") if words else f"exit status {done.returncode}, no message"

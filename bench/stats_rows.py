@@ -200,9 +200,7 @@ def with_latencies(row: Result, served: Served, times: Latencies, tails: Sequenc
     p50, p90, p95, p99, p999 = found
     prepared = served.preprocess_ns[place]
     medians = (times.service, times.wait, prepared, latency + prepared)
-    service, wait, preprocess, text = (
-        None if p50.value is None else _scaled(percentile(values, 0.5), ms) for values in medians
-    )
+    service, wait, preprocess, text = (None if p50.value is None else _scaled(percentile(values, 0.5), ms) for values in medians)
     return replace(
         row, n=len(latency), n_eff=p99.n_eff, tail_note=withheld(found), mean_ms=float(latency.mean()) / ms,
         stdev_ms=float(latency.std(ddof=1)) / ms if len(latency) > 1 else None, max_ms=float(latency.max()) / ms,

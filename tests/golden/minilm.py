@@ -1,6 +1,6 @@
 """How minilm.json was made: sentence-transformers on the wheel's folder, with none of this project's code.
 
-    python -m tests.golden.minilm
+python -m tests.golden.minilm
 """
 
 from __future__ import annotations
