@@ -13,7 +13,7 @@ from typing import Any, get_args
 from rich.console import Console
 from rich.table import Table
 
-from bench import budget, catalog, experiment, files, paths, process, report, runner, space, store, weights
+from bench import budget, catalog, experiment, files, lock, paths, process, report, runner, space, store, weights
 from bench.errors import BenchError
 from bench.experiment import Wish
 from bench.progress import Progress
@@ -59,12 +59,14 @@ def run(options: Mapping[str, Any]) -> None:
     for place, wish in enumerate(wanted):
         kinds = ["safetensors", *(framework.artefact for framework in wish.frameworks)]
         space.make_room(wish.model, kinds, [earlier.model for earlier in wanted[:place]], progress.say)
-        prepared = experiment.prepare(wish, progress.say)
-        for broken in prepared.broken:
-            progress.say(f"{broken.arm.framework}: {broken.status}: {broken.reason}")
-        if not prepared.lanes:
-            progress.say(f"{wish.model.name}: no framework can run here; the rows say why (`invoke doctor` shows the cures)")
-        folder = runner.measure(prepared, progress)
+        # Held from the first export on: a build or an export beside a measurement spoils it as much as another measurement.
+        with lock.hold(wish.model.name) as held:
+            prepared = experiment.prepare(wish, progress.say)
+            for broken in prepared.broken:
+                progress.say(f"{broken.arm.framework}: {broken.status}: {broken.reason}")
+            if not prepared.lanes:
+                progress.say(f"{wish.model.name}: no framework can run here; the rows say why (`invoke doctor` shows the cures)")
+            folder = runner.measure(prepared, held, progress)
         store.append(paths.DATABASE, folder.path)
         print(report.table(paths.DATABASE, folder.run_id))
         progress.say(f"run {folder.run_id}: {folder.path}; appended to {paths.DATABASE}")

@@ -55,10 +55,10 @@ def plain(value: Any) -> Any:
     return TypeAdapter(type(value)).dump_python(value, mode="json")
 
 
-def main(work: Callable[[Mapping[str, Any]], None]) -> None:
-    """The child's side."""
-    work(json.load(sys.stdin))
-    print(json.dumps({"peak_rss_bytes": _peak_rss_bytes()}))
+def main(work: Callable[[Mapping[str, Any]], Mapping[str, Any] | None]) -> None:
+    """The child's side. What `work` returns becomes part of the result."""
+    found = work(json.load(sys.stdin)) or {}
+    print(json.dumps({**found, "peak_rss_bytes": _peak_rss_bytes()}))
 
 
 def _peak_rss_bytes() -> int:

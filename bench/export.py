@@ -10,7 +10,9 @@ it was made from and by what; as long as both are the same and its files are the
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +28,7 @@ from bench.errors import BenchError
 from bench.weights import Source
 
 OPSET = 23
+LOWER_PRECISIONS = {"FLOAT16", "BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E5M2", "INT8", "UINT8", "INT4", "UINT4"}
 PROVENANCE = "provenance.json"
 OUTPUT = "sentence_embedding"  # `embedding` is the exporter's own name for a look-up
 # Weights of this size and more lie beside the graph: a protobuf file cannot pass 2 GiB, and writing one holds the weights four times
@@ -139,11 +142,11 @@ def _make(model: Model, source: Source, recipe: Mapping[str, Any], made_from: Ar
     return _artefact(folder, recipe, written)
 
 
-def work(job: Mapping[str, Any]) -> None:
+def work(job: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """One step, in the child: `kind`, `model`, and the folders `input` and `output`."""
     model = TypeAdapter(Model).validate_python(job["model"])
     step = {"safetensors": _to_safetensors, "onnx": _to_onnx, "openvino": _to_openvino}[job["kind"]]
-    step(model, Path(job["input"]), Path(job["output"]))
+    return step(model, Path(job["input"]), Path(job["output"]))
 
 
 def _to_safetensors(model: Model, source: Path, target: Path) -> None:
@@ -155,7 +158,7 @@ def _to_safetensors(model: Model, source: Path, target: Path) -> None:
     sources.write(target / "model.safetensors", sources.shapes(config), tensors)
 
 
-def _to_onnx(_model: Model, source: Path, target: Path) -> None:
+def _to_onnx(_model: Model, source: Path, target: Path) -> Mapping[str, Any]:
     import torch
 
     from bench import embedder
@@ -175,6 +178,28 @@ def _to_onnx(_model: Model, source: Path, target: Path) -> None:
     size = sum(parameter.nbytes for parameter in module.parameters())
     program.save(target / "model.onnx", external_data=size >= EXTERNAL_DATA_BYTES)
     shutil.copyfile(source / "config.json", target / "config.json")
+    return {"census": census(target / "model.onnx")}
+
+
+def census(graph: Path) -> dict[str, dict[str, int]]:
+    """How often each operator stands in an ONNX graph, and how many elements its initialisers of each type hold.
+
+    This is the read-back of a graph's precision: a session of ONNX Runtime shows only the types of inputs and outputs.
+
+    Raises:
+        BenchError: weights of an fp32 graph are of a lower precision.
+    """
+    import onnx
+
+    model = onnx.load(graph, load_external_data=False)
+    operators = Counter(node.op_type for node in [*model.graph.node, *(node for function in model.functions for node in function.node)])
+    elements: Counter[str] = Counter()
+    for tensor in model.graph.initializer:
+        elements[onnx.TensorProto.DataType.Name(tensor.data_type)] += math.prod(tensor.dims)
+    lower = sorted(set(elements) & LOWER_PRECISIONS)
+    if lower:
+        raise BenchError(f"{graph}: weights of {', '.join(lower)} in an fp32 graph; export the model again from fp32 weights")
+    return {"operators": dict(sorted(operators.items())), "initializer_elements": dict(sorted(elements.items()))}
 
 
 def _to_openvino(_model: Model, source: Path, target: Path) -> None:

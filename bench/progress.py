@@ -19,7 +19,7 @@ class Progress:
         self.console = console or Console(stderr=True)
 
     def say(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False)
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def scenario(self, scenario: Scenario, pace: Pace) -> Iterator[Callable[[], None]]:

@@ -248,15 +248,14 @@ def stays_resident(experiment: Experiment) -> bool:
     return experiment.wish.model.bytes_fp32 < RESIDENT_BYTES and sum(needs.values()) < available
 
 
-def measure(experiment: Experiment, progress: Progress) -> RunFolder:
+def measure(experiment: Experiment, held: lock.MachineLock, progress: Progress) -> RunFolder:
     """Measure an experiment, resuming an interrupted run of the very same one unless `fresh` was asked for."""
-    with lock.hold(experiment.wish.model.name) as held:
-        folder = None if experiment.wish.fresh else RunFolder.resumable(experiment)
-        if folder:
-            progress.say(f"resuming run {folder.run_id}: finished blocks are kept")
-        else:
-            folder = RunFolder.start(experiment)
-        seats = Seats(experiment, folder, held, progress)
-        with seats.opened():
-            Runner(experiment, folder, seats, progress).run()
-        return folder
+    folder = None if experiment.wish.fresh else RunFolder.resumable(experiment)
+    if folder:
+        progress.say(f"resuming run {folder.run_id}: finished blocks are kept")
+    else:
+        folder = RunFolder.start(experiment)
+    seats = Seats(experiment, folder, held, progress)
+    with seats.opened():
+        Runner(experiment, folder, seats, progress).run()
+    return folder

@@ -214,3 +214,24 @@ def test_a_checkpoint_of_another_model_is_one_line(exporter: Exporter) -> None:
 def test_only_fp32_is_exported(exporter: Exporter) -> None:
     with pytest.raises(BenchError, match="only fp32"):
         export.ensure(exporter.model, exporter.source, "onnx", "int8")
+
+
+def test_the_census_reads_the_graph_back(artefact: Path, source: weights.Source) -> None:
+    made = export.ensure(MODEL, source, "onnx")
+    census = json.loads((made.folder / "provenance.json").read_text())["census"]
+    assert census["operators"]["Attention"] == 6, "opset 23 keeps attention whole"
+    assert "IsNaN" not in census["operators"]
+    floats = census["initializer_elements"]["FLOAT"]
+    assert 0.9 * MODEL.parameters < floats < 1.1 * MODEL.parameters
+    assert not set(census["initializer_elements"]) & export.LOWER_PRECISIONS
+
+
+def test_half_precision_weights_in_an_fp32_graph_are_refused(tmp_path: Path) -> None:
+    import onnx
+
+    weight = onnx.numpy_helper.from_array(np.zeros((2, 2), dtype=np.float16), "weight")
+    node = onnx.helper.make_node("Identity", ["weight"], ["out"])
+    out = onnx.helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT16, [2, 2])
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [out], [weight])), tmp_path / "model.onnx")
+    with pytest.raises(BenchError, match="weights of FLOAT16 in an fp32 graph"):
+        export.census(tmp_path / "model.onnx")
