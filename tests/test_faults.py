@@ -17,6 +17,7 @@ import pytest
 
 from tests.house import House
 
+PAIR = ("--model", "minilm", "--framework", "null-python,onnx-python", "--scenario", "closed-1")
 FLOOR = ("--model", "minilm", "--framework", "null-python", "--scenario", "closed-1")
 
 
@@ -38,7 +39,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def test_kill_of_the_harness_leaves_no_worker_and_the_next_bench_resumes(house: House) -> None:
-    words = ("bench", *FLOOR, "--requests", "8000", "--framework", "null-python,onnx-python")
+    words = ("bench", *PAIR, "--requests", "8000")
     first = house.start(*words)
     wait_for(lambda: house.runs and len(house.block_names()) >= 2, first)
     workers = workers_of(first)
@@ -58,7 +59,7 @@ def test_kill_of_the_harness_leaves_no_worker_and_the_next_bench_resumes(house: 
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(house: House) -> None:
-    process = house.start("bench", *FLOOR, "--requests", "8000", "--framework", "null-python,onnx-python")
+    process = house.start("bench", *PAIR, "--requests", "8000")
     wait_for(lambda: house.runs and house.block_names(), process)
     workers = workers_of(process)
     os.killpg(process.pid, signal.SIGINT)
@@ -83,7 +84,7 @@ def test_a_killed_worker_is_a_row_and_the_others_go_on(house: House) -> None:
 
 
 def test_a_second_bench_is_told_who_holds_the_machine(house: House) -> None:
-    first = house.start("bench", *FLOOR, "--requests", "8000", "--framework", "null-python,onnx-python")
+    first = house.start("bench", *PAIR, "--requests", "8000")
     wait_for(lambda: house.runs and house.block_names(), first)
     second = house.invoke("bench", *FLOOR, "--requests", "60")
     assert second.returncode == 1 and f"process {first.pid}" in second.stderr
