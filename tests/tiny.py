@@ -69,7 +69,7 @@ def model(architecture: str) -> Model:
     if architecture.startswith(("clip", "siglip")):
         family, tower = architecture.split("_")
         published = {"model_type": family, "projection_dim": 24, f"{tower}_config": published}
-    drawn = full.weights.synthetic or SyntheticWeights(config={}, gain=1.0, qk_gain=2.0)
+    drawn = full.weights.synthetic or SyntheticWeights(config={}, gain=1.2, qk_gain=4.0)
     image = ImageInput(32, "exact", "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)) if full.modality == "image" else None
     return dataclasses.replace(
         full,
