@@ -30,7 +30,9 @@ def command(**options: Any) -> Callable[[Body], Any]:
     def wrap(body: Body) -> Any:
         @functools.wraps(body)
         def run(*args: Any, **kwargs: Any) -> Any:
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            # SIGINT too: a shell's background job starts with it ignored, and could then not be interrupted at all.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.default_int_handler)
             try:
                 return body(*args, **kwargs)
             except BenchError as error:
