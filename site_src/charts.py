@@ -153,12 +153,15 @@ ORDER BY framework, arm_id, clients"""
 
 
 def ratios(chosen: Selection) -> Chart | None:
-    """Each arm over the best one, with the interval of the paired comparison, on a log2 axis."""
+    """Each arm over the best one, with the interval of the paired comparison, on a log2 axis.
+
+    The best arm is the one that stands at exactly 1; a paired estimate beside it may lie a little above.
+    """
     sql = f"""
 SELECT framework, arm_id, precision, variant, blocks, ratio_lo, ratio_to_best, ratio_hi
 FROM leaderboard
 WHERE {chosen.where} AND ratio_to_best IS NOT NULL
-ORDER BY ratio_to_best DESC, arm_id"""
+ORDER BY ratio_to_best = 1 DESC, ratio_to_best DESC, arm_id"""
     rows = chosen.board.query(sql)
     if len(rows) < 2:
         return None
