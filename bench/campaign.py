@@ -13,7 +13,7 @@ from typing import Any, get_args
 from rich.console import Console
 from rich.table import Table
 
-from bench import budget, catalog, experiment, files, lock, paths, process, report, runner, space, store, weights
+from bench import budget, catalog, experiment, files, lock, machine, paths, process, report, runner, space, store, variants, weights
 from bench.errors import BenchError
 from bench.experiment import Wish
 from bench.progress import Progress
@@ -30,17 +30,23 @@ def wishes(options: Mapping[str, Any]) -> list[Wish]:
     frameworks = known.pick_frameworks(options["framework"])
     scenarios = known.pick_scenarios(options["scenario"])
     suite = options["scenario"] if options["scenario"] in known.suites else ("quick" if not options["scenario"] else "")
-    precision = catalog.one_of("precision", options["precision"] or "fp32", get_args(catalog.Precision))
+    precisions = variants.parse_precisions(options["precision"], frameworks)
+    names = variants.parse_variants(options["variant"], frameworks)
+    layouts = variants.parse_layouts(options["layout"], machine.physical_cores())
     choice = catalog.one_of("weights", options["weights"], get_args(weights.Choice))
     requests = int(options["requests"]) if options["requests"] else None
     if requests is not None and requests < 1:
         raise BenchError(f"--requests {requests}: wants a whole number of at least 1")
+    # Only a run that could have shown everything may become the board's current one.
+    whole = bool(suite) and not (options["framework"] or options["catalog"] or layouts) and not {"default", "all"}.isdisjoint(names)
     default = known.suites[suite].budget if suite else known.suites["quick"].budget
     wish = Wish(
-        model=models[0], frameworks=tuple(frameworks), scenarios=tuple(scenarios), precision=precision,
+        model=models[0], frameworks=tuple(frameworks), scenarios=tuple(scenarios), precisions=precisions,
+        variants=names, layouts=layouts,
         budget_s=catalog.parse_seconds(str(options["budget"] or default)), weights=choice,
         command=shlex.join(["invoke", *sys.argv[1:]]), suite=suite,
-        whole_catalog=not options["framework"] and not options["catalog"] and bool(suite), requests=requests,
+        whole_catalog=whole,
+        requests=requests,
         campaign_id=time.strftime("%Y%m%d-%H%M%S", time.gmtime()), corpus=options["corpus"], fresh=bool(options["fresh"]),
     )  # fmt: skip
     return [replace(wish, model=model) for model in models]
@@ -63,7 +69,7 @@ def run(options: Mapping[str, Any]) -> None:
         with lock.hold(wish.model.name) as held:
             prepared = experiment.prepare(wish, progress.say)
             for broken in prepared.broken:
-                progress.say(f"{broken.arm.framework}: {broken.status}: {broken.reason}")
+                progress.say(f"{experiment.named(broken.arm)}: {broken.status}: {broken.reason}")
             if not prepared.lanes:
                 progress.say(f"{wish.model.name}: no framework can run here; the rows say why (`invoke doctor` shows the cures)")
             folder = runner.measure(prepared, held, progress)
@@ -75,14 +81,14 @@ def run(options: Mapping[str, Any]) -> None:
 def _dry_run(wish: Wish) -> Table:
     """What a run would do: arms, scenarios with their share of the budget, and what the unmeasured stages took last time."""
     table = Table(title=f"{wish.model.title}: nothing is measured", title_justify="left", show_header=False)
-    for framework in wish.frameworks:
-        if wish.precision not in framework.precisions:
-            state = f"NOT_APPLICABLE: not run in {wish.precision}"
-        elif reason := experiment.missing(framework):
+    for choice in experiment.choices(wish):
+        if choice.reason:
+            state = f"NOT_APPLICABLE: {choice.reason}"
+        elif reason := experiment.missing(choice.framework):
             state = f"SKIPPED: {reason}"
         else:
             state = "runs"
-        table.add_row("framework", framework.name, state)
+        table.add_row("arm", experiment.named(experiment.arm_of(choice, wish.model, "")), state)
     share = wish.budget_s / len(wish.scenarios)
     for scenario in wish.scenarios:
         extent = (

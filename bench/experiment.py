@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from bench import build, corpus, export, files, machine, paths, plan, weights
-from bench.catalog import Arm, Framework, Model, Scenario
+from bench import build, corpus, export, files, machine, paths, plan, variants, weights
+from bench.catalog import DEFAULT, Arm, Framework, Model, Scenario, Variant
 from bench.errors import BenchError
 from bench.process import WorkerFailed, state_version
+from bench.variants import Choice, Layout
 
 #: The shape of run folders and plans; a change makes old unfinished runs not resumable.
 FORMAT = 1
@@ -31,13 +32,15 @@ class Wish:
     model: Model
     frameworks: tuple[Framework, ...]
     scenarios: tuple[Scenario, ...]
-    precision: str
+    precisions: tuple[str, ...]
     budget_s: float
     weights: Literal["auto", "hub", "wheel", "synthetic"]
     command: str
     suite: str
     whole_catalog: bool
     campaign_id: str
+    variants: tuple[str, ...] = ("default",)
+    layouts: tuple[Layout, ...] = ()
     requests: int | None = None
     corpus: str | None = None
     seed: int = 1
@@ -50,11 +53,17 @@ class Lane:
 
     arm: Arm
     framework: Framework
+    variant: Variant
     command: tuple[str, ...]
     env: Mapping[str, str]
     artefact: export.Artefact
     version: Mapping[str, str]
     settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """For people: the framework, with what sets this arm apart from its default."""
+        return named(self.arm)
 
     def flags(self, pad_id: int) -> list[str]:
         """The worker's command line."""
@@ -71,6 +80,7 @@ class Broken:
     """An arm that cannot run here, and why."""
 
     arm: Arm
+    variant: Variant
     status: str
     reason: str
 
@@ -121,22 +131,47 @@ def missing(framework: Framework) -> str | None:
     return build.missing(framework) if framework.build else None
 
 
-def command_and_env(framework: Framework, sessions: int, threads: int) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The worker's command and environment with their templates filled in."""
+def named(arm: Arm) -> str:
+    """`onnx-python`, `onnx-python int8 dynamic`, `pytorch 2x1`: an arm for people."""
+    words = [arm.framework]
+    words += [arm.precision] if arm.precision != "fp32" else []
+    words += [arm.variant] if arm.variant != "default" else []
+    words += [f"{arm.sessions}x{arm.threads}"] if arm.sessions > 1 else []
+    return " ".join(words)
+
+
+def command_and_env(
+    framework: Framework, sessions: int, threads: int, variant: Variant = DEFAULT
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The worker's command and environment with their templates filled in; those of the variant's knobs, then its own, come last."""
     values: dict[str, str] = {"python": sys.executable, "native": str(paths.BINARIES), "threads": str(threads), "sessions": str(sessions)}
-    if any("{onnxruntime_library}" in value for value in framework.env.values()):
+    templates, parts = dict(framework.env), framework.command
+    for key, value in variant.settings.items():
+        knob = framework.knobs[key]
+        templates |= knob.env.get(value, {})
+        parts = knob.command.get(value, parts)
+    templates |= variant.env
+    parts = variant.command or parts
+    if any("{onnxruntime_library}" in value for value in templates.values()):
         values["onnxruntime_library"] = str(build.onnxruntime_library())
-    env = {key: value.format_map(values) for key, value in framework.env.items()}
-    command = tuple(part.format_map(values) for part in framework.command)
+    env = {key: value.format_map(values) for key, value in templates.items()}
+    command = tuple(part.format_map(values) for part in parts)
     if framework.language == "python":
         # The package is found from an editable install; a worker started in the build folder must find it too.
         env.setdefault("PYTHONPATH", str(paths.ROOT))
     return command, env
 
 
-def arm_of(framework: Framework, model: Model, weights_kind: str, precision: str, threads: int) -> Arm:
-    """The default arm of a framework: one session over all cores."""
-    return Arm(framework.name, framework.language, model.name, weights_kind, precision, "default", 1, threads, framework.role)
+def arm_of(choice: Choice, model: Model, weights_kind: str) -> Arm:
+    """The arm that a choice is, for one model and its weights."""
+    framework, layout = choice.framework, choice.layout
+    return Arm(framework.name, framework.language, model.name, weights_kind, choice.precision, choice.variant.name, layout.sessions,
+               layout.threads, framework.role)  # fmt: skip
+
+
+def choices(wish: Wish) -> list[Choice]:
+    """All arms that a wish asks for on this machine, and why some are not there."""
+    return variants.choose(wish.frameworks, wish.precisions, wish.variants, wish.layouts, machine.physical_cores())
 
 
 def prepare(wish: Wish, say: Callable[[str], None]) -> Experiment:
@@ -155,12 +190,12 @@ def prepare(wish: Wish, say: Callable[[str], None]) -> Experiment:
         reference = export.ensure(model, source, "safetensors", "fp32")
     lanes: list[Lane] = []
     broken: list[Broken] = []
-    for framework in wish.frameworks:
-        arm = arm_of(framework, model, source.kind, wish.precision, machine.physical_cores())
+    for choice in choices(wish):
+        arm = arm_of(choice, model, source.kind)
         try:
-            lanes.append(_lane(arm, framework, model, source, watch))
+            lanes.append(_lane(arm, choice, model, source, watch))
         except _NotReady as reason:
-            broken.append(Broken(arm, reason.status, str(reason)))
+            broken.append(Broken(arm, choice.variant, reason.status, str(reason)))
     with watch("plan"):
         texts = corpus.resolve(wish.corpus, wish.seed)
         plans: dict[str, plan.Plan] = {}
@@ -172,8 +207,8 @@ def prepare(wish: Wish, say: Callable[[str], None]) -> Experiment:
         repeat = plan.repeat_plan(plans[wish.scenarios[0].name], model, source.folder, wish.seed)
     identity = files.short_hash(
         FORMAT, model.name, source.kind, wish.budget_s, wish.requests, wish.seed, [p.hash for p in plans.values()],
-        [(lane.arm.id, lane.artefact.hash, lane.version, _binary_hash(lane)) for lane in lanes], [b.arm.id for b in broken],
-        [scenario.name for scenario in wish.scenarios], machine.machine_id(),
+        [(lane.arm.id, lane.artefact.hash, lane.version, _binary_hash(lane), lane.command, lane.env, lane.settings) for lane in lanes],
+        [b.arm.id for b in broken], [scenario.name for scenario in wish.scenarios], machine.machine_id(),
     )  # fmt: skip
     return Experiment(wish, source, texts.id, tuple(lanes), tuple(broken), plans, hard, repeat, reference, identity, watch.seconds)
 
@@ -186,10 +221,11 @@ class _NotReady(Exception):
         self.status = status
 
 
-def _lane(arm: Arm, framework: Framework, model: Model, source: weights.Source, watch: Stopwatch) -> Lane:
+def _lane(arm: Arm, choice: Choice, model: Model, source: weights.Source, watch: Stopwatch) -> Lane:
     """Build, export and start once: an arm that states its version is ready."""
-    if arm.precision not in framework.precisions:
-        raise _NotReady("NOT_APPLICABLE", f"{framework.title} is not run in {arm.precision} here yet")
+    framework, variant = choice.framework, choice.variant
+    if choice.reason:
+        raise _NotReady("NOT_APPLICABLE", choice.reason)
     if reason := missing(framework):
         raise _NotReady("SKIPPED", reason)
     try:
@@ -197,21 +233,24 @@ def _lane(arm: Arm, framework: Framework, model: Model, source: weights.Source, 
             with watch("build"):
                 build.ensure(framework)
         with watch("export"):
-            artefact = export.ensure(model, source, framework.artefact, arm.precision)
+            # Without a recipe the runtime itself converts the fp32 artefact at load.
+            artefact = export.ensure(model, source, framework.artefact, arm.precision if variant.recipe else "fp32", variant.recipe)
         with watch("versions"):
-            command, env = command_and_env(framework, arm.sessions, arm.threads)
+            command, env = command_and_env(framework, arm.sessions, arm.threads, variant)
             version = state_version(command, env)
     except BenchError as error:
         raise _NotReady("SKIPPED", str(error)) from None
     except WorkerFailed as failure:
         status = "SKIPPED" if failure.status == "ENV_INVALID" else failure.status
         raise _NotReady(status, f"does not state its version: {failure}") from None
-    return Lane(arm, framework, command, env, artefact, version, _knobs_for(framework, model))
+    return Lane(arm, framework, variant, command, env, artefact, version, _settings(framework, variant, model))
 
 
-def _knobs_for(framework: Framework, model: Model) -> dict[str, str]:
-    """Knobs that follow from the model: only the null workers must be told how long a vector is."""
-    return {"dim": str(model.dim)} if framework.role == "floor" else {}
+def _settings(framework: Framework, variant: Variant, model: Model) -> dict[str, str]:
+    """What the worker is told through `--set`. Of itself only the null workers' length of a vector follows from the model."""
+    if framework.role == "floor":
+        return {"dim": str(model.dim)}
+    return {key: value for key, value in variant.settings.items() if not framework.knobs[key].by_parent}
 
 
 def _binary_hash(lane: Lane) -> str:

@@ -58,17 +58,22 @@ class Artefact:
     bytes: int
 
 
-def ensure(model: Model, source: Source, kind: Kind, precision: str = "fp32") -> Artefact:
+def ensure(model: Model, source: Source, kind: Kind, precision: str = "fp32", recipe_name: str = "") -> Artefact:
     """The artefact, made now if it is not there, not whole, or made from or by something else.
+
+    `recipe_name` (a variant's `recipe`) says how it is converted beyond the plain export; without one there is fp32 only, which runtimes
+    convert at load.
 
     Raises:
         BenchError: it cannot be made; one line with the cure.
     """
+    if recipe_name:
+        raise BenchError(f"recipe {recipe_name!r}: not known; without one the plain export is taken")
     if precision != "fp32":
-        raise BenchError(f"precision {precision!r}: only fp32 artefacts are exported; runtimes convert at load")
+        raise BenchError(f"precision {precision!r}: only fp32 artefacts are exported without a recipe; runtimes convert at load")
     earlier = MADE_FROM[kind]
     made_from = ensure(model, source, earlier, precision) if earlier else None
-    folder = paths.ARTEFACTS / model.name / (f"{kind}-{precision}" + _suffix(model, source))
+    folder = paths.ARTEFACTS / model.name / ("-".join(filter(None, (kind, precision, recipe_name))) + _suffix(model, source))
     recipe = _recipe(model, source, kind, precision, made_from)
     return _whole(folder, recipe) or _make(model, source, recipe, made_from, folder)
 

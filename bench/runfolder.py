@@ -45,9 +45,23 @@ class RunFolder:
                 "artefact_hash": lane.artefact.hash,
                 "command": [*lane.command, *lane.flags(experiment.pad_id)],
                 "env": dict(lane.env),
+                "knobs": dict(lane.variant.settings),
+                "note": lane.variant.note,
+                "headline": lane.variant.headline,
             }
             for lane in experiment.lanes
-        ] + [{**asdict(broken.arm), "arm_id": broken.arm.id, "artefact": None, "artefact_hash": None} for broken in experiment.broken]
+        ] + [
+            {
+                **asdict(broken.arm),
+                "arm_id": broken.arm.id,
+                "artefact": None,
+                "artefact_hash": None,
+                "knobs": dict(broken.variant.settings),
+                "note": broken.variant.note,
+                "headline": broken.variant.headline,
+            }
+            for broken in experiment.broken
+        ]
         order = {framework.name: place for place, framework in enumerate(wish.frameworks)}
         arms.sort(key=lambda arm: order[arm["framework"]])
         scenarios = [

@@ -237,7 +237,7 @@ def stays_resident(experiment: Experiment) -> bool:
     Raises:
         BenchError: not even one of them fits; the need is named before anything is loaded.
     """
-    needs = {lane.framework.name: worker_bytes(lane) for lane in experiment.lanes}
+    needs = {lane.name: worker_bytes(lane) for lane in experiment.lanes}
     available = psutil.virtual_memory().available
     for name, need in needs.items():
         if need > available:

@@ -115,7 +115,7 @@ class Seats:
         except (WorkerFailed, SliceFailed) as failure:
             status = failure.status if isinstance(failure, WorkerFailed) else "CRASH"
             self.folder.failure(lane.arm.id, scenario.name, status, str(failure))
-            self.progress.say(f"{lane.framework.name}: {status}: {failure}")
+            self.progress.say(f"{lane.name}: {status}: {failure}")
             if lane.arm.id in self.taken:
                 self._remove(self.taken[lane.arm.id])
 
@@ -142,7 +142,7 @@ class Seats:
         facts = {"dim": ready.dim, "version": dict(lane.version), "settings": dict(ready.settings)}
         self.folder.start_of(arm_id, start, {**times, **facts})
         if start == 0:
-            self.progress.say(f"{lane.framework.name}: loaded in {ready.load_ns / 1e9:.2f} s")
+            self.progress.say(f"{lane.name}: loaded in {ready.load_ns / 1e9:.2f} s")
         return seat
 
     # --- serving ---------------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ class Seats:
         self.folder.checks(seat.lane.arm.id, found)
         for check in found:
             if not check["held"]:
-                self.progress.say(f"{seat.lane.framework.name}: {check['name']}: {check['detail']}")
+                self.progress.say(f"{seat.lane.name}: {check['name']}: {check['detail']}")
 
     def reference(self, plan: Plan, first: int, count: int) -> Vectors:
         """Reference vectors of plan rows (count, dim)."""
