@@ -21,7 +21,10 @@ SAMPLE_COLUMNS = (
 
 @dataclass(frozen=True)
 class RunArm:
-    """An arm of a run, with the artefact it read and what its worker said of itself."""
+    """An arm of a run, with the artefact it read and what its worker said of itself.
+
+    `knobs` are the switches that its variant sets; `headline`: it stands for its framework where that has no default.
+    """
 
     arm_id: str
     framework: str
@@ -34,6 +37,8 @@ class RunArm:
     artefact_hash: str | None = None
     version: Mapping[str, Any] | None = None
     settings: Mapping[str, Any] | None = None
+    knobs: Mapping[str, str] | None = None
+    headline: bool = False
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ CREATE TABLE IF NOT EXISTS arms (
     artefact_hash   VARCHAR,
     version_json    JSON,                  -- what `--version` printed
     settings_json   JSON,                  -- what the worker read back
+    knobs_json      JSON,                  -- what its variant sets: {knob: value}
+    headline        BOOLEAN,               -- stands for its framework in a precision that has no default
     PRIMARY KEY (run_id, arm_id)
 );
 

@@ -42,7 +42,7 @@ def leaderboard(run: RunData) -> tuple[list[Result], list[Comparison]]:
         controls = run.controls or controls_of(cells, compared.pairs)
         for cell, row in zip(cells, rows, strict=True):
             ranked = with_rank(row, compared.standings.get(row.arm_id), controls)
-            results += [ranked, *_derived(cell, ranked)]
+            results += [_served(cell, ranked), *_derived(cell, ranked)]
         comparisons += [_comparison(run, scenario, compared.quantity, pair, found) for pair, found in compared.pairs.items()]
     return results, comparisons
 
@@ -62,6 +62,17 @@ def derived_name(scenario: str, clients: int) -> str:
     return f"{re.sub(r'-?[0-9]+$', '', scenario)}-{clients}"
 
 
+def _served(cell: Cell, row: Result) -> Result:
+    """The row under the served scenario's own name: its clients cannot keep more than one session at work."""
+    if cell.scenario.load != "closed" or cell.arm.sessions == 1 or row.mean_ms is None:
+        return row
+    return replace(cell.identity, status="NOT_APPLICABLE", reason=_too_few(cell, cell.scenario.batch))
+
+
+def _too_few(cell: Cell, clients: int) -> str:
+    return f"{clients} clients cannot keep {cell.arm.sessions * cell.scenario.batch} requests at work"
+
+
 def _derived(cell: Cell, row: Result) -> Iterator[Result]:
     """The rows of a closed loop's other client counts, status-equal to the served row."""
     others = [clients for clients in cell.scenario.clients if clients != row.clients] if cell.scenario.load == "closed" else []
@@ -75,7 +86,7 @@ def _derived(cell: Cell, row: Result) -> Iterator[Result]:
         base = replace(row if possible else cell.identity, served_scenario=cell.scenario.name, clients=clients,
                        scenario=derived_name(cell.scenario.name, clients))  # fmt: skip
         if not possible:
-            yield replace(base, status="NOT_APPLICABLE", reason=f"{clients} clients cannot keep {together} requests at work")
+            yield replace(base, status="NOT_APPLICABLE", reason=_too_few(cell, clients))
         elif timed:
             tails = [Effective(found.n_eff, 0) for found in own]
             yield with_latencies(base, served, closed_loop(served, clients), tails)

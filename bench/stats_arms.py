@@ -32,7 +32,8 @@ class Compared:
 
 
 def compare_arms(cells: Sequence[Cell], rows: Sequence[Result]) -> Compared:
-    """Compare what may be compared in one scenario: families by Holm, variants with their own default, controls with their twin."""
+    """Compare what may be compared in one scenario: families by Holm, variants, other layouts and other precisions with the
+    framework's own default, controls with their twin."""
     usable = {row.arm_id: (cell, row) for cell, row in zip(cells, rows, strict=True) if row.status in COMPARED and row.role != "floor"}
     quantity = _quantity([row for _, row in usable.values()], cells)
     blocks = {arm_id: _by_block(cell.served) for arm_id, (cell, _) in usable.items()}
@@ -47,10 +48,8 @@ def compare_arms(cells: Sequence[Cell], rows: Sequence[Result]) -> Compared:
         within = judge_family({(a, b): compare(a, b) for place, a in enumerate(family) for b in family[place + 1 :]})
         pairs |= within
         stand |= standings({arm_id: _score(usable[arm_id][1], quantity) for arm_id in family}, within)
-    for framework in dict.fromkeys(arm.framework for arm in arms):
-        variants = {(arm.arm_id, base.arm_id) for arm in arms if arm.framework == framework and arm.role == "measured"
-                    for base in [_default_of(arm, arms)] if base and base is not arm}  # fmt: skip
-        pairs |= judge_family({pair: compare(*pair) for pair in sorted(variants - pairs.keys())})
+    for own in _own_families(arms):
+        pairs |= judge_family({pair: compare(*pair) for pair in own if pair not in pairs})
     for arm in arms:
         base = _default_of(arm, arms)
         if arm.role in CONTROLS and base:
@@ -61,26 +60,55 @@ def compare_arms(cells: Sequence[Cell], rows: Sequence[Result]) -> Compared:
 def _families(arms: Sequence[RunArm]) -> list[list[str]]:
     """Who is ranked against whom: measured arms of one precision and one variant, of one layout unless the layout was tuned.
 
-    Variants other than default, tuned and own are compared with their own default only. An `own` encoder stands among the defaults
-    where its framework has none.
+    Variants other than default, tuned and own are compared with their own default only. A headline variant, or an `own` encoder, stands
+    among the defaults where its framework has none.
     """
     families: dict[tuple[object, ...], list[str]] = {}
     for arm in arms:
-        if arm.role != "measured" or arm.variant not in ("default", "tuned", "own"):
+        variant = "default" if _is_default(arm, arms) else arm.variant.partition(":")[0]
+        if arm.role != "measured" or variant not in ("default", "tuned", "own"):
             continue
-        headline = arm.variant == "own" and _default_of(arm, arms) is None
-        layout = () if arm.variant == "tuned" else (arm.sessions, arm.threads)
-        families.setdefault((arm.precision, "default" if headline else arm.variant, *layout), []).append(arm.arm_id)
+        layout = () if variant == "tuned" else (arm.sessions, arm.threads)
+        families.setdefault((arm.precision, variant, *layout), []).append(arm.arm_id)
     return list(families.values())
 
 
-def _default_of(arm: RunArm, arms: Sequence[RunArm]) -> RunArm | None:
-    """The measured default arm of the same framework and precision, of the same layout where there is one."""
-    framework = arm.framework.partition("@")[0]
-    same = [other for other in arms if other.role == "measured" and other.variant == "default"
-            and (other.framework, other.precision) == (framework, arm.precision)]  # fmt: skip
+def _own_families(arms: Sequence[RunArm]) -> list[list[Pair]]:
+    """What a framework is compared with itself in: per precision each variant and each other layout with its default, and each other
+    precision with fp32."""
+    families: dict[tuple[str, str], list[Pair]] = {}
+    for arm in arms:
+        if arm.role != "measured":
+            continue
+        for precision in dict.fromkeys((arm.precision, "fp32")):
+            base = _default_of(arm, arms, precision)
+            if base and base is not arm:
+                family = arm.framework, arm.precision if precision == arm.precision else "to fp32"
+                families.setdefault(family, []).append((arm.arm_id, base.arm_id))
+    return list(families.values())
+
+
+def _is_default(arm: RunArm, arms: Sequence[RunArm]) -> bool:
+    """Is it its framework's default, or what stands for one where there is none in this precision?"""
+    if arm.variant == "default":
+        return True
+    return (arm.headline or arm.variant == "own") and not any(
+        other.role == "measured" and other.variant == "default" and (other.framework, other.precision) == (arm.framework, arm.precision)
+        for other in arms
+    )
+
+
+def _default_of(arm: RunArm, arms: Sequence[RunArm], precision: str | None = None) -> RunArm | None:
+    """The measured default of the same framework in the same precision (or the one given): of the same layout where there is one, else
+    of fewest sessions. For a default that is the one of fewest sessions, so that layouts are compared too."""
+    framework, precision = arm.framework.partition("@")[0], precision or arm.precision
+    same = [other for other in arms if other.role == "measured" and _is_default(other, arms)
+            and (other.framework, other.precision) == (framework, precision)]  # fmt: skip
+    same.sort(key=lambda other: (other.sessions, -other.threads))
+    if precision == arm.precision and arm.role == "measured" and _is_default(arm, arms):
+        return next(iter(same), None)
     layout = [other for other in same if (other.sessions, other.threads) == (arm.sessions, arm.threads)]
-    return next(iter(layout + (same if arm.variant == "tuned" else [])), None)
+    return next(iter(layout + same), None)
 
 
 def _quantity(rows: Sequence[Result], cells: Sequence[Cell]) -> str:

@@ -170,7 +170,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, folder: Path, run: RunData) -
         "runs": _table([_run_row(facts, machine, done)]),
         "arms": _table([
             {"run_id": run.run_id, **{name: getattr(arm, name) for name in ARM_COLUMNS}, "version_json": _json(arm.version),
-             "settings_json": _json(arm.settings)} for arm in run.arms
+             "settings_json": _json(arm.settings), "knobs_json": _json(arm.knobs), "headline": arm.headline} for arm in run.arms
         ]),
         "starts": _table([{"run_id": run.run_id, **asdict(start)} for start in run.starts]),
         "blocks": _table([
@@ -285,7 +285,10 @@ def _moment(text: str) -> datetime:
 
 def _arm(arm: Row, start: Row | None) -> RunArm:
     start = start or {}
-    return RunArm(**{name: arm[name] for name in ARM_COLUMNS}, version=start.get("version"), settings=start.get("settings"))
+    return RunArm(
+        **{name: arm[name] for name in ARM_COLUMNS}, version=start.get("version"), settings=start.get("settings"), knobs=arm.get("knobs"),
+        headline=bool(arm.get("headline")),
+    )  # fmt: skip
 
 
 def _scenario(scenario: Row) -> RunScenario:

@@ -47,6 +47,7 @@ class Fake:
     blocks: int | None = None
     cut_block: int | None = None
     service: Service | None = None
+    headline: bool = False
     failures: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     broken_checks: Mapping[str, str] = field(default_factory=dict)
 
@@ -140,7 +141,7 @@ def _arm(spec: Spec, fake: Fake) -> dict[str, Any]:
     arm = arm_of(spec, fake)
     return {
         "arm_id": arm.id, "framework": arm.framework, "language": arm.language, "precision": arm.precision, "variant": arm.variant,
-        "sessions": arm.sessions, "threads": arm.threads, "role": arm.role,
+        "sessions": arm.sessions, "threads": arm.threads, "role": arm.role, "headline": fake.headline,
     }  # fmt: skip
 
 

@@ -251,9 +251,41 @@ def test_families(made: Made) -> None:
     assert best["pytorch compiled"] is None
 
 
+def test_a_headline_variant_stands_among_the_defaults_and_layouts_and_precisions_meet_their_own(made: Made) -> None:
+    """int8: onnx-python has a default, pytorch only `dynamic` (headline) and `weights`; every int8 arm also meets its fp32 default."""
+    int8 = {**QUIET, "precision": "int8"}
+    arms = (Fake("onnx-python", 4.0, **QUIET), Fake("pytorch", 6.0, **QUIET), Fake("onnx-python", 2.0, **int8),
+            Fake("pytorch", 3.0, variant="dynamic", headline=True, **int8), Fake("pytorch", 5.0, variant="weights", **int8),
+            Fake("pytorch", 7.0, sessions=2, threads=1, **QUIET),
+            Fake("pytorch", 8.0, variant="knob:layout=2x1", sessions=2, threads=1, **QUIET),
+            *(Fake(name, ms, variant="tuned:closed-1", **QUIET) for name, ms in [("onnx-python", 3.5), ("pytorch", 3.0)]))  # fmt: skip
+    run = made.run(*arms, loads=(OFFLINE,))
+    rows, compared = stats.leaderboard(run)
+    names = {arm.arm_id: f"{arm.framework} {arm.precision} {arm.variant} {arm.sessions}" for arm in run.arms}
+    pairs = {(names[c.arm_a], names[c.arm_b]) for c in compared}
+    assert pairs == {
+        ("onnx-python fp32 default 1", "pytorch fp32 default 1"),
+        ("onnx-python int8 default 1", "pytorch int8 dynamic 1"),
+        ("onnx-python fp32 tuned:closed-1 1", "pytorch fp32 tuned:closed-1 1"),
+        ("pytorch int8 weights 1", "pytorch int8 dynamic 1"),
+        ("pytorch fp32 default 2", "pytorch fp32 default 1"),
+        ("pytorch fp32 knob:layout=2x1 2", "pytorch fp32 default 2"),
+        ("onnx-python fp32 tuned:closed-1 1", "onnx-python fp32 default 1"),
+        ("pytorch fp32 tuned:closed-1 1", "pytorch fp32 default 1"),
+        *((f"{name} int8 {variant} 1", f"{name} fp32 default 1")
+          for name, variant in [("onnx-python", "default"), ("pytorch", "dynamic"), ("pytorch", "weights")]),
+    }  # fmt: skip
+    best = {names[row.arm_id]: row.ratio_to_best for row in rows}
+    assert best["onnx-python int8 default 1"] == best["pytorch fp32 tuned:closed-1 1"] == best["pytorch fp32 default 2"] == 1.0
+    assert best["pytorch int8 dynamic 1"] == pytest.approx(2 / 3, rel=0.03)
+    assert best["pytorch int8 weights 1"] is None
+
+
 def test_fewer_clients_than_sessions_do_not_apply(made: Made) -> None:
     rows = made.rows(Fake("pytorch", sessions=2, threads=1), loads=(replace(SINGLE, clients=(1, 2, 4)),))
     assert rows["pytorch", "closed-2"].status == "OK"
+    assert (rows["pytorch", "closed-1"].status, timed(rows["pytorch", "closed-1"])) == ("NOT_APPLICABLE", [])
+    assert rows["pytorch", "closed-1"].reason == "1 clients cannot keep 2 requests at work"
     load = Load("closed-8", "closed", 8, (1, 4, 8, 32), rows=32)
     rows = made.rows(Fake("pytorch"), loads=(load,), seed=2)
     assert rows["pytorch", "closed-4"].status == "NOT_APPLICABLE"
