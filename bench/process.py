@@ -11,18 +11,20 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import psutil
-
+from bench import resources
 from bench.errors import BenchError
 
 #: Environment variables a worker inherits besides those its catalogue entry sets: what may change speed is set by us or absent.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
+
+
+Reading = TypeVar("Reading")
 
 
 class WorkerFailed(Exception):
@@ -46,16 +48,6 @@ class Ready:
     second_ns: int
     dim: int
     settings: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Resources of a worker at one moment. CPU time covers the process and its threads."""
-
-    cpu_ns: int
-    peak_rss_bytes: int
-    rss_bytes: int
-    threads: int
 
 
 def environment(values: Mapping[str, str]) -> dict[str, str]:
@@ -173,15 +165,30 @@ class Worker:
                 with suppress(OSError):
                     pipe.close()
 
-    def usage(self) -> Usage:
-        """CPU time and memory now (peak is VmHWM, the kernel's own high-water mark)."""
+    def memory(self) -> resources.Memory:
+        """Its memory now, the peak since `reset_peak`.
+
+        Raises:
+            WorkerFailed: it has died.
+        """
+        return self._read(resources.memory)
+
+    def meter(self) -> resources.Meter:
+        """What it has used so far.
+
+        Raises:
+            WorkerFailed: it has died.
+        """
+        return self._read(resources.meter)
+
+    def reset_peak(self) -> bool:
+        """Let the high-water mark of its memory begin anew; False where the kernel does not let us."""
+        return resources.reset_peak(self.pid)
+
+    def _read(self, reader: Callable[[int], Reading]) -> Reading:
         try:
-            process = psutil.Process(self.pid)
-            times = process.cpu_times()
-            status = Path(f"/proc/{self.pid}/status").read_text()
-            peak_kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-            return Usage(int((times.user + times.system) * 1e9), peak_kib * 1024, process.memory_info().rss, process.num_threads())
-        except (psutil.Error, OSError, StopIteration):
+            return reader(self.pid)
+        except (OSError, ValueError, KeyError, IndexError):
             raise self._died() from None
 
     def _signal(self, number: signal.Signals) -> None:

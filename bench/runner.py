@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import psutil
 
-from bench import budget, lock, parity
+from bench import budget, lock, parity, resources
 from bench.catalog import Scenario
 from bench.errors import BenchError
 from bench.experiment import Experiment, Lane
@@ -33,6 +33,8 @@ MIN_STARTS = 3
 RESIDENT_BYTES = 1_000_000_000
 #: What a worker needs besides its weights, and how often it may hold them (packed copies); an estimate, on the safe side.
 WORKER_BYTES, WEIGHT_COPIES = 600_000_000, 2.5
+#: A slice without answers counts no CPU time; what else it used says nothing.
+NOTHING_SPENT: dict[str, int | None] = {field.name: None for field in fields(resources.Meter)} | {"cpu_ns": 0}
 
 
 @dataclass
@@ -41,7 +43,8 @@ class Record:
 
     slices: list[dict[str, Any]] = field(default_factory=list)
     frames: list[pd.DataFrame] = field(default_factory=list)
-    resources: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    resources: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    peaks_reset: dict[str, bool] = field(default_factory=dict)
 
 
 class Runner:
@@ -156,7 +159,7 @@ class Runner:
 
     def _block(self, scenario: Scenario, block: int, pace: budget.Pace, plan: Plan, expected: Vectors, limit_s: float) -> None:
         """Slices of all arms on rows that no process has served before."""
-        started_at, record = now(), Record()
+        started_at, record, machine_before = now(), Record(), resources.machine()
         first = plan.warm + block * pace.rounds * pace.rows
         alive = [lane for arm_id, lane in self.arms.items() if not self._failed(arm_id, scenario)]
         if self.resident:
@@ -182,7 +185,8 @@ class Runner:
         if record.frames:
             facts = {"started_at": started_at, "ended_at": now(), "noisy": False, "note": None, "resident": self.resident}
             samples = pd.concat(record.frames, ignore_index=True)
-            self.folder.block(scenario.name, block, {**facts, "slices": record.slices, "resources": record.resources}, samples)
+            used = {"slices": record.slices, "resources": record.resources, "machine": resources.machine().since(machine_before)}
+            self.folder.block(scenario.name, block, {**facts, **used}, samples)
 
     def _shuffled(self, lanes: list[Lane], scenario: Scenario, block: int, number: int) -> list[Lane]:
         order = list(lanes)
@@ -192,21 +196,25 @@ class Runner:
     def _slice(self, record: Record, seat: Seat, scenario: Scenario, number: int, plan: Plan, first: int, rows: int,
                expected: Vectors) -> None:  # fmt: skip
         """Serve a slice and judge every vector of it."""
+        if seat.lane.arm.id not in record.peaks_reset:
+            record.peaks_reset[seat.lane.arm.id] = seat.worker.reset_peak()
         served, error = self.seats.slice(seat, scenario, plan, first, rows)
         about = {"arm_id": seat.lane.arm.id, "slice": number, "start": seat.start, "first": first, "count": rows, "error": error}
         if served is None:
-            record.slices.append({**about, "served": 0, "wall_ns": 0, "cpu_ns": 0})
+            record.slices.append({**about, "served": 0, "wall_ns": 0, **NOTHING_SPENT})
             return
-        record.slices.append({**about, "served": len(served.samples), "wall_ns": served.wall_ns, "cpu_ns": served.cpu_ns})
+        record.slices.append({**about, "served": len(served.samples), "wall_ns": served.wall_ns, **_spent(served)})
         record.frames.append(_judged(seat.lane, served, number, plan, expected))
 
     def _usage(self, record: Record, seat: Seat) -> None:
-        usage = seat.worker.usage()
-        record.resources[seat.lane.arm.id] = {
-            "peak_rss_bytes": usage.peak_rss_bytes,
-            "rss_bytes": usage.rss_bytes,
-            "threads": usage.threads,
-        }
+        """Memory at the end of the block: the peak is that of the block, where the kernel lets us begin a new one."""
+        arm_id = seat.lane.arm.id
+        record.resources[arm_id] = {**asdict(seat.worker.memory()), "start": seat.start, "peak_reset": record.peaks_reset.get(arm_id)}
+
+
+def _spent(served: Served) -> dict[str, int | None]:
+    """What the worker and the machine used over a slice, as block.json holds it."""
+    return asdict(served.spent) if served.spent else NOTHING_SPENT
 
 
 def _judged(lane: Lane, served: Served, number: int, plan: Plan, expected: Vectors) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from bench.experiment import Experiment, Lane, Stopwatch
 from bench.plan import Plan
 from bench.process import SliceFailed, Worker, WorkerFailed
 from bench.progress import Progress
+from bench.resources import Meter
 from bench.runfolder import RunFolder
 
 WARM_UP_S = 3.0
@@ -42,7 +43,7 @@ class Served:
     samples: pd.DataFrame
     vectors: Vectors
     wall_ns: int
-    cpu_ns: int
+    spent: Meter | None = None
 
 
 @dataclass
@@ -151,14 +152,14 @@ class Seats:
         """One `serve`, back to back, of an awake worker. The OUT folder is read and removed."""
         self._outs += 1
         out = self.scratch / f"{self._outs}"
-        before = seat.worker.usage()
+        before = seat.worker.meter()
         began = time.monotonic_ns()
         plan_path, out_path = (str(path.relative_to(paths.BUILD)) for path in (plan.folder, out))
         timeout_s = seconds + 10 * seat.longest_s + SLICE_TIMEOUT_S
         with files.disk_full_is_said(out):
             seat.worker.serve(plan_path, first, count, 0.0, batch, seconds, out_path, timeout_s)
             wall_ns = time.monotonic_ns() - began
-            served = read_out(out, wall_ns, seat.worker.usage().cpu_ns - before.cpu_ns)
+            served = read_out(out, wall_ns, seat.worker.meter().since(before))
         shutil.rmtree(out)
         services = served.samples["end_ns"] - served.samples["start_ns"]
         if len(services):
@@ -227,7 +228,7 @@ class Seats:
             self.measured_s += time.monotonic() - began
 
 
-def read_out(out: Path, wall_ns: int = 0, cpu_ns: int = 0) -> Served:
+def read_out(out: Path, wall_ns: int = 0, spent: Meter | None = None) -> Served:
     """Read what a worker wrote; anything else than the protocol's files is the worker's failure."""
     try:
         samples = pd.read_csv(out / "samples.csv", dtype="int64")
@@ -239,7 +240,7 @@ def read_out(out: Path, wall_ns: int = 0, cpu_ns: int = 0) -> Served:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
             raise
         raise WorkerFailed("CRASH", f"what it wrote is not the protocol's: {error}") from None
-    return Served(samples, vectors, wall_ns, cpu_ns)
+    return Served(samples, vectors, wall_ns, spent)
 
 
 def _batch_s(samples: pd.DataFrame, plan: Plan, batch: int, expected: npt.NDArray[Any]) -> float:

@@ -14,7 +14,7 @@ from bench import paths
 ROOMS = [
     {"errors", "paths", "files", "fingerprint", "catalog", "variants", "machine", "words"},
     {"weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build", "schedule", "corpus", "inputs", "plan"},
-    {"worker", "process", "lock", "budget", "parity", "reference", "progress", "records", "stats"},
+    {"worker", "resources", "process", "lock", "budget", "parity", "reference", "progress", "records", "stats"},
     {"experiment", "checks", "runfolder", "seats", "runner", "space"},
     {"store", "report"},
     {"campaign", "doctor", "floor", "bare"},

@@ -1,0 +1,271 @@
+"""What a worker and its machine have used so far, from /proc, the cgroup and RAPL: counters are read before and after, memory at the end.
+
+Nothing samples while a worker is at work. Every reader takes `root`, so that a test can hand it a tree of known content. What this
+machine does not expose is None here, and the reason stands in machine.json (`instruments`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+ROOT = Path("/")
+RAPL = "sys/class/powercap"
+#: Kernel lines about stalled tasks: (resource, line) → the field of `Pressure`.
+PRESSURES = (("cpu", "some"), ("memory", "some"), ("memory", "full"), ("io", "some"), ("io", "full"))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory of a process in bytes. `peak_rss_bytes` is VmHWM since `reset_peak`; `pss_bytes` shares what is mapped by several."""
+
+    peak_rss_bytes: int
+    rss_bytes: int
+    rss_anon_bytes: int | None
+    rss_file_bytes: int | None
+    rss_shmem_bytes: int | None
+    swap_bytes: int | None
+    pss_bytes: int | None
+    threads: int
+
+
+@dataclass(frozen=True)
+class Meter:
+    """Counters that only grow, of one process and of the machine it runs on; the difference of two is what a slice took.
+
+    CPU time covers the process with all threads, in ns. Context switches are those of the threads that are alive. Steal is what the
+    hypervisor took from all CPUs together, throttling what the cgroup's quota did, energy that of the packages and their memory.
+    """
+
+    cpu_ns: int
+    voluntary_switches: int | None
+    involuntary_switches: int | None
+    minor_faults: int
+    major_faults: int
+    steal_ns: int | None
+    throttled_ns: int | None
+    energy_uj: int | None
+
+    def since(self, before: Meter) -> Meter:
+        """What was used between `before` and this one; None where either is. RAPL's counter wraps round: such a slice has no energy."""
+        used = {field.name: _difference(getattr(self, field.name), getattr(before, field.name)) for field in fields(Meter)}
+        if self.energy_uj is not None and before.energy_uj is not None and self.energy_uj < before.energy_uj:
+            used["energy_uj"] = None
+        return Meter(**used)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Counters of the whole machine. `pressure_us` is the kernel's total of stalled time by `cpu_some`, `memory_full` …, in µs."""
+
+    steal_ns: int | None
+    throttled_ns: int | None
+    throttled_periods: int | None
+    swapped_out_pages: int | None
+    pressure_us: Mapping[str, int]
+
+    def since(self, before: Machine) -> dict[str, int | None]:
+        """What a block saw, flat, as block.json holds it; pressures as `pressure_cpu_some_us` …, None where the kernel has none."""
+        plain = {name: _difference(getattr(self, name), getattr(before, name)) for name in MACHINE_COUNTERS}
+        stalled = {f"pressure_{key}_us": _difference(self.pressure_us.get(key), before.pressure_us.get(key)) for key in PRESSURE_KEYS}
+        return plain | stalled
+
+
+MACHINE_COUNTERS = ("steal_ns", "throttled_ns", "throttled_periods", "swapped_out_pages")
+PRESSURE_KEYS = tuple(f"{resource}_{line}" for resource, line in PRESSURES)
+
+
+def memory(pid: int, root: Path = ROOT, proportional: bool = True) -> Memory:
+    """Memory of a process now. The PSS walks its page table: some ms per GB, so it is asked for between slices only.
+
+    Raises:
+        OSError: there is no such process.
+        ValueError: it has no memory any more (it is ending).
+    """
+    status = _pairs(_process(pid, root) / "status")
+    if "VmRSS" not in status:
+        raise ValueError(f"process {pid} has no memory any more")
+    pss = _pairs(_process(pid, root) / "smaps_rollup", missing_ok=True).get("Pss") if proportional else None
+    kib = {name: _kib(status.get(name)) for name in ("VmHWM", "VmRSS", "RssAnon", "RssFile", "RssShmem", "VmSwap")}
+    resident = kib["VmRSS"] or 0
+    return Memory(
+        peak_rss_bytes=kib["VmHWM"] or resident, rss_bytes=resident, rss_anon_bytes=kib["RssAnon"], rss_file_bytes=kib["RssFile"],
+        rss_shmem_bytes=kib["RssShmem"], swap_bytes=kib["VmSwap"], pss_bytes=_kib(pss), threads=int(status["Threads"]),
+    )  # fmt: skip
+
+
+def reset_peak(pid: int, root: Path = ROOT) -> bool:
+    """Let VmHWM begin anew at the memory held now; False where the kernel does not let us."""
+    try:
+        (_process(pid, root) / "clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def meter(pid: int, root: Path = ROOT) -> Meter:
+    """The counters of a process and of its machine, now.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    # What follows the name in brackets, which may hold blanks itself: fields 3 … of proc(5).
+    stat = (_process(pid, root) / "stat").read_text().rpartition(")")[2].split()
+    voluntary, involuntary = _switches(pid, root)
+    return Meter(
+        cpu_ns=_cpu_ns(pid) if root == ROOT else _ticks_ns(int(stat[11]) + int(stat[12])), minor_faults=int(stat[7]),
+        major_faults=int(stat[9]), voluntary_switches=voluntary, involuntary_switches=involuntary, steal_ns=steal_ns(root),
+        throttled_ns=throttling(root)[0], energy_uj=energy_uj(root),
+    )  # fmt: skip
+
+
+def machine(root: Path = ROOT) -> Machine:
+    """The counters of the whole machine, now."""
+    throttled_ns, periods = throttling(root)
+    swapped = _words(root / "proc/vmstat").get("pswpout")
+    pressure = {f"{resource}_{line}": total for resource, line in PRESSURES if (total := _pressure_us(root, resource, line)) is not None}
+    return Machine(steal_ns(root), throttled_ns, periods, None if swapped is None else int(swapped), pressure)
+
+
+def steal_ns(root: Path = ROOT) -> int | None:
+    """Time that the hypervisor gave to others while a CPU of ours had work, summed over CPUs."""
+    total = _words(root / "proc/stat", whole_line=True).get("cpu", "").split()
+    return _ticks_ns(int(total[8])) if len(total) > 8 else None
+
+
+def throttling(root: Path = ROOT) -> tuple[int | None, int | None]:
+    """(ns, periods) for which the cgroup's CPU quota held its tasks back; None where the cgroup keeps no such count."""
+    found = []
+    for folder in cgroup_folders("cpu", root):
+        counts = _words(folder / "cpu.stat")
+        if "throttled_usec" in counts:
+            found.append((int(counts["throttled_usec"]) * 1000, int(counts["nr_throttled"])))
+        elif "throttled_time" in counts:
+            found.append((int(counts["throttled_time"]), int(counts["nr_throttled"])))
+    # A quota anywhere above holds us back: the one that did so most.
+    return max(found, default=(None, None))
+
+
+def cgroup_folders(controller: str, root: Path = ROOT) -> Iterator[Path]:
+    """Folders of the cgroups that rule this process for a controller, innermost first; of both hierarchies, v2 before v1."""
+    groups: list[tuple[Path, str]] = []
+    with suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            number, controllers, group = line.split(":", 2)
+            if number == "0":
+                groups.insert(0, (root / "sys/fs/cgroup", group.strip("/")))
+            elif controller in controllers.split(","):
+                groups.append((root / "sys/fs/cgroup" / controller, group.strip("/")))
+    for base, group in groups:
+        # In a container the path may be the host's, of which only the mount's own top is visible.
+        inner = [part for part in Path(group).parts if part != ".."]
+        for depth in range(len(inner), -1, -1):
+            folder = base.joinpath(*inner[:depth])
+            if folder.is_dir():
+                yield folder
+
+
+def energy_uj(root: Path = ROOT) -> int | None:
+    """Energy of all packages and their memory by RAPL, in µJ; None where it is not exposed or may not be read."""
+    total, found = 0, False
+    for zone in sorted((root / RAPL).glob("intel-rapl:*")):
+        try:
+            name = (zone / "name").read_text().strip()
+            if name.startswith("package") or name == "dram":
+                total += int((zone / "energy_uj").read_text())
+                found = True
+        except (OSError, ValueError):
+            return None
+    return total if found else None
+
+
+def instruments(root: Path = ROOT) -> dict[str, str | dict[str, str]]:
+    """For machine.json: what resources are read from, or why one of them is not there."""
+
+    def either(there: bool, source: str, reason: str) -> str | dict[str, str]:
+        return source if there else {"unavailable": reason}
+
+    me = os.getpid() if root == ROOT else 1
+    rapl = root / RAPL
+    rapl_reason = "RAPL is not exposed (no package zone under /sys/class/powercap)"
+    if energy_uj(root) is None and any(rapl.glob("intel-rapl:*")):
+        rapl_reason = "RAPL may not be read by this user"
+    return {
+        "cpu_time": "the process's CPU clock, ns",
+        "peak_memory": either(os.access(_process(me, root) / "clear_refs", os.W_OK), "VmHWM, reset through clear_refs before each block",
+                              "clear_refs may not be written: peaks hold loading too"),
+        "proportional_memory": either((_process(me, root) / "smaps_rollup").exists(), "Pss of smaps_rollup", "no smaps_rollup in /proc"),
+        "steal": either(steal_ns(root) is not None, "/proc/stat", "no steal column in /proc/stat"),
+        "throttling": either(throttling(root)[0] is not None, "cpu.stat of the cgroup", "the cgroup has no cpu.stat with throttled time"),
+        "pressure": either(bool(machine(root).pressure_us), "/proc/pressure", "the kernel has no pressure stall information"),
+        "energy": either(energy_uj(root) is not None, "RAPL packages and memory", rapl_reason),
+    }  # fmt: skip
+
+
+# --- reading -------------------------------------------------------------------------------------------------------------------------
+
+
+def _process(pid: int, root: Path) -> Path:
+    return root / "proc" / str(pid)
+
+
+def _cpu_ns(pid: int) -> int:
+    """The CPU clock of another process, to the ns: /proc/PID/stat counts whole ticks, 4 % of a short slice.
+
+    The clock's id is what clock_getcpuclockid(3) makes of a pid.
+    """
+    return time.clock_gettime_ns((~pid << 3) | 2)
+
+
+def _ticks_ns(ticks: int) -> int:
+    return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+def _switches(pid: int, root: Path) -> tuple[int | None, int | None]:
+    """(voluntary, involuntary) context switches, summed over the threads: the process's own status has those of one thread only."""
+    voluntary = involuntary = 0
+    for task in (_process(pid, root) / "task").iterdir():
+        with suppress(OSError, KeyError):
+            found = _pairs(task / "status")
+            voluntary += int(found["voluntary_ctxt_switches"])
+            involuntary += int(found["nonvoluntary_ctxt_switches"])
+    return voluntary, involuntary
+
+
+def _pressure_us(root: Path, resource: str, line: str) -> int | None:
+    words = _words(root / "proc/pressure" / resource, whole_line=True).get(line, "").split()
+    return next((int(word.removeprefix("total=")) for word in words if word.startswith("total=")), None)
+
+
+def _pairs(file: Path, missing_ok: bool = False) -> dict[str, str]:
+    """`Key: value` lines."""
+    try:
+        text = file.read_text(errors="replace")
+    except OSError:
+        if missing_ok:
+            return {}
+        raise
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+
+
+def _words(file: Path, whole_line: bool = False) -> dict[str, str]:
+    """`key value` lines: the first word → the second, or → the whole line."""
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return {}
+    split = (line.split(maxsplit=1) for line in lines)
+    return {words[0]: " ".join(words) if whole_line else words[1] for words in split if len(words) == 2}
+
+
+def _kib(text: str | None) -> int | None:
+    return None if text is None else int(text.split()[0]) * 1024
+
+
+def _difference(now: int | None, before: int | None) -> int | None:
+    """None where either is; never below 0, as a thread that ended takes its counts with it."""
+    return None if now is None or before is None else max(0, now - before)
