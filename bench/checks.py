@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ Vectors = npt.NDArray[np.float32]
 Check = dict[str, Any]
 
 HARD_BATCH, HARD_SINGLES = 8, 64
-#: Unique and repeated pieces alternate; each is this many requests.
-REPEAT_PIECE, REPEAT_PAIRS = 8, 12
+#: Unique and repeated pieces alternate; each is this many requests. Below MIN_REPEAT_PAIRS no interval can exclude 1.
+REPEAT_PIECE, REPEAT_PAIRS, MIN_REPEAT_PAIRS = 8, 12, 7
 #: A cache makes unique rows many times slower than repeated ones; MEASUREMENT allows 3 %.
 REPEAT_GATE = 1.03
 
@@ -44,10 +45,21 @@ def hard_inputs(precision: str, single: Vectors, batched: Vectors, expected: Vec
     ]
 
 
-def repeat_pieces(plan: RepeatPlan) -> list[int]:
-    """First rows of the pieces to serve: unique, repeated, unique, … each REPEAT_PIECE rows; a repeated row is one and the same."""
-    starts = range(0, min(REPEAT_PAIRS * REPEAT_PIECE, plan.count - REPEAT_PIECE + 1), REPEAT_PIECE)
-    return [first + start for start in starts for first in (plan.unique_first, plan.repeated_first)]
+@dataclass(frozen=True)
+class RepeatPieces:
+    """What the unique-versus-repeat test serves: the first rows of its pieces (unique, repeated, unique, …), `rows` requests each."""
+
+    firsts: tuple[int, ...]
+    rows: int
+
+
+def repeat_pieces(plan: RepeatPlan, request_s: float, limit_s: float) -> RepeatPieces:
+    """As many requests of `request_s` seconds as fit `limit_s`: shorter pieces first, then fewer pairs, never below MIN_REPEAT_PAIRS."""
+    requests = min(limit_s / request_s, 2 * plan.count)
+    rows = min(REPEAT_PIECE, max(1, int(requests / (2 * REPEAT_PAIRS))))
+    pairs = min(REPEAT_PAIRS, max(MIN_REPEAT_PAIRS, int(requests / (2 * rows))))
+    starts = range(0, pairs * rows, rows)
+    return RepeatPieces(tuple(first + start for start in starts for first in (plan.unique_first, plan.repeated_first)), rows)
 
 
 def unique_versus_repeat(pieces: Sequence[pd.DataFrame]) -> list[Check]:

@@ -28,6 +28,8 @@ from bench.resources import Meter
 from bench.runfolder import RunFolder
 
 WARM_UP_S = 3.0
+#: The unique-versus-repeat tests of all arms take about this part of the budget.
+REPEAT_SHARE = 0.1
 LOAD_TIMEOUT_S, LOAD_BYTES_PER_S = 60.0, 20e6
 #: What a slice may take beyond its guard and ten times the longest service seen; shorter in tests.
 SLICE_TIMEOUT_S = float(os.environ.get("BENCH_SLICE_TIMEOUT_S", "30"))
@@ -204,13 +206,21 @@ class Seats:
             single = self.serve(seat, hard, 0, min(hard.rows, checks.HARD_SINGLES), 1, guard_s)
         found = checks.hard_inputs(seat.lane.arm.precision, single.vectors, batched.vectors, expected)
         with self.measuring():
-            self.serve(seat, repeat.plan, 0, repeat.plan.warm, 1, WARM_UP_S)
-            pieces = [self.serve(seat, repeat.plan, first, checks.REPEAT_PIECE, 1, 30.0).samples for first in checks.repeat_pieces(repeat)]
+            limit_s, guard_s = self._repeat_limit_s(), 30 + 10 * seat.longest_s * checks.REPEAT_PIECE
+            warm = self.serve(seat, repeat.plan, 0, repeat.plan.warm, 1, min(WARM_UP_S, limit_s / 4)).samples
+            request_s = float((warm["end_ns"] - warm["start_ns"]).median()) / 1e9
+            asked = checks.repeat_pieces(repeat, request_s, limit_s * 3 / 4)
+            pieces = [self.serve(seat, repeat.plan, first, asked.rows, 1, guard_s).samples for first in asked.firsts]
         found += checks.unique_versus_repeat(pieces)
         self.folder.checks(seat.lane.arm.id, found)
         for check in found:
             if not check["held"]:
                 self.progress.say(f"{seat.lane.name}: {check['name']}: {check['detail']}")
+
+    def _repeat_limit_s(self) -> float:
+        """Seconds of the budget that the unique-versus-repeat test of one arm may take."""
+        measured = sum(lane.arm.role == "measured" for lane in self.experiment.lanes)
+        return REPEAT_SHARE * self.experiment.wish.budget_s / max(1, measured)
 
     def reference(self, plan: Plan, first: int, count: int) -> Vectors:
         """Reference vectors of plan rows (count, dim)."""
