@@ -73,19 +73,35 @@ def download(_: Context, model: str, weights: str = "auto", catalog: str = "") -
         print(f"{entry.name}: {source.kind} {source.revision}: {source.folder}")
 
 
-@command(help={"model": "names, separated by commas, or all", "kind": "safetensors, onnx or openvino; all without it",
+@command(help={"model": "names, separated by commas, or all; or ORG/NAME of the Hub, or a folder, that the catalogue does not have",
+               "kind": "safetensors, onnx or openvino; all without it",
                "weights": "auto, hub, wheel or synthetic", "catalog": CATALOG_HELP})  # fmt: skip
 def export(_: Context, model: str, kind: str = "", weights: str = "auto", catalog: str = "") -> None:
-    """Convert models for the runtimes (done by `bench` on first use; unchanged artefacts are kept)."""
+    """Convert models for the runtimes (done by `bench` on first use; unchanged artefacts are kept).
+
+    A model that the catalogue does not have is read from its own files (pooling, prompts, preprocessing), and its catalogue entry
+    printed: put it into the models.yaml of a folder of yours and give that with --catalog.
+    """
     from bench import export as exporter
+    from bench import space, unlisted
     from bench import weights as sources
+    from bench.progress import Progress
 
     kinds = get_args(catalogue.Kind)
-    for entry in _catalog(catalog).pick_models(model):
-        source = sources.resolve(entry, catalogue.one_of("weights", weights, get_args(sources.Choice)))
-        for wanted in [catalogue.one_of("kind", kind, kinds)] if kind else kinds:
-            made = exporter.ensure(entry, source, wanted)
-            print(f"{entry.name} {wanted}: {made.bytes / 1e6:.0f} MB in {made.folder}")
+    last = catalogue.one_of("kind", kind, kinds) if kind else kinds[-1]
+    choice = catalogue.one_of("weights", weights, get_args(sources.Choice))
+    progress = Progress()
+    listed, made = unlisted.pick(_catalog(catalog), model)
+    for entry in [*listed, *made]:
+        steps = kinds[: kinds.index(last) + 1]  # each is made from the one before it
+        space.make_room(entry, steps, [], progress.say)
+        source = sources.resolve(entry, choice)
+        for step in steps:
+            done = exporter.ensure(entry, source, step)
+            progress.say(f"{entry.name} {step}: {done.bytes / 1e6:.0f} MB in {done.folder}")
+    if made:
+        progress.say("keep this entry: in the models.yaml of a folder DIR it is measured by `invoke bench --model NAME --catalog DIR`")
+        print(unlisted.as_yaml(made), end="")
 
 
 @command(

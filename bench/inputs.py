@@ -24,13 +24,13 @@ Ids = NDArray[np.int64]
 Pixels = NDArray[np.float32]
 
 WARM_UP_ENCODES = 32
-DOCUMENT_PROMPTS = ("document", "passage")
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # in the order in which sentence-transformers looks for them
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 def document_prompt(model: Model) -> str:
-    """What the model's authors put before a text that is stored: the prompt `document` or `passage`, else nothing.
+    """What the model's authors put before a text that is stored: the prompt `document`, `passage` or `corpus`, else nothing.
 
     Plans use it for every text, because a service embeds far more documents than queries. A prompt that is only for queries is not used.
     """

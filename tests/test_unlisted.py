@@ -1,0 +1,277 @@
+"""Models that the catalogue does not have: read from what their own libraries wrote, equal to these libraries, refused by name."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from bench import catalog, corpus_hard, embedder, inputs, published, unlisted, weights
+from bench.catalog import Model, Weights
+from bench.errors import BenchError
+from tests import theirs
+
+Vectors = npt.NDArray[np.float32]
+TEXT_MODELS = tuple(theirs.POOLING)
+NAMED = Model("new", "new", "text", "bert", "mean", 1, 0, "mit", "https://example.org", Weights())
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Every family on disk; qwen3's weights in shards."""
+    folder = tmp_path_factory.mktemp("theirs")
+    shards = {"qwen3": {"max_shard_size": "20KB"}}
+    texts = {name: theirs.text_model(name, folder / name, **shards.get(name, {})) for name in TEXT_MODELS}
+    return texts | {family: theirs.two_towers(family, folder / family) for family in ("clip", "siglip")}
+
+
+def embed_texts(model: Model, folder: Path, texts: list[str], prompt: str = "") -> Vectors:
+    """By ours, all in one batch padded on the right."""
+    tokenizer = inputs.Tokenizer(model, folder)
+    rows = [tokenizer.encode(prompt + text) for text in texts]
+    ids = torch.full((len(rows), max(map(len, rows))), model.pad_id, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)], mask[place, : len(row)] = torch.from_numpy(row), 1
+    module = embedder.from_source(model, weights.Source("folder", folder, "r", {}))
+    with torch.inference_mode():
+        vectors: Vectors = module(ids, mask).numpy()
+    return vectors
+
+
+def embed_images(model: Model, folder: Path, images: list[bytes]) -> Vectors:
+    assert model.image is not None
+    pixels = torch.from_numpy(np.stack([inputs.prepare_image(encoded, model.image) for encoded in images]))
+    module = embedder.from_source(model, weights.Source("folder", folder, "r", {}))
+    with torch.inference_mode():
+        vectors: Vectors = module(pixels).numpy()
+    return vectors
+
+
+def assert_same(ours: Vectors, expected: Any) -> None:
+    expected = np.asarray(expected)
+    expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    cosines = (expected @ expected.T)[np.triu_indices(len(expected), 1)]
+    assert np.median(cosines) < 0.95, "vectors this close would hide a mistake"
+    assert np.abs(ours - expected).max() <= 1e-6
+
+
+# Read right, and the same vectors
+
+
+@pytest.mark.parametrize("name", TEXT_MODELS)
+@pytest.mark.parametrize("kind", ["document", "query"])
+def test_text_vectors_are_those_of_sentence_transformers(saved: dict[str, Path], name: str, kind: str) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    library = SentenceTransformer(str(saved[name]), device="cpu")
+    (model,) = published.read(saved[name], NAMED)
+    if kind == "document":
+        ours, expected = embed_texts(model, saved[name], theirs.TEXTS), library.encode_document(theirs.TEXTS)
+    else:
+        bare = {**model.__dict__, "prompts": {}}
+        ours = embed_texts(Model(**bare), saved[name], theirs.TEXTS, model.prompts.get("query", ""))
+        expected = library.encode_query(theirs.TEXTS)
+    assert_same(ours, expected)
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_two_towers_are_those_of_transformers(saved: dict[str, Path], family: str) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = saved[family]
+    image, text = published.read(folder, NAMED)
+    assert (image.modality, text.modality, image.group, text.group) == ("image", "text", "new", "new")
+    library = AutoModel.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    padding = "max_length" if family == "siglip" else True
+    batch = tokenizer(theirs.TEXTS, padding=padding, truncation=True, max_length=text.max_tokens, return_tensors="pt")
+    given = {"input_ids": batch["input_ids"]} | ({"attention_mask": batch["attention_mask"]} if family == "clip" else {})
+    with torch.inference_mode():
+        expected = library.get_text_features(**given)
+    assert_same(embed_texts(text, folder, theirs.TEXTS), getattr(expected, "pooler_output", expected).numpy())
+
+    pictures = list(corpus_hard.images(1, 12))
+    processor = processor_of(family, folder)
+    pixels = processor([Image.open(io.BytesIO(each)).convert("RGB") for each in pictures], return_tensors="pt")["pixel_values"]
+    with torch.inference_mode():
+        features = library.get_image_features(pixel_values=pixels)
+    assert_same(embed_images(image, folder, pictures), getattr(features, "pooler_output", features).numpy())
+
+
+def processor_of(family: str, folder: Path) -> Any:
+    """The authors' preparation of images, with the settings that are stored beside the weights."""
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    return {"clip": CLIPImageProcessorPil, "siglip": SiglipImageProcessorPil}[family].from_pretrained(folder)
+
+
+def test_what_is_read_is_what_is_stored(saved: dict[str, Path]) -> None:
+    (qwen3,) = published.read(saved["qwen3"], NAMED)
+    assert (qwen3.architecture, qwen3.pooling, qwen3.dim, qwen3.pad_id, qwen3.max_tokens) == (
+        "qwen3",
+        "last",
+        32,
+        theirs.END,
+        theirs.LENGTH,
+    )
+    assert qwen3.prompts == theirs.PROMPTS["qwen3"] and (qwen3.license, qwen3.name) == ("mit", "new")
+    assert not (saved["qwen3"] / "model.safetensors").exists() and len(list(saved["qwen3"].glob("model-*.safetensors"))) > 2
+    (gemma,) = published.read(saved["gemma3_embedding"], NAMED)
+    assert (gemma.dim, gemma.prompts) == (24, theirs.PROMPTS["gemma3_embedding"])
+    image, text = published.read(saved["siglip"], NAMED)
+    assert image.image == catalog.ImageInput(32, "exact", "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert (text.fixed_tokens, text.pad_id, image.dim, text.dim) == (16, 1, 32, 32)
+    image, text = published.read(saved["clip"], NAMED)
+    assert image.image is not None and (image.image.resize, image.dim, text.max_tokens, text.pad_id) == ("short", 24, 40, theirs.END)
+
+
+def test_older_files_are_read_too() -> None:
+    """MiniLM's own, which sentence-transformers 2 wrote: a flag for each pooling, the length beside the Transformer."""
+    listed = catalog.load().models["minilm"]
+    (model,) = published.read(weights.resolve(listed).folder, NAMED)
+    for key in ("architecture", "pooling", "dim", "max_tokens", "pad_id", "prompts"):
+        assert getattr(model, key) == getattr(listed, key), key
+    pooler = 384 * 384 + 384  # published, and part of no vector
+    assert model.parameters == listed.parameters - pooler
+
+
+# Refused by name
+
+
+def change_config(**changes: Any) -> Any:
+    return lambda folder: theirs.edit(folder / "config.json", **changes)
+
+
+def change_modules(change: Any) -> Any:
+    def apply(folder: Path) -> None:
+        file = folder / "modules.json"
+        modules = json.loads(file.read_text())
+        file.write_text(json.dumps(change(modules)))
+
+    return apply
+
+
+def renamed(modules: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [modules[0], {**modules[1], "type": kind}, *modules[2:]]
+
+
+REFUSALS: dict[str, tuple[str, Any, str]] = {
+    "architecture": ("bert", change_config(model_type="mamba"), "architecture 'mamba' is not one of ours"),
+    "remote code": ("bert", change_config(auto_map={"AutoModel": "modeling.X"}), "code of its own"),
+    "quantised": ("bert", change_config(quantization_config={"bits": 4}), "quantised"),
+    "relative positions": ("bert", change_config(position_embedding_type="relative_key"), "positions other than absolute"),
+    "causal gemma": ("gemma3_embedding", change_config(use_bidirectional_attention=False), "causal attention"),
+    "sliding qwen3": ("qwen3", change_config(use_sliding_window=True), "sliding windows"),
+    "no modules": ("bert", lambda folder: (folder / "modules.json").unlink(), "its pooling is not stated"),
+    "pooling module": ("bert", change_modules(lambda m: renamed(m, "sentence_transformers.models.LSTM")), r"models\.LSTM"),
+    "module of its own": ("bert", change_modules(lambda m: renamed(m, "custom_st.Pooling")), r"custom_st\.Pooling"),
+    "order": ("bert", change_modules(lambda m: [m[0], m[2], m[1]]), "in the order"),
+    "max pooling": ("bert", lambda f: theirs.edit(f / "1_Pooling" / "config.json", pooling_mode="max"), "pooling max"),
+    "two poolings": ("bert", lambda f: theirs.edit(f / "1_Pooling" / "config.json", pooling_mode=["cls", "mean"]), r"cls \+ mean"),
+    "no prompt in pooling": ("bert", lambda f: theirs.edit(f / "1_Pooling" / "config.json", include_prompt=False), "include_prompt"),
+    "dense bias": ("gemma3_embedding", lambda f: theirs.edit(f / "2_Dense" / "config.json", bias=True), "2_Dense with a bias"),
+    "dense tanh": (
+        "gemma3_embedding",
+        lambda f: theirs.edit(f / "3_Dense" / "config.json", activation_function="torch.nn.modules.activation.Tanh"),
+        "activation Tanh",
+    ),
+    "dense widths": ("gemma3_embedding", lambda f: theirs.edit(f / "2_Dense" / "config.json", out_features=90), "of widths"),
+    "cut vectors": ("bert", lambda f: theirs.edit(f / "config_sentence_transformers.json", truncate_dim=16), "truncate_dim"),
+    "lower case": ("bert", lambda f: theirs.edit(f / "sentence_bert_config.json", do_lower_case=True), "do_lower_case"),
+    "no tokenizer": ("bert", lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer.json"),
+    "other image size": ("clip", lambda f: theirs.edit(f / "preprocessor_config.json", crop_size={"shortest_edge": 24}), "another way"),
+    "other filter": ("siglip", lambda f: theirs.edit(f / "preprocessor_config.json", resample=1), "filter 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+def test_what_is_not_ours_is_refused_by_name(saved: dict[str, Path], tmp_path: Path, what: str) -> None:
+    name, change, message = REFUSALS[what]
+    folder = tmp_path / "copy"
+    shutil.copytree(saved[name], folder)
+    change(folder)
+    with pytest.raises(BenchError, match=message) as refused:
+        published.read(folder, NAMED)
+    assert "\n" not in str(refused.value) and str(folder) in str(refused.value)
+
+
+def test_a_tokenizer_class_that_does_more_is_refused(saved: dict[str, Path], tmp_path: Path) -> None:
+    """transformers adds what the class adds; tokenizer.json alone would give other tokens."""
+    folder = tmp_path / "copy"
+    shutil.copytree(saved["bert"], folder)
+    theirs.edit(folder / "tokenizer_config.json", additional_special_tokens=["w8 nonsense"], extra_special_tokens=["word"])
+    with pytest.raises(BenchError, match=r"other tokens than its tokenizer\.json"):
+        published.read(folder, NAMED)
+
+
+# The entry that is printed
+
+
+def test_a_printed_entry_is_a_catalogue_entry(saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench import child
+
+    monkeypatch.setattr(child, "run", lambda _module, _title, job, _log: unlisted._work(job))
+    known = catalog.load()
+    names = ",".join(str(saved[name]) for name in ("qwen3", "clip"))
+    listed, made = unlisted.pick(known, f"minilm,{names}")
+    assert [model.name for model in listed] == ["minilm"]
+    assert [model.name for model in made] == ["saved", "clip-own-image", "clip-own-text"], "a name that is taken is not taken twice"
+    (tmp_path / "models.yaml").write_text(unlisted.as_yaml(made), encoding="utf-8")
+    again = catalog.load(tmp_path)
+    assert [again.models[model.name] for model in made] == made
+    assert len(again.models) == len(known.models) + 3
+    source = weights.resolve(again.models["saved"])
+    assert (source.kind, source.folder) == ("folder", saved["qwen3"])
+    assert {"config.json", "tokenizer.json", "model.safetensors.index.json"} <= set(source.files)
+    assert source == weights.resolve(again.models["saved"], "synthetic"), "real weights that are here need no Hub"
+
+
+def test_a_folder_that_has_changed_is_refused(saved: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(saved["bert"], folder)
+    _, named = unlisted._of_folder(folder)
+    theirs.edit(folder / "1_Pooling" / "config.json", pooling_mode="cls")
+    with pytest.raises(BenchError, match=r"1_Pooling/config.json has changed .*invoke export --model"):
+        weights.resolve(named)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(BenchError, match=r"model\.safetensors is missing"):
+        weights.resolve(named)
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("./no/such", "no such folder"), ("minilmm", "did you mean 'minilm'"),
+])  # fmt: skip
+def test_a_name_that_is_nothing_is_said(name: str, message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        unlisted.pick(catalog.load(), name)
+
+
+def test_a_folder_without_safetensors_is_refused(saved: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(saved["bert"], folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(BenchError, match=r"has no model\.safetensors, and only safetensors"):
+        unlisted.pick(catalog.load(), str(folder))
+
+
+def test_a_missing_shard_is_named(saved: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(saved["qwen3"], folder)
+    sorted(folder.glob("model-*.safetensors"))[1].unlink()
+    with pytest.raises(BenchError, match=r"has no model-00002-of-\d+\.safetensors"):
+        unlisted.pick(catalog.load(), str(folder))
+    index = folder / "model.safetensors.index.json"
+    for broken in ("{}", "[", json.dumps({"weight_map": {"a": "../../elsewhere.safetensors"}})):
+        index.write_text(broken)
+        with pytest.raises(BenchError, match="not an index of safetensors shards"):
+            unlisted.pick(catalog.load(), str(folder))
