@@ -200,6 +200,22 @@ def floor(_: Context, model: str = "minilm", pairs: int = 3) -> None:
     the_floor.run(_catalog("").pick_models(model)[0], pairs)
 
 
+@command(
+    help={
+        "only": "promises, separated by commas (all without it)",
+        "quick": "only the statistics: no worker, no model",
+    }
+)
+def verify(_: Context, only: str = "", quick: bool = False) -> None:
+    """Replay the protocol's own proof and print promise, measured, held; exit status 1 where a promise does not hold here.
+
+    Takes up to 15 minutes on two cores. What was measured is kept in data/verify/, for the methodology page.
+    """
+    from bench.verify import replay
+
+    replay.run(only, quick)
+
+
 @command(help={"what": "artefacts, plans, or all (everything under build/)"})
 def clean(_: Context, what: str = "artefacts") -> None:
     """Free disk space under build/ and say how much; data/ is never touched."""

@@ -1,0 +1,1 @@
+"""`invoke verify`: the protocol's own proof, replayed on this machine."""

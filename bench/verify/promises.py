@@ -1,0 +1,64 @@
+"""The promises of the protocol, in the order of the table: each a sentence and what measures it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bench.errors import BenchError
+from bench.lock import MachineLock
+from bench.verify import derived, live, synthetic
+from bench.verify.promise import Found, Promise, Tick
+from bench.verify.stage import opened
+
+
+def _pure(body: Callable[..., Found]) -> Callable[[MachineLock, Tick], Found]:
+    return lambda _, tick: body(tick=tick)
+
+
+def _on_stage(body: Callable[..., Found]) -> Callable[[MachineLock, Tick], Found]:
+    def measure(held: MachineLock, tick: Tick) -> Found:
+        with opened(held) as stage:
+            found: Found = body(stage, tick=tick)
+            return found
+
+    return measure
+
+
+def _quick(name: str, text: str, body: Callable[..., Found], seconds: float) -> Promise:
+    return Promise(name, text, _pure(body), frozenset(), True, seconds)
+
+
+def _live(name: str, text: str, body: Callable[..., Found], seconds: float, *needs: str) -> Promise:
+    return Promise(name, text, _on_stage(body), frozenset(needs), False, seconds)
+
+
+PROMISES: Sequence[Promise] = (
+    _quick("identical-arms", "Two identical arms are called different in at most 7 % of experiments, all looks together",
+           synthetic.identical_arms, 25),
+    _quick("five-percent", "An arm 5 % slower is found in 90 % or more, at 24 blocks that scatter by 4 %", synthetic.five_percent, 4),
+    _quick("six-twins", "Six identical arms form one group in 95 % or more", synthetic.six_twins, 40),
+    _quick("equivalence", "Arms 2 % apart are called equivalent in at most 7 %", synthetic.equivalence, 6),
+    _quick("coverage", "95 % intervals of percentiles hold the truth in 93–97 %, queueing or not", synthetic.coverage, 90),
+    _quick("pooled", "Pooled requests would have lied: the block is the unit of analysis", synthetic.pooled_requests, 1),
+    _quick("fail-safe", "NaN, infinity, too few blocks and any error give “unresolved”, never a verdict", synthetic.fail_safe, 1),
+    _live("stall", "A stall of S s in a window of T s shows in the open loop's p99 within 10 % of S − 0.01(1 − ρ)T + service, and not in "
+          "that of one client back to back", live.stall, 35, "nulls"),
+    _live("little", "L = λW within 2 %, L watched from outside", live.littles_law, 10),
+    _live("window", "Only what is answered inside the window counts, and a growing backlog is seen", live.window, 5),
+    _live("late-send", "A request that is due is taken at once when the session is free; the p99 of the lateness is told",
+          live.late, 10, "nulls"),
+    _live("closed-loop", "The closed loop derived from one service sequence is the one of real clients, within 5 %", derived.clockwork, 8),
+)  # fmt: skip
+
+
+def pick(only: str, quick: bool) -> list[Promise]:
+    """The promises that `--only` (names, separated by commas) and `--quick` leave.
+
+    Raises:
+        BenchError: an unknown name.
+    """
+    known = {promise.name: promise for promise in PROMISES}
+    names = [name.strip() for name in only.split(",") if name.strip()] or list(known)
+    if unknown := [name for name in names if name not in known]:
+        raise BenchError(f"promise {unknown[0]}: not known; there are {', '.join(known)}")
+    return [promise for name, promise in known.items() if name in names and (promise.quick or not quick)]

@@ -1,0 +1,64 @@
+"""What `invoke verify` found, on disk: `data/verify/<machine_id>.json`, one entry per promise, which the site shows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import files, machine, paths
+from bench.errors import BenchError
+from bench.stats import STATS_VERSION
+from bench.verify.promise import Found, Promise
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One promise as it was measured. `held` is None where it could not be measured; `measured_at` is ISO 8601 UTC."""
+
+    name: str
+    promise: str
+    measured: str
+    held: bool | None
+    measured_at: str
+    seconds: float
+    stats_version: int
+
+
+def entry(promise: Promise, found: Found, seconds: float) -> Entry:
+    """What was found just now."""
+    held = None if found.held is None else bool(found.held)
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return Entry(promise.name, promise.text, found.measured, held, now, round(seconds, 1), STATS_VERSION)
+
+
+def file() -> Path:
+    """The file of this machine."""
+    return paths.DATA / "verify" / f"{machine.machine_id()}.json"
+
+
+def read(path: Path) -> dict[str, Entry]:
+    """The entries of a file by name; empty where there is none.
+
+    Raises:
+        BenchError: it is there and is not ours.
+    """
+    if not path.exists():
+        return {}
+    try:
+        return {found["name"]: Entry(**found) for found in files.read_json(path)["promises"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"{path}: not what `invoke verify` writes ({error}): move it away") from None
+
+
+def write(path: Path, entries: Mapping[str, Entry], order: Sequence[str]) -> None:
+    """Write the entries whose names are in `order`, in that order, with the machine and the code that they belong to."""
+    commit, dirty = machine.git_state()
+    about: dict[str, Any] = {
+        "machine_id": machine.machine_id(), "machine": machine.one_line(), "code_commit": commit, "code_dirty": dirty,
+        "promises": [asdict(entries[name]) for name in order if name in entries],
+    }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(path, about)

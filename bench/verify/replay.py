@@ -1,0 +1,89 @@
+"""`invoke verify`: measure the promises one after another, print promise | measured | held, and keep what was found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import rich.progress
+from rich.console import Console
+from rich.table import Table
+
+from bench import lock, process
+from bench.errors import BenchError
+from bench.process import SliceFailed, WorkerFailed
+from bench.verify import record
+from bench.verify.promise import Found, Promise, Tick
+from bench.verify.promises import PROMISES, pick
+from bench.verify.stage import nulls
+
+HELD = {True: "yes", False: "NO", None: "not measured"}
+
+
+def run(only: str, quick: bool) -> None:
+    """Measure what was picked; each result is on disk as soon as it is there.
+
+    Raises:
+        BenchError: a promise is not held, or could not be measured.
+    """
+    chosen = pick(only, quick)
+    if not all(promise.quick for promise in chosen):
+        process.require_linux()
+    path = record.file()
+    entries = record.read(path)
+    # The quick ones too: a proof beside a measurement spoils both.
+    with lock.hold("the protocol's own proof") as held:
+        if any("nulls" in promise.needs for promise in chosen):
+            nulls()
+        for promise, found, seconds in _measured(chosen, {name: entry.seconds for name, entry in entries.items()}, held):
+            entries[promise.name] = record.entry(promise, found, seconds)
+            record.write(path, entries, [known.name for known in PROMISES])
+    names = [promise.name for promise in chosen]
+    Console().print(table([entries[name] for name in names]))
+    if broken := [name for name in names if entries[name].held is not True]:
+        raise BenchError(f"{len(broken)} of {len(names)} promises do not hold here: {', '.join(broken)}; {path} keeps what was measured")
+
+
+def measure(promise: Promise, held: lock.MachineLock, tick: Tick) -> Found:
+    """Measure one promise. What a user can mend leaves it unmeasured; a worker that fails breaks it."""
+    try:
+        return promise.measure(held, tick)
+    except BenchError as error:
+        return Found(str(error), None)
+    except (WorkerFailed, SliceFailed) as failure:
+        return Found(f"a worker failed: {failure}", False)
+
+
+def table(entries: Sequence[record.Entry]) -> Table:
+    """promise | measured | held."""
+    made = Table("promise", "measured", "held", title="What the protocol promises, and what was measured here", title_justify="left")
+    for entry in entries:
+        made.add_row(entry.promise, entry.measured, HELD[entry.held])
+    return made
+
+
+def _measured(chosen: Sequence[Promise], lasted: Mapping[str, float], held: lock.MachineLock) -> Iterator[tuple[Promise, Found, float]]:
+    """Each promise with what was found and the seconds it took, behind one bar with the time left."""
+    expected = {promise.name: lasted.get(promise.name) or promise.seconds for promise in chosen}
+    columns = (
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(bar_width=24),
+        rich.progress.TaskProgressColumn(),
+        rich.progress.TextColumn("left"),
+        rich.progress.TimeRemainingColumn(),
+    )
+    with rich.progress.Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as bar:
+        task = bar.add_task("", total=sum(expected.values()))
+        before = 0.0
+        for promise in chosen:
+            bar.update(task, description=promise.name)
+            began, base, span = time.monotonic(), before, expected[promise.name]
+
+            def tick(share: float, base: float = base, span: float = span) -> None:
+                bar.update(task, completed=base + share * span)
+
+            found = measure(promise, held, tick)
+            before += span
+            bar.update(task, completed=before)
+            bar.console.print(f"{promise.name}: {HELD[found.held]}: {found.measured}", markup=False, highlight=False, soft_wrap=True)
+            yield promise, found, time.monotonic() - began
