@@ -120,6 +120,14 @@ class WheelWeights:
 
 
 @dataclass(config=STRICT, frozen=True)
+class FolderWeights:
+    """A checkpoint in a folder of this machine; `sha256` maps each of its files that are read to its hash."""
+
+    path: str
+    sha256: Mapping[str, str]
+
+
+@dataclass(config=STRICT, frozen=True)
 class HubWeights:
     """A pinned revision of a Hugging Face repository."""
 
@@ -137,18 +145,11 @@ class SyntheticWeights:
     gain: float = 1.0
     qk_gain: float = 1.0
 
-@dataclass(config=STRICT, frozen=True)
-class FolderWeights:
-    """A checkpoint in a folder of this machine; `sha256` maps each of its files that are read to its hash."""
-
-    path: str
-    sha256: Mapping[str, str]
-
-
 
 @dataclass(config=STRICT, frozen=True)
 class Weights:
     wheel: WheelWeights | None = None
+    folder: FolderWeights | None = None
     hub: HubWeights | None = None
     synthetic: SyntheticWeights | None = None
 
@@ -167,7 +168,6 @@ class ImageInput:
 @dataclass(config=STRICT, frozen=True)
 class Model:
     """An embedding model. `pooling` and `prompts` are as its authors publish them."""
-    folder: FolderWeights | None = None
 
     name: str
     title: str
