@@ -7,7 +7,7 @@ columns of the tables `results` and `comparisons` in schema.sql, where their uni
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,20 @@ import pandas as pd
 SAMPLE_COLUMNS = (
     "arm_id", "scenario", "block", "slice", "request", "tokens", "due_ns", "start_ns", "end_ns", "preprocess_ns", "cosine", "max_abs_diff",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Size on disk in bytes: the artefact's files, the library as a CPU user installs it, the worker's binary.
+
+    `note` says why a size is withheld; `import_note` why the time to import the library is withheld too.
+    """
+
+    artefact_bytes: int | None = None
+    library_bytes: int | None = None
+    binary_bytes: int | None = None
+    note: str | None = None
+    import_note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,7 @@ class RunArm:
     settings: Mapping[str, Any] | None = None
     knobs: Mapping[str, str] | None = None
     headline: bool = False
+    footprint: Footprint = field(default_factory=Footprint)
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,10 @@ class RunScenario:
 
 @dataclass(frozen=True)
 class Start:
-    """One process start; times in ns, None where the worker could not tell."""
+    """One process start; times in ns, None where the worker could not tell.
+
+    Memory is that after the first two inferences, `load_pss_bytes` that before them. `page_cache` is cold, warm or unknown.
+    """
 
     arm_id: str
     start: int
@@ -63,6 +81,12 @@ class Start:
     load_ns: int | None
     first_ns: int | None
     second_ns: int | None
+    load_pss_bytes: int | None = None
+    pss_bytes: int | None = None
+    rss_bytes: int | None = None
+    peak_rss_bytes: int | None = None
+    page_cache: str | None = None
+    page_cache_note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,11 +100,48 @@ class Slice:
     wall_ns: int
     cpu_ns: int | None
     error: str | None
+    voluntary_switches: int | None = None
+    involuntary_switches: int | None = None
+    minor_faults: int | None = None
+    major_faults: int | None = None
+    steal_ns: int | None = None
+    throttled_ns: int | None = None
+    energy_uj: int | None = None
+
+
+@dataclass(frozen=True)
+class ArmMemory:
+    """Memory of one arm's process at the end of a block, in bytes; the peak is that of the block. `start` is the process's number."""
+
+    peak_rss_bytes: int | None = None
+    rss_bytes: int | None = None
+    rss_anon_bytes: int | None = None
+    rss_file_bytes: int | None = None
+    rss_shmem_bytes: int | None = None
+    pss_bytes: int | None = None
+    swap_bytes: int | None = None
+    threads: int | None = None
+    start: int | None = None
+
+
+@dataclass(frozen=True)
+class MachineUse:
+    """What the whole machine saw during a block; None where it keeps no such count."""
+
+    steal_ns: int | None = None
+    throttled_ns: int | None = None
+    throttled_periods: int | None = None
+    swapped_out_pages: int | None = None
+    pressure_cpu_some_us: int | None = None
+    pressure_memory_some_us: int | None = None
+    pressure_memory_full_us: int | None = None
+    pressure_io_some_us: int | None = None
+    pressure_io_full_us: int | None = None
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block of a scenario. `memory` maps an arm to (peak_rss_bytes, rss_bytes) at its end."""
+    """A block of a scenario. `memory` maps an arm to its memory at the end."""
 
     scenario: str
     block: int
@@ -89,7 +150,8 @@ class Block:
     noisy: bool
     note: str | None
     slices: tuple[Slice, ...]
-    memory: Mapping[str, tuple[int | None, int | None]]
+    memory: Mapping[str, ArmMemory]
+    machine: MachineUse = MachineUse()
 
 
 @dataclass(frozen=True)
@@ -208,10 +270,36 @@ class Result:
     tokens_per_s: float | None = None
     load_ms: float | None = None
     first_ms: float | None = None
+    second_ms: float | None = None
+    start_to_first_ms: float | None = None
+    cold_load_ms: float | None = None
+    cold_start_to_first_ms: float | None = None
+    cold_note: str | None = None
+    load_peak_rss_bytes: int | None = None
+    pss_load_bytes: int | None = None
+    pss_first_bytes: int | None = None
+    artefact_bytes: int | None = None
+    library_bytes: int | None = None
+    binary_bytes: int | None = None
+    footprint_note: str | None = None
     peak_rss_bytes: int | None = None
     rss_bytes: int | None = None
+    rss_anon_bytes: int | None = None
+    rss_file_bytes: int | None = None
+    rss_shmem_bytes: int | None = None
+    pss_bytes: int | None = None
+    swap_bytes: int | None = None
+    os_threads: int | None = None
     cpu_percent: float | None = None
     cpu_s_per_1000: float | None = None
+    voluntary_switches_per_1000: float | None = None
+    involuntary_switches_per_1000: float | None = None
+    minor_faults_per_1000: float | None = None
+    major_faults_per_1000: float | None = None
+    steal_percent: float | None = None
+    throttled_percent: float | None = None
+    energy_j_per_1000: float | None = None
+    energy_note: str | None = None
     min_cosine: float | None = None
     max_abs_diff: float | None = None
     quality: float | None = None

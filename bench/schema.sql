@@ -44,12 +44,19 @@ CREATE TABLE IF NOT EXISTS arms (
 CREATE TABLE IF NOT EXISTS starts (
     run_id VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, start INTEGER NOT NULL,
     spawn_ns BIGINT, load_ns BIGINT, first_ns BIGINT, second_ns BIGINT,
+    load_pss_bytes BIGINT,                 -- after loading, before the first inference
+    pss_bytes BIGINT, rss_bytes BIGINT, peak_rss_bytes BIGINT, -- after the second inference
+    page_cache VARCHAR,                    -- cold (artefact and library evicted before, verified) | warm | unknown
+    page_cache_note VARCHAR,               -- why it is not cold though it was to be
     PRIMARY KEY (run_id, arm_id, start)
 );
 
 CREATE TABLE IF NOT EXISTS blocks (
     run_id VARCHAR NOT NULL, scenario VARCHAR NOT NULL, block INTEGER NOT NULL,
     started_at TIMESTAMPTZ NOT NULL, ended_at TIMESTAMPTZ NOT NULL, noisy BOOLEAN NOT NULL, note VARCHAR,
+    -- the whole machine over the block; NULL where it keeps no such count (machine.json, `instruments`, says why)
+    steal_ns BIGINT, throttled_ns BIGINT, throttled_periods BIGINT, swapped_out_pages BIGINT, pressure_cpu_some_us BIGINT,
+    pressure_memory_some_us BIGINT, pressure_memory_full_us BIGINT, pressure_io_some_us BIGINT, pressure_io_full_us BIGINT,
     PRIMARY KEY (run_id, scenario, block)
 );
 
@@ -73,7 +80,17 @@ CREATE TABLE IF NOT EXISTS results (
     p50_lo_ms DOUBLE, p50_hi_ms DOUBLE, p99_lo_ms DOUBLE, p99_hi_ms DOUBLE, tail_note VARCHAR,
     service_p50_ms DOUBLE, wait_p50_ms DOUBLE, preprocess_p50_ms DOUBLE, text_p50_ms DOUBLE,
     requests_per_s DOUBLE, requests_per_s_lo DOUBLE, requests_per_s_hi DOUBLE, embeddings_per_s DOUBLE, tokens_per_s DOUBLE,
-    load_ms DOUBLE, first_ms DOUBLE, peak_rss_bytes BIGINT, rss_bytes BIGINT, cpu_percent DOUBLE, cpu_s_per_1000 DOUBLE,
+    -- starts: medians; *cold* ones, with an empty page cache, apart (cold_note: why there is none); start_to_first from the start of the process
+    load_ms DOUBLE, first_ms DOUBLE, second_ms DOUBLE, start_to_first_ms DOUBLE, cold_load_ms DOUBLE, cold_start_to_first_ms DOUBLE,
+    cold_note VARCHAR,
+    -- memory: highest peak (VmHWM, begun anew in each block), the rest medians over the ends of blocks; load_peak holds loading
+    peak_rss_bytes BIGINT, load_peak_rss_bytes BIGINT, rss_bytes BIGINT, rss_anon_bytes BIGINT, rss_file_bytes BIGINT, rss_shmem_bytes BIGINT,
+    pss_load_bytes BIGINT, pss_first_bytes BIGINT, pss_bytes BIGINT, swap_bytes BIGINT, os_threads INTEGER,
+    -- counted over the slices: per 1 000 embeddings, or percent of the wall time of one CPU
+    cpu_percent DOUBLE, cpu_s_per_1000 DOUBLE, voluntary_switches_per_1000 DOUBLE, involuntary_switches_per_1000 DOUBLE,
+    minor_faults_per_1000 DOUBLE, major_faults_per_1000 DOUBLE, steal_percent DOUBLE, throttled_percent DOUBLE,
+    energy_j_per_1000 DOUBLE, energy_note VARCHAR, -- packages and their memory by RAPL, else `not exposed`
+    artefact_bytes BIGINT, library_bytes BIGINT, binary_bytes BIGINT, footprint_note VARCHAR, -- on disk; the note says what is withheld
     min_cosine DOUBLE, max_abs_diff DOUBLE, quality DOUBLE, quality_metric VARCHAR,
     ratio_to_best DOUBLE, ratio_lo DOUBLE, ratio_hi DOUBLE, rank_lo INTEGER, rank_hi INTEGER, tie_group INTEGER,
     ranked BOOLEAN NOT NULL, rank_note VARCHAR,

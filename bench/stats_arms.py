@@ -189,7 +189,7 @@ def with_rank(row: Result, standing: Standing | None, controls: Controls | None)
             row, rank_lo=standing.rank_lo, rank_hi=standing.rank_hi, tie_group=standing.tie_group,
             ratio_to_best=finite(standing.ratio), ratio_lo=finite(standing.lo), ratio_hi=finite(standing.hi),
         )  # fmt: skip
-    note = _why_not_ranked(row, standing, controls)
+    note = row.rank_note or _why_not_ranked(row, standing, controls)
     return replace(row, ranked=standing is not None and note is None, rank_note=note)
 
 

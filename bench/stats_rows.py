@@ -14,6 +14,7 @@ import pandas as pd
 from bench import parity
 from bench.records import Block, Failure, Result, RunArm, RunData, RunScenario
 from bench.stats_load import Latencies, Served, as_measured, open_windows, overrun_blocks, stretches
+from bench.stats_resources import resources_of, swap_note
 from bench.stats_sample import Effective, percentile, profile, rate, withheld
 
 #: Changes with any change that can alter a stored number.
@@ -53,7 +54,9 @@ def cells_of(run: RunData) -> dict[str, list[Cell]]:
 def rows_of(run: RunData, cells: Sequence[Cell]) -> list[Result]:
     """The rows of one scenario's cells, without ranks. Without proven vectors a row carries no time."""
     slow = _is_slow(run, cells)
-    return [_with_numbers(run, cell, _with_status(run, cell, slow)) for cell in cells]
+    rows = [_with_numbers(run, cell, _with_status(run, cell, slow)) for cell in cells]
+    swapped = swap_note([cell.arm for cell in cells], [row.swap_bytes for row in rows])
+    return [replace(row, rank_note=swapped) if swapped and row.role == "measured" and row.mean_ms else row for row in rows]
 
 
 def _by_cell(run: RunData) -> dict[tuple[str, str], Served]:
@@ -161,18 +164,13 @@ def _with_numbers(run: RunData, cell: Cell, row: Result) -> Result:
     """Times, throughput and resources. Without proven vectors there is no time."""
     if row.status == "PARITY_FAIL":
         return row
-    starts = [start for start in run.starts if start.arm_id == cell.arm.arm_id]
-    row = replace(
-        row,
-        load_ms=median([start.load_ns / NS_PER_MS for start in starts if start.load_ns is not None]),
-        first_ms=median([start.first_ns / NS_PER_MS for start in starts if start.first_ns is not None]),
-    )
+    row = _with_resources(run, cell, row)
     if not len(cell.served):
         return row
     row = with_latencies(row, cell.served, as_measured(cell.served))
     if cell.scenario.load == "open":
         row = _with_overrun(row, len(overrun_blocks(cell.served)))
-    return _with_resources(run, cell, _with_throughput(cell, row))
+    return _with_throughput(cell, row)
 
 
 def _with_overrun(row: Result, overrun: int) -> Result:
@@ -223,21 +221,12 @@ def _with_throughput(cell: Cell, row: Result) -> Result:
 
 
 def _with_resources(run: RunData, cell: Cell, row: Result) -> Result:
-    """Memory at the end of the blocks; CPU time over the slices that were served."""
+    """What the arm needed: its starts over the run, its slices and memory in this scenario."""
     arm_id, blocks = cell.arm.arm_id, _blocks_of(run, cell)
-    slices = [piece for block in blocks for piece in block.slices if piece.arm_id == arm_id and not piece.error]
+    slices = [piece for block in blocks for piece in block.slices if piece.arm_id == arm_id]
     memory = [block.memory[arm_id] for block in blocks if arm_id in block.memory]
-    steady = median([float(rss) for _, rss in memory if rss is not None])
-    cpu_ns = [piece.cpu_ns for piece in slices if piece.cpu_ns is not None]
-    wall_ns, rows = sum(piece.wall_ns for piece in slices), sum(piece.served for piece in slices)
-    told = bool(cpu_ns) and len(cpu_ns) == len(slices)
-    return replace(
-        row,
-        peak_rss_bytes=max((peak for peak, _ in memory if peak is not None), default=None),
-        rss_bytes=None if steady is None else round(steady),
-        cpu_percent=100 * sum(cpu_ns) / wall_ns if told and wall_ns else None,
-        cpu_s_per_1000=sum(cpu_ns) / 1e9 * 1000 / rows if told and rows else None,
-    )
+    found = resources_of(cell.arm, [start for start in run.starts if start.arm_id == arm_id], slices, memory)
+    return replace(row, **vars(found))
 
 
 def finite(value: float) -> float | None:

@@ -22,7 +22,23 @@ import pyarrow.parquet as pq
 
 from bench import files, paths, stats
 from bench.errors import BenchError
-from bench.records import SAMPLE_COLUMNS, Block, Check, Comparison, Controls, Failure, Result, RunArm, RunData, RunScenario, Slice, Start
+from bench.records import (
+    SAMPLE_COLUMNS,
+    ArmMemory,
+    Block,
+    Check,
+    Comparison,
+    Controls,
+    Failure,
+    Footprint,
+    MachineUse,
+    Result,
+    RunArm,
+    RunData,
+    RunScenario,
+    Slice,
+    Start,
+)
 
 SCHEMA = Path(__file__).with_name("schema.sql")
 #: Every table that holds rows of a run, with `run_id` in it.
@@ -175,7 +191,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, folder: Path, run: RunData) -
         "starts": _table([{"run_id": run.run_id, **asdict(start)} for start in run.starts]),
         "blocks": _table([
             {"run_id": run.run_id, "scenario": block.scenario, "block": block.block, "started_at": block.started_at,
-             "ended_at": block.ended_at, "noisy": block.noisy, "note": block.note} for block in run.blocks
+             "ended_at": block.ended_at, "noisy": block.noisy, "note": block.note, **asdict(block.machine)} for block in run.blocks
         ]),
         "samples": pa.Table.from_pandas(run.samples.assign(run_id=run.run_id), preserve_index=False),
         "results": _table([_columns(row) for row in results]),
@@ -206,6 +222,8 @@ def _controls(folder: Path) -> Controls | None:
     return stats.controls_in(read_run(folder.parent / other)) or Controls(False, f"run {other} holds no controls")
 
 
+#: What a slice always has.
+SLICE_KEYS = ("arm_id", "slice", "count", "served", "wall_ns", "cpu_ns", "error")
 ARM_COLUMNS = ("arm_id", "framework", "language", "precision", "variant", "sessions", "threads", "role", "artefact_hash")
 RUN_COLUMNS = (
     "run_id", "campaign_id", "experiment_hash", "model", "weights", "corpus", "seed", "budget_s", "command", "code_commit", "code_dirty",
@@ -287,7 +305,7 @@ def _arm(arm: Row, start: Row | None) -> RunArm:
     start = start or {}
     return RunArm(
         **{name: arm[name] for name in ARM_COLUMNS}, version=start.get("version"), settings=start.get("settings"), knobs=arm.get("knobs"),
-        headline=bool(arm.get("headline")),
+        headline=bool(arm.get("headline")), footprint=Footprint(**_known(Footprint, arm.get("footprint") or {})),
     )  # fmt: skip
 
 
@@ -297,12 +315,17 @@ def _scenario(scenario: Row) -> RunScenario:
 
 
 def _block(block: Row) -> Block:
-    slices = [Slice(**{field.name: piece[field.name] for field in fields(Slice)}) for piece in block["slices"]]
-    memory = {arm: (read.get("peak_rss_bytes"), read.get("rss_bytes")) for arm, read in block["resources"].items()}
+    slices = [Slice(**{name: piece[name] for name in SLICE_KEYS} | _known(Slice, piece)) for piece in block["slices"]]
+    memory = {arm: ArmMemory(**_known(ArmMemory, read)) for arm, read in block["resources"].items()}
     return Block(
         block["scenario"], int(block["block"]), _moment(block["started_at"]), _moment(block["ended_at"]), bool(block["noisy"]),
-        block["note"], tuple(slices), memory,
+        block["note"], tuple(slices), memory, MachineUse(**_known(MachineUse, block.get("machine") or {})),
     )  # fmt: skip
+
+
+def _known(kind: Any, found: Row) -> Row:
+    """What is there of a dataclass's fields: run folders of before a field have none."""
+    return {field.name: found[field.name] for field in fields(kind) if field.name in found}
 
 
 def _check(arm_id: str, check: Row) -> Check:
