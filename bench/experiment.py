@@ -16,7 +16,7 @@ from typing import Literal
 
 from bench import build, corpus, export, files, machine, paths, plan, variants, weights
 from bench.catalog import DEFAULT, Arm, Framework, Model, Scenario, Variant
-from bench.errors import BenchError
+from bench.errors import BenchError, NotApplicable
 from bench.process import WorkerFailed, state_version
 from bench.variants import Choice, Layout
 
@@ -238,6 +238,8 @@ def _lane(arm: Arm, choice: Choice, model: Model, source: weights.Source, watch:
         with watch("versions"):
             command, env = command_and_env(framework, arm.sessions, arm.threads, variant)
             version = state_version(command, env)
+    except NotApplicable as reason:
+        raise _NotReady("NOT_APPLICABLE", str(reason)) from None
     except BenchError as error:
         raise _NotReady("SKIPPED", str(error)) from None
     except WorkerFailed as failure:

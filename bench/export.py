@@ -10,6 +10,7 @@ it was made from and by what; as long as both are the same and its files are the
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
 import shutil
 from collections import Counter
@@ -22,9 +23,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from bench import child, files, fingerprint, paths
+from bench import child, files, fingerprint, paths, recipes
 from bench.catalog import Kind, Model
 from bench.errors import BenchError
+from bench.recipes import Recipe
 from bench.weights import Source
 
 OPSET = 23
@@ -66,9 +68,10 @@ def ensure(model: Model, source: Source, kind: Kind, precision: str = "fp32", re
 
     Raises:
         BenchError: it cannot be made; one line with the cure.
+        NotApplicable: the recipe does not fit the precision or the model.
     """
     if recipe_name:
-        raise BenchError(f"recipe {recipe_name!r}: not known; without one the plain export is taken")
+        return _converted(model, source, recipes.named(kind, recipe_name, precision, model), precision)
     if precision != "fp32":
         raise BenchError(f"precision {precision!r}: only fp32 artefacts are exported without a recipe; runtimes convert at load")
     earlier = MADE_FROM[kind]
@@ -76,6 +79,26 @@ def ensure(model: Model, source: Source, kind: Kind, precision: str = "fp32", re
     folder = paths.ARTEFACTS / model.name / ("-".join(filter(None, (kind, precision, recipe_name))) + _suffix(model, source))
     recipe = _recipe(model, source, kind, precision, made_from)
     return _whole(folder, recipe) or _make(model, source, recipe, made_from, folder)
+
+
+def _converted(model: Model, source: Source, recipe: Recipe, precision: str) -> Artefact:
+    """What a recipe makes of the artefact that it is made from."""
+    made_from = ensure(model, source, *recipe.made_from)
+    folder = paths.ARTEFACTS / model.name / (f"{recipe.kind}-{precision}-{recipe.name}" + _suffix(model, source))
+    calibration = recipes.calibration(model, source.folder) if recipe.calibrated else None
+    about = {
+        **_recipe(model, source, recipe.kind, precision, made_from),
+        "exporter": recipe.note,
+        "recipe": recipe.name,
+        "facts": recipes.facts(recipe),
+        "calibration": calibration.hash if calibration else None,
+        "versions": {library: metadata.version(library) for library in recipe.libraries},
+        "code": fingerprint.of_code("export.py", *recipe.code),
+    }
+    steps = {"recipe": recipe.name, "module": recipe.module, "precision": precision, "pad_id": model.pad_id, **recipes.facts(recipe)}
+    if calibration:
+        steps["calibration"] = str(calibration.folder)
+    return _whole(folder, about) or _make(model, source, about, made_from, folder, steps)
 
 
 def _suffix(model: Model, source: Source) -> str:
@@ -130,7 +153,14 @@ def _artefact(folder: Path, recipe: Mapping[str, Any], written: Mapping[str, Map
     return Artefact(folder, recipe["kind"], recipe["precision"], digest, sum(int(entry["bytes"]) for entry in written.values()))
 
 
-def _make(model: Model, source: Source, recipe: Mapping[str, Any], made_from: Artefact | None, folder: Path) -> Artefact:
+def _make(
+    model: Model,
+    source: Source,
+    recipe: Mapping[str, Any],
+    made_from: Artefact | None,
+    folder: Path,
+    steps: Mapping[str, Any] | None = None,
+) -> Artefact:
     kind: Kind = recipe["kind"]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with files.whole_folder(folder) as temporary:
@@ -139,6 +169,7 @@ def _make(model: Model, source: Source, recipe: Mapping[str, Any], made_from: Ar
             "model": child.plain(model),
             "input": str(made_from.folder if made_from else source.folder),
             "output": str(temporary),
+            **(steps or {}),
         }
         cost = child.run("bench.export", f"export {model.name} to {kind}", job, folder.with_name(f"{folder.name}.log"))
         written = {path.name: {"sha256": fingerprint.of_file(path), "bytes": path.stat().st_size} for path in sorted(temporary.iterdir())}
@@ -149,6 +180,9 @@ def _make(model: Model, source: Source, recipe: Mapping[str, Any], made_from: Ar
 
 def work(job: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """One step, in the child: `kind`, `model`, and the folders `input` and `output`."""
+    if "recipe" in job:
+        converted: Mapping[str, Any] = importlib.import_module(job["module"]).convert(job)
+        return converted
     model = TypeAdapter(Model).validate_python(job["model"])
     step = {"safetensors": _to_safetensors, "onnx": _to_onnx, "openvino": _to_openvino}[job["kind"]]
     return step(model, Path(job["input"]), Path(job["output"]))

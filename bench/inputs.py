@@ -37,13 +37,19 @@ def document_prompt(model: Model) -> str:
     return next((model.prompts[name] for name in DOCUMENT_PROMPTS if name in model.prompts), "")
 
 
+def query_prompt(model: Model) -> str:
+    """What the model's authors put before a text that is looked for."""
+    return model.prompts.get("query", "")
+
+
 class Tokenizer:
     """The model's own tokenizer, with its prompt, its truncation (`max_tokens`) and, for fixed-length models, its padding."""
 
-    def __init__(self, model: Model, folder: Path) -> None:
+    def __init__(self, model: Model, folder: Path, prompt: str | None = None) -> None:
         """
         Args:
             folder: holds the weights' `tokenizer.json`.
+            prompt: goes before every text; the model's document prompt without it.
 
         Raises:
             BenchError: the file is missing or not a tokenizer.
@@ -62,7 +68,7 @@ class Tokenizer:
         except Exception as error:  # the library raises plain Exception
             reason = " ".join(str(error).split())[:120]
             raise BenchError(f"{self.file}: not a tokenizer ({reason}); fetch it again (invoke download)") from None
-        self._prompt = document_prompt(model)
+        self._prompt = document_prompt(model) if prompt is None else prompt
         self._fixed = model.fixed_tokens
         self._pad_id = model.pad_id
         self.max_tokens = self._fixed or model.max_tokens

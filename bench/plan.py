@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, islice
@@ -231,6 +231,25 @@ def hard_plan(model: Model, tokenizer_folder: Path, seed: int) -> Plan:
     order = np.argsort(schedule.bits("hard order", seed, len(drawn)), kind="stable")
     rows = _Rows([drawn[k][0] for k in order], np.arange(len(drawn)), np.array([drawn[k][1] for k in order], dtype=np.int64), 0)
     return _write(name, key, model, rows, schedule.constant(len(drawn)), about={"scenario": "hard", "corpus": "hard", "seed": seed})
+
+
+def fixed_plan(model: Model, tokenizer_folder: Path, name: str, texts: Sequence[str] = (), images: Sequence[bytes] = ()) -> Plan:
+    """Given texts (with whatever prompt they are to have) or images, one row each and in that order: for what is not a load.
+
+    Nothing is kept for warm-up. Texts that the tokenizer makes equal stay rows of their own.
+    """
+    tokenizer = inputs.Tokenizer(model, tokenizer_folder, prompt="") if model.modality == "text" else None
+    content = hashlib.sha256()
+    for item in [*(text.encode("utf-8", "surrogatepass") for text in texts), *images]:
+        content.update(_hash_head("item", len(item)) + item)
+    key = _key(model, tokenizer, kind="fixed", content=content.hexdigest())
+    slug = _slug(f"{model.name}-{name}")
+    found = _find(slug, key)
+    if found:
+        return found
+    drawn: list[tuple[Any, int]] = list(tokenizer.timed(texts) if tokenizer else inputs.timed_images(images, _image(model)))
+    rows = _Rows([item for item, _ in drawn], np.arange(len(drawn)), np.array([ns for _, ns in drawn], dtype=np.int64), 0)
+    return _write(slug, key, model, rows, schedule.constant(len(drawn)), about={"scenario": name, "corpus": name, "seed": None})
 
 
 def open_plan(folder: Path) -> Plan:

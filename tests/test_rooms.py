@@ -24,7 +24,7 @@ HEAVY = ("torch", "transformers", "onnxruntime", "openvino", "onnx", "onnxscript
 
 
 def room(module: str) -> int:
-    name = module.split("_", maxsplit=1)[0] if module.startswith(("stats_", "store_", "synthetic_", "corpus_")) else module
+    name = module.split("_", maxsplit=1)[0] if module.startswith(("stats_", "store_", "synthetic_", "corpus_", "recipes_")) else module
     for place, names in enumerate(ROOMS):
         if name in names:
             return place
