@@ -13,9 +13,12 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 from scipy import stats as scipy_stats
 
-#: A verdict is looked for after these numbers of blocks; ALPHA at each look keeps 5 % over the three (Pocock).
+#: A verdict is looked for after these numbers of blocks; ALPHA at each look keeps 5 % over the three. Pocock's constant is for looks that
+#: are evenly spaced: a normal test at these would err in 5.3 %. The exact signed-rank test cannot reach it (0.0210, 0.0211, 0.0215),
+#: which comes to 5.1 %, and less since the t test has to agree: `invoke verify` simulates it.
 LOOKS = (12, 24, 48)
 ALPHA = 0.0221
 #: Ratios inside 1/(1 + MARGIN) … 1 + MARGIN are equivalent.
@@ -172,13 +175,15 @@ def _p_wilcoxon(d: npt.NDArray[np.float64], shift: float = 0.0) -> float:
 
 
 def _p_t(d: npt.NDArray[np.float64]) -> float:
+    """Two-sided p of the paired t test (scipy's `ttest_1samp`, which takes ten times as long over it)."""
     if len(d) < 2:
         return math.nan
     spread = float(d.std(ddof=1))
     # Blocks that agree to the last digit: no difference at all, or one without any doubt.
     if spread <= 1e-12 * max(1.0, abs(float(d.mean()))):
         return 1.0 if abs(float(d.mean())) <= 1e-12 else 0.0
-    return float(scipy_stats.ttest_1samp(d, 0.0).pvalue)
+    t = float(d.mean()) / (spread / math.sqrt(len(d)))
+    return float(2 * special.stdtr(len(d) - 1, -abs(t)))
 
 
 def _p_beyond(d: npt.NDArray[np.float64]) -> float:

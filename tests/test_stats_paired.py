@@ -55,6 +55,43 @@ def test_the_signed_rank_test_with_ties_by_hand() -> None:
     assert paired.wilcoxon(np.array([0.0, 0.0])) == (1.0, 1.0)
 
 
+@pytest.mark.parametrize("n", [2, 12, 24, 48])
+def test_the_paired_t_test_is_scipys(n: int) -> None:
+    d = np.random.default_rng(n).normal(0.03, 0.1, n)
+    assert paired._p_t(d) == pytest.approx(float(scipy_stats.ttest_1samp(d, 0.0).pvalue), rel=1e-9)
+
+
+def test_the_t_test_of_blocks_that_agree_to_the_last_digit() -> None:
+    """No spread: no difference at all, or one without any doubt; one block says nothing."""
+    assert paired._p_t(np.zeros(12)) == 1.0
+    assert paired._p_t(np.full(12, 0.05)) == 0.0
+    assert math.isnan(paired._p_t(np.array([0.05])))
+
+
+@pytest.mark.parametrize(("blocks", "level"), [(12, 0.0209961), (24, 0.0211271), (48, 0.0215219)])
+def test_the_level_that_the_signed_rank_test_reaches_at_each_look(blocks: int, level: float) -> None:
+    """The largest attainable two-sided p below 0.0221, from the exact distribution; the next one lies above it."""
+    chance = paired._at_most(tuple(range(2, 2 * blocks + 1, 2)))[::2]
+    critical = paired._walsh_rank(blocks, paired.ALPHA)
+    assert 2 * chance[critical - 1] == pytest.approx(level, abs=1e-7)
+    assert 2 * chance[critical] > paired.ALPHA
+
+
+def test_three_looks_keep_five_percent() -> None:
+    """The chance that a normal test errs at any of three looks, its statistic correlated as √(12/24), √(24/48), √(12/48)."""
+
+    def errs(levels: tuple[float, float, float], blocks: tuple[int, int, int]) -> float:
+        z = [float(scipy_stats.norm.isf(level / 2)) for level in levels]
+        share = np.array(blocks, dtype=float)
+        correlation = np.sqrt(np.minimum.outer(share, share) / np.maximum.outer(share, share))
+        inside = scipy_stats.multivariate_normal(cov=correlation).cdf(z, lower_limit=[-bound for bound in z])
+        return 1 - float(inside)
+
+    assert errs((paired.ALPHA,) * 3, (1, 2, 3)) == pytest.approx(0.0501, abs=2e-4)
+    assert errs((paired.ALPHA,) * 3, paired.LOOKS) == pytest.approx(0.0530, abs=2e-4)
+    assert errs((0.0209961, 0.0211271, 0.0215219), paired.LOOKS) == pytest.approx(0.0508, abs=3e-4)
+
+
 def test_holm_by_hand() -> None:
     assert paired.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert paired.holm([0.5, 0.9]) == [1.0, 1.0]
