@@ -58,24 +58,39 @@ class Origin:
         return stamp.get("sources") == self.sources and self.tools in (None, stamp.get("tools"))
 
 
-def binary_name(framework: Framework) -> str:
-    """The name of its binary, crate or CMake target: the last part of its command."""
-    return framework.command[0].rpartition("/")[2]
+def binary_name(framework: Framework, command: Sequence[str] = ()) -> str:
+    """The name of its binary, crate or CMake target: the last part of its command (or of another one of its commands)."""
+    return (command or framework.command)[0].rpartition("/")[2]
 
 
-def ensure(framework: Framework) -> Path:
-    """The worker's binary, built if its sources or compilers have changed.
+def feature(framework: Framework, name: str) -> str:
+    """The cargo feature of another binary of the same crate: `candle-x86-v4` is `candle` with the feature `x86-v4`.
+
+    Raises:
+        BenchError: the name does not say so.
+    """
+    package = binary_name(framework)
+    if name == package:
+        return ""
+    if framework.build != "cargo" or not name.startswith(f"{package}-"):
+        raise BenchError(f"{framework.name}: {name!r} cannot be built: name it {package}-FEATURE after a feature of its crate")
+    return name.removeprefix(f"{package}-")
+
+
+def ensure(framework: Framework, command: Sequence[str] = ()) -> Path:
+    """The worker's binary, built if its sources or compilers have changed. A variant's `command` may name another one of the crate.
 
     Raises:
         BenchError: it cannot be built; names the reason and the cure.
     """
     if framework.build is None:
         raise BenchError(f"{framework.name}: there is nothing to build; give it `build: cargo` or `build: cmake` in frameworks.yaml")
-    name = binary_name(framework)
+    name = binary_name(framework, command)
     target = paths.BINARIES / name
     if _is_current(target, _origin(framework.build)):
         return target
-    reason = missing(framework)
+    with_feature = feature(framework, name)
+    reason = missing(framework, command)
     if reason:
         raise BenchError(f"{framework.name}: {reason}")
     with _one_builder():
@@ -84,8 +99,8 @@ def ensure(framework: Framework) -> Path:
             kept = CACHE / "workers" / f"{name}-{files.short_hash(origin.sources, origin.tools)}"
             if not kept.is_file():
                 if framework.build == "cargo":
-                    made = _cargo(name)
-                    _install(made / name, kept)
+                    made = _cargo(binary_name(framework), with_feature)
+                    _install(made / binary_name(framework), kept)
                 else:
                     with _cmake(name, needs_headers="onnxruntime" in framework.libraries) as made:
                         _install(made / name, kept)
@@ -111,13 +126,13 @@ def build_all(frameworks: Sequence[Framework]) -> list[Path]:
     return built
 
 
-def missing(framework: Framework) -> str | None:
+def missing(framework: Framework, command: Sequence[str] = ()) -> str | None:
     """Why this worker can neither be run as built nor be built here, with the cure; None where nothing is missing. Builds nothing."""
     if framework.build is None:
         return None
     if not (paths.NATIVE / "Cargo.toml").is_file():
         return f"{paths.NATIVE} is missing: run from a clone of the repository (`pip install -e .`)"
-    if _is_current(paths.BINARIES / binary_name(framework), _origin(framework.build)):
+    if _is_current(paths.BINARIES / binary_name(framework, command), _origin(framework.build)):
         return None
     if not sys.platform.startswith("linux"):
         return "the native workers need Linux: measure there"
@@ -250,9 +265,10 @@ def _one_builder() -> Iterator[None]:
         yield
 
 
-def _cargo(name: str) -> Path:
+def _cargo(name: str, with_feature: str = "") -> Path:
     """Build a crate; the folder of its binaries."""
     command = ["cargo", "build", "--release", "--locked", "--package", name, "--target-dir", str(TARGET)]
+    command += ["--features", with_feature] if with_feature else []
     log = _run(name, command, paths.NATIVE, CARGO_ENV)
     if log:
         raise BenchError(f"{name}: {_complaint(log)}; {_rust_cure(name, log)}")

@@ -14,99 +14,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from bench import paths
 from bench.errors import BenchError
 from bench.files import short_hash
+from bench.frameworks import DEFAULT, STRICT, Framework, Kind, Knob, Precision, Variant, contradictions
 
-STRICT = ConfigDict(extra="forbid")
+__all__ = ["DEFAULT", "Framework", "Kind", "Knob", "Precision", "Variant"]
 
-Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
-Kind = Literal["safetensors", "onnx", "openvino"]
 Role = Literal["measured", "floor", "twin", "slow", "stall"]
-
-
-@dataclass(config=STRICT, frozen=True)
-class Knob:
-    """Something that may be set otherwise than the runtime would. Without `values` any value goes.
-
-    A worker takes it through `--set KEY=VALUE`; where `env` or `command` map a value to environment variables or to another worker
-    binary, the parent sets it and the worker is not told. `default` names the value that stands where nothing is set.
-    """
-
-    help: str
-    values: tuple[str, ...] = ()
-    default: str | None = None
-    env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    command: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def by_parent(self) -> bool:
-        """Is it set by how the worker is started, rather than through `--set`?"""
-        return bool(self.env or self.command)
-
-
-@dataclass(config=STRICT, frozen=True)
-class Variant:
-    """A framework run otherwise than `default`: knobs, another artefact, another layout, another command.
-
-    `recipe` says how its artefact is converted (`export.ensure`); without one the runtime converts the fp32 artefact at load.
-    Without `threads` the sessions share the cores. `scenarios` restricts it to those (all without them). `headline`: it stands for its
-    framework, among the defaults, in those of its precisions that have no default.
-    """
-
-    name: str
-    note: str
-    title: str | None = None
-    precisions: tuple[Precision, ...] = ("fp32",)
-    settings: Mapping[str, str] = field(default_factory=dict)
-    recipe: str = ""
-    sessions: int | None = None
-    threads: int | None = None
-    scenarios: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    command: tuple[str, ...] = ()
-    headline: bool = False
-
-    @property
-    def family(self) -> str:
-        """What it is ranked among: `tuned:closed-1` and `tuned:offline-32` are both `tuned`."""
-        return self.name.partition(":")[0]
-
-
-DEFAULT = Variant("default", "everything untouched but thread count and precision")
-
-
-@dataclass(config=STRICT, frozen=True)
-class Framework:
-    """A runtime under test, or a null worker (role `floor`).
-
-    `precisions` are those of its implied variant `default`; `absent` says why it lacks one that others have.
-    """
-
-    name: str
-    title: str
-    language: Literal["python", "rust", "cpp"]
-    command: tuple[str, ...]
-    artefact: Kind
-    precisions: tuple[Precision, ...]
-    note: str
-    role: Literal["measured", "floor"] = "measured"
-    build: Literal["cargo", "cmake"] | None = None
-    libraries: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    knobs: Mapping[str, Knob] = field(default_factory=dict)
-    variants: Mapping[str, Variant] = field(default_factory=dict)
-    absent: Mapping[Precision, str] = field(default_factory=dict)
-    url: str | None = None
-
-    def headline(self, precision: str) -> Variant | None:
-        """The variant that stands among the defaults in this precision; None where the framework is not run in it."""
-        if precision in self.precisions:
-            return DEFAULT
-        return next((variant for variant in self.variants.values() if variant.headline and precision in variant.precisions), None)
 
 
 @dataclass(config=STRICT, frozen=True)
@@ -382,7 +300,7 @@ def _entries(file: Path, kind: type[Any], section: str | None = None, named: boo
             full["variants"] = named_too
         try:
             entries[str(name)] = adapter.validate_python(full)
-            for steps, problem in _contradictions(entries[str(name)]) if kind is Framework else ():
+            for steps, problem in contradictions(entries[str(name)]) if kind is Framework else ():
                 where = (*prefix, name, *steps)
                 raise BenchError(f"{file}:{_line(tree, where)}: {name}: key {'.'.join(steps)!r}: {problem}")
         except ValidationError as error:
@@ -392,42 +310,6 @@ def _entries(file: Path, kind: type[Any], section: str | None = None, named: boo
             key = ".".join(str(part) for part in first["loc"])
             raise BenchError(f"{file}:{_line(tree, where)}: {name}: key {key!r}: {_cure(first, kind, values)}") from None
     return entries
-
-
-def _contradictions(framework: Framework) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What fits the types and makes no sense all the same: the way to the key, and what is wrong with it."""
-    for key, knob in framework.knobs.items():
-        for value in {*knob.env, *knob.command, *([knob.default] if knob.default is not None else [])} - {*knob.values}:
-            if knob.values or knob.by_parent:
-                yield ("knobs", key), f"{value!r} is not among its values ({', '.join(knob.values) or 'none'})"
-    for precision in framework.precisions:
-        if precision in framework.absent:
-            yield ("absent", precision), f"the framework is run in {precision}; take one of the two out"
-    claimed: set[str] = set()
-    for name, variant in framework.variants.items():
-        at = ("variants", name)
-        if name == DEFAULT.name or re.search(r"[\s,/]", name) or name.startswith("knob:"):
-            yield at, "not a name for a variant: `default` and `knob:` are implied, and white space, commas and slashes part names"
-        for key, value in variant.settings.items():
-            if problem := setting_problem(framework, key, value):
-                yield (*at, "settings", key), problem
-        for precision in variant.precisions if variant.headline else ():
-            if precision in framework.precisions or precision in claimed:
-                yield (*at, "headline"), f"{precision} has a default or another headline already"
-            claimed.add(precision)
-
-
-def setting_problem(framework: Framework, key: str, value: str) -> str | None:
-    """Why a knob cannot be set so, in words that name the cure; None where it can."""
-    if key not in framework.knobs:
-        near = difflib.get_close_matches(key, framework.knobs, n=1)
-        return f"{framework.name} has no knob {key!r}: " + (
-            f"did you mean {near[0]!r}?" if near else f"it has {', '.join(framework.knobs) or 'none'}"
-        )
-    knob = framework.knobs[key]
-    if knob.values and value not in knob.values:
-        return f"{key}={value}: takes {', '.join(knob.values)}"
-    return None
 
 
 def _cure(error: Any, kind: type[Any], values: Mapping[str, Any]) -> str:

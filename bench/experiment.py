@@ -5,6 +5,7 @@ Nothing is measured here. An arm that cannot run becomes a reason, and the other
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib.metadata
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Literal
 from bench import build, corpus, export, files, machine, paths, plan, variants, weights
 from bench.catalog import DEFAULT, Arm, Framework, Model, Scenario, Variant
 from bench.errors import BenchError, NotApplicable
+from bench.frameworks import Library
 from bench.process import WorkerFailed, state_version
 from bench.variants import Choice, Layout
 
@@ -145,21 +147,45 @@ def command_and_env(
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The worker's command and environment with their templates filled in; those of the variant's knobs, then its own, come last."""
     values: dict[str, str] = {"python": sys.executable, "native": str(paths.BINARIES), "threads": str(threads), "sessions": str(sessions)}
-    templates, parts = dict(framework.env), framework.command
+    templates = dict(framework.env)
     for key, value in variant.settings.items():
         knob = framework.knobs[key]
         templates |= knob.env.get(value, {})
-        parts = knob.command.get(value, parts)
+        if value in knob.libraries:
+            values["library"] = _shared_library(knob.libraries[value])
     templates |= variant.env
-    parts = variant.command or parts
     if any("{onnxruntime_library}" in value for value in templates.values()):
         values["onnxruntime_library"] = str(build.onnxruntime_library())
     env = {key: value.format_map(values) for key, value in templates.items()}
-    command = tuple(part.format_map(values) for part in parts)
+    command = tuple(part.format_map(values) for part in program_of(framework, variant))
     if framework.language == "python":
         # The package is found from an editable install; a worker started in the build folder must find it too.
         env.setdefault("PYTHONPATH", str(paths.ROOT))
     return command, env
+
+
+def program_of(framework: Framework, variant: Variant) -> tuple[str, ...]:
+    """The command template of a variant: its own, or that of one of its knobs, or the framework's."""
+    chosen = [framework.knobs[key].command.get(value) for key, value in variant.settings.items()]
+    return variant.command or next(filter(None, chosen), framework.command)
+
+
+def recipe_of(framework: Framework, variant: Variant) -> str:
+    """How the artefact of a variant is converted: by its own recipe, or that of one of its knobs; empty for the plain one."""
+    chosen = [framework.knobs[key].recipe.get(value) for key, value in variant.settings.items()]
+    return variant.recipe or next(filter(None, chosen), "")
+
+
+def _shared_library(library: Library) -> str:
+    """The file name by which the loader finds it.
+
+    Raises:
+        NotApplicable: it is not installed; the package that has it is named.
+    """
+    found = ctypes.util.find_library(library.name)
+    if found is None:
+        raise NotApplicable(f"lib{library.name} is not installed: apt-get install {library.package}")
+    return found
 
 
 def arm_of(choice: Choice, model: Model, weights_kind: str) -> Arm:
@@ -231,10 +257,11 @@ def _lane(arm: Arm, choice: Choice, model: Model, source: weights.Source, watch:
     try:
         if framework.build:
             with watch("build"):
-                build.ensure(framework)
+                build.ensure(framework, program_of(framework, variant))
         with watch("export"):
             # Without a recipe the runtime itself converts the fp32 artefact at load.
-            artefact = export.ensure(model, source, framework.artefact, arm.precision if variant.recipe else "fp32", variant.recipe)
+            recipe = recipe_of(framework, variant)
+            artefact = export.ensure(model, source, framework.artefact, arm.precision if recipe else "fp32", recipe)
         with watch("versions"):
             command, env = command_and_env(framework, arm.sessions, arm.threads, variant)
             version = state_version(command, env)

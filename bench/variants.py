@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from bench.catalog import DEFAULT, Framework, Precision, Variant, one_of, setting_problem, split, unknown
+from bench.catalog import one_of, split, unknown
 from bench.errors import BenchError
+from bench.frameworks import DEFAULT, Framework, Precision, Variant, setting_problem
 
 KNOB = "knob:"
 LAYOUT = "layout"

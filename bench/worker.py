@@ -329,6 +329,27 @@ class Server:
             raise errors[0]
 
 
+def padded_to(session: Session, multiple: int, most: int) -> Session:
+    """A session that sees widths of whole multiples only (at most `most` tokens): fewer distinct shapes, more padding.
+
+    The ids that are added are 0 and masked; images pass as they are.
+    """
+
+    def serve(*arrays: Array) -> Array:
+        if len(arrays) == 1:
+            return session(*arrays)
+        rows, width = arrays[0].shape
+        wide = max(width, min(-(-width // multiple) * multiple, most))
+        if wide == width:
+            return session(*arrays)
+        padded = [np.zeros((rows, wide), dtype=np.int64) for _ in arrays]
+        for target, array in zip(padded, arrays, strict=True):
+            target[:, :width] = array
+        return session(*padded)
+
+    return serve
+
+
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if isinstance(error, WorkerError | NotApplicable) else f"{type(error).__name__}: {text}"

@@ -1,4 +1,4 @@
-"""ONNX Runtime from Python: everything as the runtime sets it, but for the thread count."""
+"""ONNX Runtime from Python: everything as the runtime sets it, but for the thread count and the knobs that are asked for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ import onnxruntime as ort
 from bench.worker import Array, Loaded, NotApplicable, Options, Session, run
 
 OUTPUT = "sentence_embedding"
+LEVELS = {
+    "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+SWITCH = ("0", "1")
+KNOBS = {"spinning": SWITCH, "arena": SWITCH, "mem_pattern": SWITCH, "optimization": tuple(LEVELS), "shared": SWITCH}
 
 
 def version() -> Mapping[str, str]:
@@ -23,28 +31,31 @@ def version() -> Mapping[str, str]:
 
 
 def load(options: Options) -> Loaded:
-    if options.precision != "fp32":
-        raise NotApplicable(f"precision {options.precision}: this worker serves fp32 graphs")
-    wanted = ort.SessionOptions()
-    wanted.intra_op_num_threads = options.threads
-    if "spinning" in options.settings:
-        wanted.add_session_config_entry("session.intra_op.allow_spinning", options.settings["spinning"])
+    wanted = session_options(options)
+    shared = options.settings.get("shared") == "1"
     graphs = [
         ort.InferenceSession(str(options.folder / "model.onnx"), wanted, providers=["CPUExecutionProvider"])
-        for _ in range(options.sessions)
+        for _ in range(1 if shared else options.sessions)
     ]
+    graphs *= options.sessions if shared else 1
     graph = graphs[0]
     inputs = {node.name: node for node in graph.get_inputs()}
     output = next(node for node in graph.get_outputs() if node.name == OUTPUT)
     if output.type != "tensor(float)":
-        raise NotApplicable(f"graph output is {output.type}, asked for fp32")
+        raise NotApplicable(f"graph output is {output.type}, asked for float32 vectors")
+    # A converted graph says in its metadata what its census found; the plain export says nothing.
+    precision = graph.get_modelmeta().custom_metadata_map.get("precision", "fp32")
+    if precision != options.precision:
+        raise NotApplicable(f"precision {options.precision}: the graph is {precision}")
     pixels = inputs.get("pixel_values")
     read_back = {
-        "precision": "fp32",
+        "precision": precision,
         "threads": graph.get_session_options().intra_op_num_threads,
         "output_type": output.type,
         "graph_optimization_level": graph.get_session_options().graph_optimization_level.name,
         "execution_mode": graph.get_session_options().execution_mode.name,
+        "enable_cpu_mem_arena": graph.get_session_options().enable_cpu_mem_arena,
+        "enable_mem_pattern": graph.get_session_options().enable_mem_pattern,
         "providers": ",".join(graph.get_providers()),
     }
     width = None if pixels is not None else inputs["input_ids"].shape[1]
@@ -55,6 +66,21 @@ def load(options: Options) -> Loaded:
         fixed_tokens=width if isinstance(width, int) else None,
         image_size=int(pixels.shape[2]) if pixels is not None else None,
     )
+
+
+def session_options(options: Options) -> ort.SessionOptions:
+    """The runtime's own options, but for the thread count and the knobs that are set."""
+    wanted, knobs = ort.SessionOptions(), options.settings
+    wanted.intra_op_num_threads = options.threads
+    if "spinning" in knobs:
+        wanted.add_session_config_entry("session.intra_op.allow_spinning", knobs["spinning"])
+    if "arena" in knobs:
+        wanted.enable_cpu_mem_arena = knobs["arena"] == "1"
+    if "mem_pattern" in knobs:
+        wanted.enable_mem_pattern = knobs["mem_pattern"] == "1"
+    if "optimization" in knobs:
+        wanted.graph_optimization_level = LEVELS[knobs["optimization"]]
+    return wanted
 
 
 def session(graph: ort.InferenceSession) -> Session:
@@ -79,4 +105,4 @@ def session(graph: ort.InferenceSession) -> Session:
 
 
 if __name__ == "__main__":
-    run(version, load, {"spinning": ("0", "1")})
+    run(version, load, KNOBS)

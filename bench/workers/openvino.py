@@ -1,16 +1,33 @@
-"""OpenVINO: precision f32 is set and read back (on CPUs with bf16 units the runtime would choose bf16); the rest is untouched."""
+"""OpenVINO: precision f32 is set and read back (on CPUs with bf16 units the runtime would choose bf16); of the rest only the knobs that
+are asked for."""
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import openvino as ov
 
-from bench.worker import Array, Loaded, NotApplicable, Options, Session, run
+from bench.worker import Array, Loaded, NotApplicable, Options, Session, padded_to, run
 
-HINTS = {"fp32": "f32"}
-NAMES = {hint: precision for precision, hint in HINTS.items()}
+#: What is not quantised in an int8 or int4 model is computed in f32, so that such an arm differs from fp32 by its quantisation alone.
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "int4": "f32"}
+NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+#: Types of constants of a compiled model → precision; the lowest that occurs counts.
+QUANTISED = {"int4": ("i4", "u4"), "int8": ("i8", "u8")}
+
+
+KNOBS = {
+    "hint": ("LATENCY", "THROUGHPUT"),
+    "streams": ("1", "2", "4", "8"),
+    "pinning": ("0", "1"),
+    "cache": ("0", "1"),
+    "buckets": ("8", "16", "32", "64"),
+}
+#: Relative to the build folder, where a worker runs.
+CACHE = "openvino-cache"
 
 
 def version() -> Mapping[str, str]:
@@ -32,12 +49,20 @@ def load(options: Options) -> Loaded:
     }
     if options.sessions > 1:
         config["NUM_STREAMS"] = options.sessions
-    if "hint" in options.settings:
-        config["PERFORMANCE_HINT"] = options.settings["hint"]
+    knobs = options.settings
+    if "hint" in knobs:
+        config["PERFORMANCE_HINT"] = knobs["hint"]
+    if "streams" in knobs:
+        config["NUM_STREAMS"] = int(knobs["streams"])
+    if "pinning" in knobs:
+        config["ENABLE_CPU_PINNING"] = knobs["pinning"] == "1"
+    if knobs.get("cache") == "1":
+        config["CACHE_DIR"] = CACHE
     model = ov.Core().compile_model(options.folder / "model.xml", "CPU", config)
     inputs = {node.get_any_name(): node.get_partial_shape() for node in model.inputs}
     read_back = {
-        "precision": NAMES.get(model.get_property("INFERENCE_PRECISION_HINT").get_type_name(), "other"),
+        **precision_of(model),
+        "dynamic_quantization_group_size": model.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE"),
         "inference_num_threads": model.get_property("INFERENCE_NUM_THREADS"),
         "num_streams": str(model.get_property("NUM_STREAMS")),
         "performance_hint": str(model.get_property("PERFORMANCE_HINT")),
@@ -46,13 +71,38 @@ def load(options: Options) -> Loaded:
     }
     pixels = inputs.get("pixel_values")
     width = None if pixels is not None else inputs["input_ids"][1]
+    sessions = [session(model, list(inputs)) for _ in range(options.sessions)]
+    if "buckets" in knobs:
+        most = json.loads((options.folder / "config.json").read_text())["max_tokens"]
+        sessions = [padded_to(one, int(knobs["buckets"]), most) for one in sessions]
     return Loaded(
-        [session(model, list(inputs)) for _ in range(options.sessions)],
+        sessions,
         model.output(0).get_partial_shape()[1].get_length(),
         read_back,
         fixed_tokens=width.get_length() if width is not None and width.is_static else None,
         image_size=pixels[2].get_length() if pixels is not None else None,
     )
+
+
+def precision_of(model: ov.CompiledModel) -> dict[str, str]:
+    """What the compiled model computes in: the type of its quantised weights, else the hint, with the types of its matrix products.
+
+    Without units for bf16 the plugin computes in f32 whatever the hint says; the types of the products show it.
+    """
+    weights: set[str] = set()
+    products: Counter[str] = Counter()
+    for node in model.get_runtime_model().get_ops():
+        about = node.get_rt_info()
+        layer, kind = (about[key].astype(str) if key in about else "" for key in ("layerType", "runtimePrecision"))
+        if layer == "Const":
+            weights |= set(about["outputPrecisions"].astype(str).split(","))
+        elif layer in ("FullyConnected", "MatMul", "Convolution"):
+            products[kind] += 1
+    hint = NAMES.get(model.get_property("INFERENCE_PRECISION_HINT").get_type_name(), "other")
+    quantised = next((precision for precision, kinds in QUANTISED.items() if weights & set(kinds)), None)
+    if not quantised and hint == "bf16" and products and "bf16" not in products:
+        hint = "fp32"
+    return {"precision": quantised or hint, "products": " ".join(f"{kind}:{count}" for kind, count in sorted(products.items()))}
 
 
 def session(model: ov.CompiledModel, names: list[str]) -> Session:
@@ -70,4 +120,4 @@ def session(model: ov.CompiledModel, names: list[str]) -> Session:
 
 
 if __name__ == "__main__":
-    run(version, load, {"hint": ("LATENCY", "THROUGHPUT")})
+    run(version, load, KNOBS)

@@ -1,18 +1,21 @@
-"""PyTorch: the Embedder itself, eager, scaled-dot-product attention, inference mode."""
+"""PyTorch: the Embedder itself, eager, scaled-dot-product attention, inference mode; knobs only where they are asked for."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import transformers
 
 from bench import embedder
-from bench.worker import Array, Loaded, NotApplicable, Options, Session, run
+from bench.worker import Array, Loaded, NotApplicable, Options, Session, padded_to, run
 
-DTYPES = {"fp32": torch.float32}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
 NAMES = {dtype: precision for precision, dtype in DTYPES.items()}
+#: What a compiled artefact holds in place of weights.
+PACKAGE = "model.pt2"
+KNOBS = {"buckets": ("8", "16", "32", "64"), "channels_last": ("0", "1"), "int8": ("torchao",)}
 
 
 def version() -> Mapping[str, str]:
@@ -29,8 +32,13 @@ def load(options: Options) -> Loaded:
     if options.precision not in DTYPES:
         raise NotApplicable(f"precision {options.precision}: this worker serves {', '.join(DTYPES)}")
     torch.set_num_threads(options.threads)
-    model = embedder.load(options.folder, options.precision).eval()
-    dtypes = {parameter.dtype for parameter in model.parameters()}
+    if (options.folder / PACKAGE).is_file():
+        return load_package(options)
+    if options.precision == "int8":
+        model, dtypes = quantised(options)
+    else:
+        model = embedder.load(options.folder, options.precision).eval()
+        dtypes = {parameter.dtype for parameter in model.parameters()}
     config = json.loads((options.folder / "config.json").read_text())
     read_back = {
         "precision": NAMES.get(dtypes.pop(), "other") if len(dtypes) == 1 else "mixed",
@@ -39,13 +47,46 @@ def load(options: Options) -> Loaded:
         "attention": getattr(model.backbone.config, "_attn_implementation", "unknown"),
         "capability": torch.backends.cpu.get_cpu_capability(),
     }
+    channels_last = options.settings.get("channels_last") == "1"
+    if channels_last:
+        if config["modality"] != "image":
+            raise NotApplicable("channels_last: only images have channels")
+        model = model.to(memory_format=torch.channels_last)
     # The sessions share one module: its weights are read only.
+    sessions = [session(model, options.threads, channels_last) for _ in range(options.sessions)]
+    if "buckets" in options.settings:
+        sessions = [padded_to(one, int(options.settings["buckets"]), config["max_tokens"]) for one in sessions]
+    return Loaded(sessions, config["dim"], read_back, config.get("fixed_tokens"), config.get("image_size"))
+
+
+def quantised(options: Options) -> tuple[torch.nn.Module, set[torch.dtype]]:
+    """The Embedder with its linear layers in int8 by torchao, and the dtypes that their weights then hold."""
+    if options.settings.get("int8") != "torchao":
+        raise NotApplicable("precision int8: eager PyTorch has no int8 layers of its own (--set int8=torchao)")
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+
+    model = embedder.load(options.folder).eval()
+    quantize_(model, Int8DynamicActivationInt8WeightConfig())
+    layers = [module.weight for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    return model, {getattr(weight, "qdata", weight).dtype for weight in layers}
+
+
+def load_package(options: Options) -> Loaded:
+    """The Embedder as AOTInductor compiled it. That it computes in fp32 shows in its vectors: the gate of fp32 lets nothing else through."""
+    model = torch._inductor.aoti_load_package(str(options.folder / PACKAGE))
+    config = json.loads((options.folder / "config.json").read_text())
+    read_back = {
+        "precision": options.precision,
+        "threads": torch.get_num_threads(),
+        "compiled": "AOTInductor",
+        "constants": len(model.get_constant_fqns()),
+    }
     sessions = [session(model, options.threads) for _ in range(options.sessions)]
     return Loaded(sessions, config["dim"], read_back, config.get("fixed_tokens"), config.get("image_size"))
 
 
-def session(model: torch.nn.Module, threads: int) -> Session:
-    tensor, started = torch.from_numpy, False
+def session(model: Callable[..., torch.Tensor], threads: int, channels_last: bool = False) -> Session:
+    tensor, started = (_channels_last if channels_last else torch.from_numpy), False
 
     def serve(*arrays: Array) -> Array:
         nonlocal started
@@ -59,5 +100,9 @@ def session(model: torch.nn.Module, threads: int) -> Session:
     return serve
 
 
+def _channels_last(array: Array) -> torch.Tensor:
+    return torch.from_numpy(array).contiguous(memory_format=torch.channels_last)
+
+
 if __name__ == "__main__":
-    run(version, load, {})
+    run(version, load, KNOBS)

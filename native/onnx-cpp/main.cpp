@@ -1,4 +1,4 @@
-// ONNX Runtime through its official C++ API: everything as the runtime sets it, but for the thread count.
+// ONNX Runtime through its official C++ API: everything as the runtime sets it, but for the thread count and the knobs that are asked for.
 #include <dlfcn.h>
 #define ORT_API_MANUAL_INIT
 #include <onnxruntime_cxx_api.h>
@@ -55,7 +55,7 @@ struct Vectors {
 // One session of the runtime. Inputs are views: of the mapped plan for a single row, of the padder's buffers for a batch.
 struct Graph {
     std::shared_ptr<Ort::Env> environment;
-    Ort::Session session;
+    std::shared_ptr<Ort::Session> session; // of several callers where the knob `shared` says so
     std::array<std::int64_t, 2> image; // height and width; 0 for text
     bool takes_mask;
     Ort::MemoryInfo memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
@@ -71,13 +71,13 @@ struct Graph {
             };
             constexpr std::array names = {"input_ids", "attention_mask"};
             const std::array inputs = {view(block.ids), view(block.mask)};
-            output = session.Run(Ort::RunOptions{nullptr}, names.data(), inputs.data(), takes_mask ? 2 : 1, &output_name, 1);
+            output = session->Run(Ort::RunOptions{nullptr}, names.data(), inputs.data(), takes_mask ? 2 : 1, &output_name, 1);
         } else {
             if (width != 3 * image[0] * image[1]) throw std::runtime_error("the plan's images are not of the graph's size");
             const std::array shape = {rows, std::int64_t{3}, image[0], image[1]};
             constexpr const char* name = "pixel_values";
             const auto input = Ort::Value::CreateTensor<float>(memory, const_cast<float*>(block.pixels), block.rows * block.width, shape.data(), shape.size());
-            output = session.Run(Ort::RunOptions{nullptr}, &name, &input, 1, &output_name, 1);
+            output = session->Run(Ort::RunOptions{nullptr}, &name, &input, 1, &output_name, 1);
         }
         const std::size_t size = output.front().GetTensorTypeAndShapeInfo().GetElementCount();
         return {std::move(output.front()), size};
@@ -123,31 +123,57 @@ long long tasks() {
     return std::distance(begin(threads), end(threads));
 }
 
-Ort::Session open_session(const Ort::Env& environment, const Options& options) {
+struct Level {
+    std::string_view value; // of the knob `optimization`
+    GraphOptimizationLevel level;
+    const char* name; // as Python's extension has it
+};
+
+constexpr std::array levels = {Level{"disabled", ORT_DISABLE_ALL, "ORT_DISABLE_ALL"}, Level{"basic", ORT_ENABLE_BASIC, "ORT_ENABLE_BASIC"},
+                               Level{"extended", ORT_ENABLE_EXTENDED, "ORT_ENABLE_EXTENDED"}, Level{"all", ORT_ENABLE_ALL, "ORT_ENABLE_ALL"}};
+constexpr std::array<std::string_view, 4> switches = {"spinning", "arena", "mem_pattern", "shared"};
+
+// The level that is asked for; `all` is Python's default.
+const Level& level_of(const Options& options) {
+    return *std::ranges::find(levels, options.knob("optimization").value_or("all"), &Level::value);
+}
+
+std::shared_ptr<Ort::Session> open_session(const Ort::Env& environment, const Options& options) {
     const auto path = options.model / "model.onnx";
     if (!is_regular_file(path)) throw Unable(path.string() + " is missing", re_export);
-    // `all` is Python's default; one inter-op thread and sequential execution are the runtime's own, said aloud
+    // one inter-op thread and sequential execution are the runtime's own, said aloud
     Ort::SessionOptions wanted;
-    wanted.SetGraphOptimizationLevel(ORT_ENABLE_ALL).SetExecutionMode(ORT_SEQUENTIAL);
+    wanted.SetGraphOptimizationLevel(level_of(options).level).SetExecutionMode(ORT_SEQUENTIAL);
     wanted.SetIntraOpNumThreads(options.threads).SetInterOpNumThreads(1);
     if (const auto spinning = options.knob("spinning")) wanted.AddConfigEntry("session.intra_op.allow_spinning", spinning->c_str());
+    if (const auto arena = options.knob("arena")) arena == "1" ? wanted.EnableCpuMemArena() : wanted.DisableCpuMemArena();
+    if (const auto pattern = options.knob("mem_pattern")) pattern == "1" ? wanted.EnableMemPattern() : wanted.DisableMemPattern();
     try {
-        return Ort::Session(environment, path.c_str(), wanted);
+        return std::make_shared<Ort::Session>(environment, path.c_str(), wanted);
     } catch (const Ort::Exception& error) {
         throw Unable(path.string() + " cannot be loaded (" + error.what() + ")", re_export);
     }
 }
 
+// A converted graph says in its metadata what its census found; the plain export says nothing.
+std::string precision_of(const Ort::Session& session) {
+    Ort::AllocatorWithDefaultOptions allocator;
+    const auto stated = session.GetModelMetadata().LookupCustomMetadataMapAllocated("precision", allocator);
+    return stated ? stated.get() : "fp32";
+}
+
 Loaded<Graph> load(const Options& options) {
-    if (options.precision != "fp32") throw NotApplicable("precision " + options.precision + ": this worker serves fp32 graphs");
     load_library();
     const auto environment = std::make_shared<Ort::Env>(ORT_LOGGING_LEVEL_WARNING, "onnx-cpp");
     const long long tasks_before = tasks();
-    Ort::Session first = open_session(*environment, options);
+    const auto first = open_session(*environment, options);
     // a session adds all its threads but the one that calls it; the C API has no other way to read the number back
     const long long threads = tasks() - tasks_before + 1;
 
-    const auto inputs = ports(first, true), outputs = ports(first, false);
+    const std::string precision = precision_of(*first);
+    if (precision != options.precision) throw NotApplicable("precision " + options.precision + ": the graph is " + precision);
+
+    const auto inputs = ports(*first, true), outputs = ports(*first, false);
     const Port* const output = find(outputs, output_name);
     const Port* const ids = find(inputs, "input_ids");
     const Port* const pixels = find(inputs, "pixel_values");
@@ -157,29 +183,35 @@ Loaded<Graph> load(const Options& options) {
     if (output->type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) throw NotApplicable("the graph's output is " + type_name(output->type) + ", not f32");
 
     Members settings;
-    settings.add("precision", "fp32");
+    settings.add("precision", precision);
     settings.add("threads", threads);
     for (const Port& port : inputs) settings.add("input_" + port.name, type_name(port.type));
     for (const Port& port : outputs) settings.add("output_" + port.name, type_name(port.type));
-    settings.add("graph_optimization_level", "ORT_ENABLE_ALL");
+    settings.add("graph_optimization_level", level_of(options).name);
     settings.add("execution_mode", "ORT_SEQUENTIAL");
-    if (const auto spinning = options.knob("spinning")) settings.add("spinning", *spinning);
+    for (const auto& [key, value] : options.set) settings.add(key, value);
 
     const auto dim = static_cast<std::size_t>(output->shape[1]);
     const std::array<std::int64_t, 2> image = {pixels ? pixels->shape[2] : 0, pixels ? pixels->shape[3] : 0};
     const bool takes_mask = find(inputs, "attention_mask");
     std::vector<Graph> graphs;
-    graphs.push_back({environment, std::move(first), image, takes_mask});
+    graphs.push_back({environment, first, image, takes_mask});
+    const bool shared = options.knob("shared") == "1";
     while (graphs.size() < static_cast<std::size_t>(options.sessions)) {
-        graphs.push_back({environment, open_session(*environment, options), image, takes_mask});
+        graphs.push_back({environment, shared ? first : open_session(*environment, options), image, takes_mask});
     }
     const std::int64_t fixed = ids && ids->shape.size() == 2 && ids->shape[1] > 0 ? ids->shape[1] : 32;
     return {std::move(graphs), dim, ids ? static_cast<std::size_t>(fixed) : 0, static_cast<std::size_t>(3 * image[0] * image[1]), settings};
 }
 
 void check_knob(std::string_view key, std::string_view value) {
-    if (key != "spinning") throw Usage("--set " + std::string(key) + ": spinning is the only key");
-    if (value != "0" && value != "1") throw Usage("--set spinning=" + std::string(value) + ": 0 or 1 is wanted");
+    if (key == "optimization") {
+        if (std::ranges::find(levels, value, &Level::value) == levels.end()) throw Usage("--set optimization=" + std::string(value) + ": disabled, basic, extended or all is wanted");
+    } else if (std::ranges::find(switches, key) == switches.end()) {
+        throw Usage("--set " + std::string(key) + ": the keys are spinning, arena, mem_pattern, optimization and shared");
+    } else if (value != "0" && value != "1") {
+        throw Usage("--set " + std::string(key) + "=" + std::string(value) + ": 0 or 1 is wanted");
+    }
 }
 
 Members version() {

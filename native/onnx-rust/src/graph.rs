@@ -6,17 +6,15 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, ensure};
 use harness::{Batch, Cure, Loaded, Options, Probe, Session, Stop};
 use ort::environment::Environment;
-use ort::session::builder::{BuilderResult, GraphOptimizationLevel, SessionBuilder};
+use ort::session::builder::SessionBuilder;
 use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::{Outlet, Tensor, TensorElementType, TensorRef, ValueType};
 use serde_json::{Map, Value, json};
 
+use crate::knobs::{Knobs, words_of};
+
 const OUTPUT: &str = "sentence_embedding";
 const RE_EXPORT: &str = "export the model again with `invoke export`";
-
-/// Whether intra-op threads spin while they wait; the runtime's own choice unless set.
-#[derive(Clone, Copy, Default)]
-pub struct Spinning(pub Option<bool>);
 
 /// One ONNX Runtime session.
 pub struct Graph {
@@ -27,47 +25,49 @@ pub struct Graph {
 }
 
 /// Loads `model.onnx` once per session.
-pub fn load(environment: &Environment, options: &Options, spinning: Spinning) -> Result<Loaded<Graph>, Stop> {
+pub fn load(environment: &Environment, options: &Options, knobs: Knobs) -> Result<Loaded<Graph>, Stop> {
     let path = options.model.join("model.onnx");
     let tasks_before = tasks();
-    let first = open(environment, &path, options.threads, spinning).cure(RE_EXPORT)?;
+    let first = open(environment, &path, options.threads, knobs).cure(RE_EXPORT)?;
     // a session adds all its threads but the one that calls it; the C API has no other way to read the number back
     let threads = tasks() - tasks_before + 1;
     let mut shape = Shape::of(&first).with_context(|| format!("{} is not one of our graphs", path.display())).cure(RE_EXPORT)?;
     if shape.output != TensorElementType::Float32 {
         return Err(Stop::NotApplicable(format!("the graph's output is {}, not f32", shape.output)));
     }
-    shape.settings.insert("precision".to_owned(), json!("fp32"));
+    let precision = precision_of(&first).cure(RE_EXPORT)?;
+    if precision != options.precision {
+        return Err(Stop::NotApplicable(format!("precision {}: the graph is {precision}", options.precision)));
+    }
+    shape.settings.insert("precision".to_owned(), json!(precision));
     shape.settings.insert("threads".to_owned(), json!(threads));
+    shape.settings.insert("graph_optimization_level".to_owned(), json!(knobs.level_name()));
 
     let mut sessions = vec![shape.session(first)];
     for _ in 1..options.sessions {
-        sessions.push(shape.session(open(environment, &path, options.threads, spinning).cure(RE_EXPORT)?));
+        sessions.push(shape.session(open(environment, &path, options.threads, knobs).cure(RE_EXPORT)?));
     }
     Ok(Loaded { sessions, dim: shape.dim, probe: shape.probe, settings: shape.settings })
 }
 
-fn open(environment: &Environment, path: &Path, threads: usize, spinning: Spinning) -> Result<OrtSession> {
-    ensure!(path.is_file(), "{} is missing", path.display());
-    configure(environment, threads, spinning)?.commit_from_file(path).with_context(|| format!("cannot load {}", path.display()))
+/// A converted graph says in its metadata what its census found; the plain export says nothing.
+fn precision_of(session: &OrtSession) -> Result<String> {
+    let metadata = session.metadata().context("cannot read the metadata of the graph")?;
+    Ok(metadata.custom("precision").unwrap_or_else(|| "fp32".to_owned()))
 }
 
-fn configure(environment: &Environment, threads: usize, Spinning(spinning): Spinning) -> Result<SessionBuilder> {
-    // `All` is what Python defaults to; inter-op 1 and sequential execution are the runtime's own defaults, said aloud
+fn open(environment: &Environment, path: &Path, threads: usize, knobs: Knobs) -> Result<OrtSession> {
+    ensure!(path.is_file(), "{} is missing", path.display());
+    configure(environment, threads, knobs)?.commit_from_file(path).with_context(|| format!("cannot load {}", path.display()))
+}
+
+fn configure(environment: &Environment, threads: usize, knobs: Knobs) -> Result<SessionBuilder> {
+    // inter-op 1 and sequential execution are the runtime's own defaults, said aloud
     let builder = OrtSession::builder(environment)?;
-    let builder = words_of(builder.with_optimization_level(GraphOptimizationLevel::All))?;
     let builder = words_of(builder.with_parallel_execution(false))?;
     let builder = words_of(builder.with_inter_threads(1))?;
     let builder = words_of(builder.with_intra_threads(threads))?;
-    match spinning {
-        Some(spin) => words_of(builder.with_intra_op_spinning(spin)),
-        None => Ok(builder),
-    }
-}
-
-/// A builder's error holds the builder, which cannot cross threads: only its words are kept.
-fn words_of(result: BuilderResult) -> Result<SessionBuilder> {
-    result.map_err(|error| anyhow!("{error}"))
+    knobs.configure(builder)
 }
 
 /// Threads of this process.
@@ -106,7 +106,6 @@ impl Shape {
                 settings.insert(format!("{kind}_{}", outlet.name()), json!(tensor(outlet)?.0.to_string()));
             }
         }
-        settings.insert("graph_optimization_level".to_owned(), json!("ORT_ENABLE_ALL"));
         settings.insert("execution_mode".to_owned(), json!("ORT_SEQUENTIAL"));
         let takes_mask = find(session.inputs(), "attention_mask").is_some();
         Ok(Shape { dim, output: output_type, probe, image, takes_mask, settings })

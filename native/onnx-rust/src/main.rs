@@ -1,13 +1,15 @@
-//! ONNX Runtime from Rust: everything as the runtime sets it, but for the thread count.
+//! ONNX Runtime from Rust: everything as the runtime sets it, but for the thread count and the knobs that are asked for.
 
 mod graph;
+mod knobs;
 mod library;
 
 use std::process::ExitCode;
 
 use harness::{BUILT_BY, Engine, Loaded, Options, Stop, Version, locked};
 
-use crate::graph::{Graph, Spinning};
+use crate::graph::Graph;
+use crate::knobs::Knobs;
 
 fn main() -> ExitCode {
     harness::main::<OnnxRuntime>()
@@ -17,16 +19,11 @@ struct OnnxRuntime;
 
 impl Engine for OnnxRuntime {
     const NAME: &'static str = "onnx-rust";
-    type Knobs = Spinning;
+    type Knobs = Knobs;
     type Session = Graph;
 
-    fn set(knobs: &mut Spinning, key: &str, value: &str) -> Result<(), String> {
-        match (key, value) {
-            ("spinning", "0" | "1") => *knobs = Spinning(Some(value == "1")),
-            ("spinning", _) => return Err("0 or 1 is wanted".to_owned()),
-            _ => return Err("spinning is the only key".to_owned()),
-        }
-        Ok(())
+    fn set(knobs: &mut Knobs, key: &str, value: &str) -> Result<(), String> {
+        knobs.set(key, value)
     }
 
     fn version() -> Result<Version, Stop> {
@@ -40,11 +37,12 @@ impl Engine for OnnxRuntime {
         })
     }
 
-    fn load(options: &Options, spinning: &Spinning) -> Result<Loaded<Graph>, Stop> {
-        if options.precision != "fp32" {
-            return Err(Stop::NotApplicable(format!("precision {}: this worker serves fp32 graphs", options.precision)));
-        }
+    fn load(options: &Options, knobs: &Knobs) -> Result<Loaded<Graph>, Stop> {
         let library = library::load()?;
-        graph::load(&library.environment, options, *spinning)
+        if knobs.shared == Some(true) {
+            // ort's `Session::run` borrows the session for itself alone
+            return Err(Stop::NotApplicable("shared: a session of the ort crate has one caller at a time".to_owned()));
+        }
+        graph::load(&library.environment, options, *knobs)
     }
 }
