@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from bench import embedder
+from bench import embedder, parity
 from bench.catalog import Model
 from tests import tiny
 
@@ -166,8 +166,8 @@ def test_openvino_is_ours(case: Case) -> None:
 
 
 def assert_parity(found: Vectors, expected: Vectors) -> None:
+    """By the gate that judges workers."""
     assert found.dtype == np.float32 and found.shape == expected.shape
-    assert np.abs(found - expected).max() <= 2e-5
-    a, b = found.astype(np.float64), expected.astype(np.float64)
-    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-    assert (1 - cosine).max() <= 1e-7
+    agreement = parity.compare(found, expected)
+    assert parity.gate("fp32", float(agreement.cosine.min()), float(agreement.max_abs_diff.max())) is None
+    assert agreement.norm_error.max() <= parity.NORM_GATE
