@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -13,10 +13,28 @@ from typing import Any, get_args
 from rich.console import Console
 from rich.table import Table
 
-from bench import budget, catalog, experiment, files, lock, machine, paths, process, report, runner, space, store, variants, weights
+from bench import (
+    budget,
+    catalog,
+    controls,
+    experiment,
+    files,
+    lock,
+    machine,
+    paths,
+    process,
+    report,
+    runner,
+    space,
+    store,
+    variants,
+    weights,
+)
+from bench.catalog import Model
 from bench.errors import BenchError
 from bench.experiment import Wish
 from bench.progress import Progress
+from bench.runfolder import RunFolder
 
 
 def wishes(options: Mapping[str, Any]) -> list[Wish]:
@@ -27,7 +45,8 @@ def wishes(options: Mapping[str, Any]) -> list[Wish]:
     """
     known = catalog.load(Path(options["catalog"]) if options["catalog"] else None)
     models = known.pick_models(options["model"])
-    frameworks = known.pick_frameworks(options["framework"])
+    named = known.suites.get(options["scenario"] or "quick")
+    frameworks = known.pick_frameworks(options["framework"] or (named.framework if named else None))
     scenarios = known.pick_scenarios(options["scenario"])
     suite = options["scenario"] if options["scenario"] in known.suites else ("quick" if not options["scenario"] else "")
     precisions = variants.parse_precisions(options["precision"], frameworks)
@@ -38,7 +57,8 @@ def wishes(options: Mapping[str, Any]) -> list[Wish]:
     if requests is not None and requests < 1:
         raise BenchError(f"--requests {requests}: wants a whole number of at least 1")
     # Only a run that could have shown everything may become the board's current one.
-    whole = bool(suite) and not (options["framework"] or options["catalog"] or layouts) and not {"default", "all"}.isdisjoint(names)
+    partial = options["framework"] or options["catalog"] or layouts or (named and named.roles)
+    whole = bool(suite) and not partial and not {"default", "all"}.isdisjoint(names)
     default = known.suites[suite].budget if suite else known.suites["quick"].budget
     wish = Wish(
         model=models[0], frameworks=tuple(frameworks), scenarios=tuple(scenarios), precisions=precisions,
@@ -48,6 +68,7 @@ def wishes(options: Mapping[str, Any]) -> list[Wish]:
         whole_catalog=whole,
         requests=requests,
         campaign_id=time.strftime("%Y%m%d-%H%M%S", time.gmtime()), corpus=options["corpus"], fresh=bool(options["fresh"]),
+        roles=named.roles if named else (),
     )  # fmt: skip
     return [replace(wish, model=model) for model in models]
 
@@ -63,19 +84,47 @@ def run(options: Mapping[str, Any]) -> None:
     process.require_linux()
     store.check_writable(paths.DATABASE)
     for place, wish in enumerate(wanted):
-        kinds = ["safetensors", *(framework.artefact for framework in wish.frameworks)]
-        space.make_room(wish.model, kinds, [earlier.model for earlier in wanted[:place]], progress.say)
-        # Held from the first export on: a build or an export beside a measurement spoils it as much as another measurement.
-        with lock.hold(wish.model.name) as held:
-            prepared = experiment.prepare(wish, progress.say)
-            for broken in prepared.broken:
-                progress.say(f"{experiment.named(broken.arm)}: {broken.status}: {broken.reason}")
-            if not prepared.lanes:
-                progress.say(f"{wish.model.name}: no framework can run here; the rows say why (`invoke doctor` shows the cures)")
-            folder = runner.measure(prepared, held, progress)
-        store.append(paths.DATABASE, folder.path)
-        print(report.table(paths.DATABASE, folder.run_id))
-        progress.say(f"run {folder.run_id}: {folder.path}; appended to {paths.DATABASE}")
+        _measure(_vouched(wish, options, progress, counted=place == 0), [earlier.model for earlier in wanted[:place]], progress)
+
+
+def _measure(wish: Wish, done: Sequence[Model], progress: Progress) -> RunFolder:
+    """One run, from the first export to the printed table. Artefacts of models that are `done` may be freed for it."""
+    kinds = ["safetensors", *(framework.artefact for framework in wish.frameworks)]
+    space.make_room(wish.model, kinds, done, progress.say)
+    # Held from the first export on: a build or an export beside a measurement spoils it as much as another measurement.
+    with lock.hold(wish.model.name) as held:
+        prepared = experiment.prepare(wish, progress.say)
+        for broken in prepared.broken:
+            progress.say(f"{experiment.named(broken.arm)}: {broken.status}: {broken.reason}")
+        if not prepared.lanes:
+            progress.say(f"{wish.model.name}: no framework can run here; the rows say why (`invoke doctor` shows the cures)")
+        folder = runner.measure(prepared, held, progress)
+    store.append(paths.DATABASE, folder.path)
+    print(report.table(paths.DATABASE, folder.run_id))
+    progress.say(f"run {folder.run_id}: {folder.path}; appended to {paths.DATABASE}")
+    return folder
+
+
+def _vouched(wish: Wish, options: Mapping[str, Any], progress: Progress, counted: bool) -> Wish:
+    """The wish with the run whose controls vouch for it; measured first where its suite wants controls and this boot has none.
+
+    `counted`: the time they take is taken from this wish's budget.
+    """
+    known = catalog.load(Path(options["catalog"]) if options["catalog"] else None)
+    ours, asked = known.suites["controls"], known.suites.get(wish.suite)
+    if wish.roles or not ours.model:
+        return wish
+    found = controls.newest(ours.model)
+    if found or asked is None or not asked.controls:
+        return replace(wish, controls_run_id=found)
+    nothing: dict[str, Any] = {name: type(value)() for name, value in options.items()}
+    (first,) = wishes({**nothing, "catalog": options["catalog"], "model": ours.model, "scenario": "controls", "weights": "auto"})
+    if reason := next((reason for framework in first.frameworks if (reason := experiment.missing(framework))), None):
+        progress.say(f"controls cannot be measured here, nothing will be ranked: {reason}")
+        return wish
+    progress.say("this machine has no controls since it was booted: they are measured first")
+    folder = _measure(first, [], progress)
+    return replace(wish, controls_run_id=folder.run_id, controls_s=controls.measuring_s(folder.run_id) if counted else 0.0)
 
 
 def _dry_run(wish: Wish) -> Table:

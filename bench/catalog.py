@@ -24,6 +24,7 @@ from bench.frameworks import DEFAULT, STRICT, Framework, Kind, Knob, Precision, 
 
 __all__ = ["DEFAULT", "Framework", "Kind", "Knob", "Precision", "Variant"]
 
+ControlRole = Literal["twin", "slow", "stall"]
 Role = Literal["measured", "floor", "twin", "slow", "stall"]
 
 
@@ -127,8 +128,18 @@ class Scenario:
 
 @dataclass(config=STRICT, frozen=True)
 class Suite:
+    """Scenarios under one name.
+
+    `roles` are control arms that are made from each of its arms (of `framework` where none is asked for); such a suite vouches for
+    others. `controls`: a campaign wants controls of this machine and boot, and measures them first, on `model`, where there are none.
+    """
+
     scenarios: tuple[str, ...]
     budget: str
+    controls: bool = True
+    roles: tuple[ControlRole, ...] = ()
+    model: str | None = None
+    framework: str | None = None
 
 
 @dataclass(config=STRICT, frozen=True)

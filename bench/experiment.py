@@ -11,12 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from bench import build, corpus, export, files, machine, paths, plan, variants, weights
-from bench.catalog import DEFAULT, Arm, Framework, Model, Scenario, Variant
+from bench import build, corpus, export, files, machine, paths, plan, roles, variants, weights
+from bench.catalog import DEFAULT, Arm, ControlRole, Framework, Model, Scenario, Variant
 from bench.errors import BenchError, NotApplicable
 from bench.frameworks import Library
 from bench.process import WorkerFailed, state_version
@@ -47,11 +47,15 @@ class Wish:
     corpus: str | None = None
     seed: int = 1
     fresh: bool = False
+    #: Control arms made from every measured arm; the run whose controls vouch for this one, and what of the budget they have used.
+    roles: tuple[ControlRole, ...] = ()
+    controls_run_id: str | None = None
+    controls_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Lane:
-    """An arm that can run: how to start its worker, and on what."""
+    """An arm that can run: how to start its worker, and on what. Only a control arm may have a `fault`."""
 
     arm: Arm
     framework: Framework
@@ -61,6 +65,11 @@ class Lane:
     artefact: export.Artefact
     version: Mapping[str, str]
     settings: Mapping[str, str] = field(default_factory=dict)
+    fault: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.fault is not None and self.arm.role not in get_args(ControlRole):
+            raise ValueError(f"{self.name}: a {self.arm.role} arm never has a fault")
 
     @property
     def name(self) -> str:
@@ -71,9 +80,10 @@ class Lane:
         """The worker's command line."""
         arm = self.arm
         knobs = [word for key, value in self.settings.items() for word in ("--set", f"{key}={value}")]
+        fault = ["--fault", self.fault] if self.fault else []
         return [
             "--model", str(self.artefact.folder), "--precision", arm.precision, "--sessions", str(arm.sessions),
-            "--threads", str(arm.threads), "--pad-id", str(pad_id), *knobs,
+            "--threads", str(arm.threads), "--pad-id", str(pad_id), *knobs, *fault,
         ]  # fmt: skip
 
 
@@ -222,6 +232,10 @@ def prepare(wish: Wish, say: Callable[[str], None]) -> Experiment:
             lanes.append(_lane(arm, choice, model, source, watch))
         except _NotReady as reason:
             broken.append(Broken(arm, choice.variant, reason.status, str(reason)))
+    lanes += [
+        replace(lane, arm=control.arm, fault=control.fault)
+        for lane in lanes if lane.arm.role == "measured" for control in roles.controls_of(lane.arm, wish.roles)
+    ]  # fmt: skip
     with watch("plan"):
         texts = corpus.resolve(wish.corpus, wish.seed)
         plans: dict[str, plan.Plan] = {}
@@ -233,7 +247,8 @@ def prepare(wish: Wish, say: Callable[[str], None]) -> Experiment:
         repeat = plan.repeat_plan(plans[wish.scenarios[0].name], model, source.folder, wish.seed)
     identity = files.short_hash(
         FORMAT, model.name, source.kind, wish.budget_s, wish.requests, wish.seed, [p.hash for p in plans.values()],
-        [(lane.arm.id, lane.artefact.hash, lane.version, _binary_hash(lane), lane.command, lane.env, lane.settings) for lane in lanes],
+        [(lane.arm.id, lane.artefact.hash, lane.version, _binary_hash(lane), lane.command, lane.env, lane.settings, lane.fault)
+         for lane in lanes],
         [b.arm.id for b in broken], [scenario.name for scenario in wish.scenarios], machine.machine_id(),
     )  # fmt: skip
     return Experiment(wish, source, texts.id, tuple(lanes), tuple(broken), plans, hard, repeat, reference, identity, watch.seconds)

@@ -37,7 +37,8 @@ class Footprint:
 class RunArm:
     """An arm of a run, with the artefact it read and what its worker said of itself.
 
-    `knobs` are the switches that its variant sets; `headline`: it stands for its framework where that has no default.
+    `knobs` are the switches that its variant sets; `headline`: it stands for its framework where that has no default;
+    `fault` is what was planted in a control arm (`--fault`).
     """
 
     arm_id: str
@@ -54,6 +55,7 @@ class RunArm:
     knobs: Mapping[str, str] | None = None
     headline: bool = False
     footprint: Footprint = field(default_factory=Footprint)
+    fault: str | None = None
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class RunFolder:
                 "knobs": dict(lane.variant.settings),
                 "note": lane.variant.note,
                 "headline": lane.variant.headline,
+                "fault": lane.fault,
             }
             for lane in experiment.lanes
         ] + [
@@ -75,7 +76,8 @@ class RunFolder:
                 "model_bytes": wish.model.bytes_fp32, "dim": wish.model.dim, "weights": experiment.source.kind,
                 "revision": experiment.source.revision, "source_sha256": dict(experiment.source.files), "seed": wish.seed,
                 "corpus": experiment.corpus_id, "budget_s": wish.budget_s, "requests": wish.requests, "code_commit": commit,
-                "code_dirty": dirty, "complete": wish.whole_catalog, "suite": wish.suite, "arms": arms, "scenarios": scenarios,
+                "code_dirty": dirty, "complete": wish.whole_catalog, "suite": wish.suite,
+                "controls_run_id": wish.controls_run_id, "arms": arms, "scenarios": scenarios,
             })  # fmt: skip
             files.write_json(
                 temporary / "machine.json",
@@ -127,6 +129,21 @@ class RunFolder:
         with files.whole_folder(self._block(scenario, block)) as temporary:
             samples.to_parquet(temporary / "samples.parquet", index=False)
             files.write_json(temporary / "block.json", {"scenario": scenario, "block": block, **facts})
+
+    def discard(self, scenario: str, block: int, facts: Mapping[str, Any], samples: pd.DataFrame) -> None:
+        """Keep a noisy block that is measured again, where no reader looks."""
+        with files.whole_folder(self._discard(scenario, block)) as temporary:
+            samples.to_parquet(temporary / "samples.parquet", index=False)
+            files.write_json(temporary / "block.json", {"scenario": scenario, "block": block, **facts})
+
+    def has_discard(self, scenario: str, block: int) -> bool:
+        return self._discard(scenario, block).exists()
+
+    def discard_count(self, scenario: str) -> int:
+        return len(list(self._discard(scenario, 0).parent.glob("*/block.json")))
+
+    def _discard(self, scenario: str, block: int) -> Path:
+        return self.path / "discards" / scenario / f"{block:03d}"
 
     def has_checks(self, arm_id: str) -> bool:
         return (self.path / "checks" / f"{arm_id}.json").exists()

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench import budget, checks, files, lock, paths, reference
+from bench import budget, checks, files, lock, paths, reference, roles
 from bench.catalog import Scenario
 from bench.experiment import Experiment, Lane, Stopwatch
 from bench.plan import Plan
@@ -28,6 +28,8 @@ from bench.resources import Meter
 from bench.runfolder import RunFolder
 
 WARM_UP_S = 3.0
+#: What is not recorded is served in stretches of this part of the time to a stall: it must not come where nobody looks.
+BEFORE_STALL = 0.8
 #: The unique-versus-repeat tests of all arms take about this part of the budget.
 REPEAT_SHARE = 0.1
 LOAD_TIMEOUT_S, LOAD_BYTES_PER_S = 60.0, 20e6
@@ -97,7 +99,8 @@ class Seats:
             seat.worker.thaw()
         if scenario.name not in seat.warm:
             self._warm_up(seat, scenario, limit_s)
-            if lane.arm.role != "floor" and not self.folder.has_checks(lane.arm.id):
+            # A control is the very program that is checked as the measured arm; its timed vectors are compared all the same.
+            if lane.arm.role == "measured" and not self.folder.has_checks(lane.arm.id):
                 self._check(seat)
         return seat
 
@@ -139,6 +142,8 @@ class Seats:
         wanted, dim = lane.arm.precision, self.experiment.wish.model.dim
         if ready.settings.get("precision") != wanted:
             raise WorkerFailed("ENV_INVALID", f"asked for {wanted}, the runtime reads back {ready.settings.get('precision')}")
+        if lane.fault is None and any(key.startswith("fault") for key in ready.settings):
+            raise WorkerFailed("ENV_INVALID", "its worker was started with a fault: only control arms have one")
         if ready.dim != dim:
             raise WorkerFailed("PARITY_FAIL", f"vectors have {ready.dim} elements, the model has {dim}")
         times = {"spawn_ns": worker.spawn_ns, "load_ns": ready.load_ns, "first_ns": ready.first_ns, "second_ns": ready.second_ns}
@@ -173,7 +178,7 @@ class Seats:
         cost = self.costs[seat.lane.arm.id, scenario.name]
         seconds = 30 + 10 * cost.batch_s * (-(-rows // scenario.batch))
         try:
-            self.serve(seat, plan, 0, budget.THAW_ROWS, 1, seconds)
+            self.unrecorded(seat, plan, budget.THAW_ROWS, 1, seconds)
             return self.serve(seat, plan, first, rows, scenario.batch, seconds), None
         except SliceFailed as failure:
             seat.failed_slices += 1
@@ -181,18 +186,32 @@ class Seats:
                 raise WorkerFailed("CRASH", f"{seat.failed_slices} slices failed, the last with: {failure}") from None
             return None, str(failure)
 
+    def unrecorded(self, seat: Seat, plan: Plan, count: int, batch: int, seconds: float) -> pd.DataFrame:
+        """Serve the first `count` rows within `seconds`, for warmth only; returns the samples. A worker with a stall in wait does it in
+        short stretches, so that the stall is left for a recorded slice."""
+        stall = roles.stall_of(seat.lane.fault)
+        stretch_s = BEFORE_STALL * stall[0] if stall else seconds
+        deadline, done = time.monotonic() + seconds, 0
+        frames: list[pd.DataFrame] = []
+        while done < count and (not frames or time.monotonic() < deadline):
+            frames.append(self.serve(seat, plan, done, count - done, batch, min(stretch_s, seconds)).samples)
+            if not stall or frames[-1].empty:
+                break
+            done += len(frames[-1])
+        return pd.concat(frames, ignore_index=True)
+
     def _warm_up(self, seat: Seat, scenario: Scenario, limit_s: float) -> None:
         """Serve the plan's reserved rows (each length once) within the limit, and learn what a batch costs."""
         plan = self.experiment.plans[scenario.name]
         began = time.monotonic()
         with self.measuring():
-            singles = self.serve(seat, plan, 0, min(plan.warm, 64), 1, max(0.2, limit_s / 4))
+            singles = self.unrecorded(seat, plan, min(plan.warm, 64), 1, max(0.2, limit_s / 4))
             rows = plan.warm // scenario.batch * scenario.batch
-            batches = self.serve(seat, plan, 0, rows, scenario.batch, max(0.2, limit_s * 3 / 4))
+            batches = self.unrecorded(seat, plan, rows, scenario.batch, max(0.2, limit_s * 3 / 4))
         self.warm_up_s += time.monotonic() - began
         expected = plan.lengths[plan.warm :]
         self.costs[seat.lane.arm.id, scenario.name] = budget.Cost(
-            batch_s=_batch_s(batches.samples, plan, scenario.batch, expected), single_s=_batch_s(singles.samples, plan, 1, expected)
+            batch_s=_batch_s(batches, plan, scenario.batch, expected), single_s=_batch_s(singles, plan, 1, expected)
         )
         seat.warm.add(scenario.name)
 

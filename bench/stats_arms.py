@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.records import Controls, Result, RunArm
+from bench.roles import stall_of
 from bench.stats_load import Served, as_measured, stretches, unsustainable
 from bench.stats_paired import FASTER, SLOWER, Pair, Paired, Standing, judge_family, paired_ratio, standings
 from bench.stats_rows import Cell, finite
@@ -18,6 +19,8 @@ from bench.stats_sample import percentile
 #: Statuses whose samples are compared.
 COMPARED = ("OK", "PARTIAL")
 CONTROLS = ("twin", "slow", "stall")
+#: A row with more than this share of its blocks flagged noisy is shown, but ranks nobody.
+NOISY_SHARE = 1 / 3
 #: How many times worse an open-loop block without a finite p99 counts.
 OVERRUN = 1000.0
 
@@ -171,15 +174,28 @@ def controls_of(cells: Sequence[Cell], pairs: Mapping[Pair, Paired]) -> Controls
     roles = {cell.arm.arm_id: cell.arm.role for cell in cells}
     twins = [found for (a, _), found in pairs.items() if roles[a] == "twin"]
     slow = [found for (a, _), found in pairs.items() if roles[a] == "slow"]
+    stalls = [cell for cell in cells if cell.arm.role == "stall"]
     if not {"twin", "slow"} & set(roles.values()):
         return None
     if not twins or not slow:
         return Controls(False, "a control could not be compared")
-    if any(found.verdict in (FASTER, SLOWER) for found in twins):
-        return Controls(False, f"controls failed: a twin differs ({twins[0].ratio:.3f}×)")
-    if any(found.verdict != SLOWER for found in slow):
-        return Controls(False, f"controls failed: the slowed arm was not found ({slow[0].ratio:.3f}×, {slow[0].note or 'unresolved'})")
-    return Controls(True)
+    for found in twins:
+        if found.verdict in (FASTER, SLOWER):
+            return Controls(False, f"controls failed: a twin differs ({found.ratio:.3f}×)")
+    for found in slow:
+        if found.verdict != SLOWER:
+            return Controls(False, f"controls failed: the slowed arm was not found ({found.ratio:.3f}×, {found.note or found.verdict})")
+    unseen = next((note for cell in stalls if (note := _unseen(cell))), None)
+    return Controls(unseen is None, unseen)
+
+
+def _unseen(cell: Cell) -> str | None:
+    """Why the planted stall of a control arm does not show; None where a recorded request took at least as long."""
+    planted = stall_of(cell.arm.fault)
+    if planted is None:
+        return "controls failed: the stall arm has no stall"
+    longest_s = float(as_measured(cell.served).latency.max()) / 1e9 if len(cell.served) else 0.0
+    return None if longest_s >= planted[1] else f"controls failed: the stall of {planted[1]:g} s was not seen (longest {longest_s:.3f} s)"
 
 
 def with_rank(row: Result, standing: Standing | None, controls: Controls | None) -> Result:
@@ -199,10 +215,15 @@ def _why_not_ranked(row: Result, standing: Standing | None, controls: Controls |
         return "harness floor" if row.role == "floor" else "control"
     if row.status not in COMPARED:
         return None
-    if row.status == "PARTIAL":
-        return f"partial: {row.reason}"
-    if standing is None:
-        return "compared with its own default only"
-    if controls is None:
-        return "no controls"
-    return None if controls.held else controls.note
+    notes = (
+        f"partial: {row.reason}" if row.status == "PARTIAL" else None,
+        "compared with its own default only" if standing is None else None,
+        f"noisy machine: {row.noisy_blocks} of {row.blocks} blocks" if _mostly_noisy(row) else None,
+        "no controls" if controls is None else None,
+        controls.note or "controls failed" if controls and not controls.held else None,
+    )
+    return next((note for note in notes if note), None)
+
+
+def _mostly_noisy(row: Result) -> bool:
+    return bool(row.blocks) and (row.noisy_blocks or 0) > NOISY_SHARE * (row.blocks or 0)

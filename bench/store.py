@@ -305,7 +305,8 @@ def _arm(arm: Row, start: Row | None) -> RunArm:
     start = start or {}
     return RunArm(
         **{name: arm[name] for name in ARM_COLUMNS}, version=start.get("version"), settings=start.get("settings"), knobs=arm.get("knobs"),
-        headline=bool(arm.get("headline")), footprint=Footprint(**_known(Footprint, arm.get("footprint") or {})),
+        headline=bool(arm.get("headline")), fault=arm.get("fault"),
+        footprint=Footprint(**_known(Footprint, arm.get("footprint") or {})),
     )  # fmt: skip
 
 

@@ -50,6 +50,7 @@ class Fake:
     headline: bool = False
     failures: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     broken_checks: Mapping[str, str] = field(default_factory=dict)
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _arm(spec: Spec, fake: Fake) -> dict[str, Any]:
     arm = arm_of(spec, fake)
     return {
         "arm_id": arm.id, "framework": arm.framework, "language": arm.language, "precision": arm.precision, "variant": arm.variant,
-        "sessions": arm.sessions, "threads": arm.threads, "role": arm.role, "headline": fake.headline,
+        "sessions": arm.sessions, "threads": arm.threads, "role": arm.role, "headline": fake.headline, "fault": fake.fault,
     }  # fmt: skip
 
 

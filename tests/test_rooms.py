@@ -12,12 +12,12 @@ from bench import paths
 
 #: Rooms from left to right. A module may import its own room and those before it.
 ROOMS = [
-    {"errors", "paths", "files", "fingerprint", "catalog", "frameworks", "variants", "machine", "words"},
+    {"errors", "paths", "files", "fingerprint", "catalog", "frameworks", "variants", "roles", "probe", "machine", "words"},
     {"checkpoint", "published", "unlisted"}
     | {"weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build", "schedule", "corpus", "inputs", "plan", "recipes"},
     {"worker", "resources", "process", "lock", "budget", "parity", "reference", "progress", "records", "stats"},
     {"experiment", "checks", "runfolder", "seats", "runner", "space"},
-    {"store", "report"},
+    {"store", "controls", "report"},
     {"campaign", "doctor", "floor", "bare"},
 ]
 HEAVY = ("torch", "transformers", "onnxruntime", "openvino", "onnx", "onnxscript")

@@ -1,0 +1,163 @@
+"""A short fixed probe of the machine: multiply-adds on all cores at once, then copies in memory, always the same work.
+
+A look takes a few ms and is taken in every slice-round while all workers stand still, so that it sees what else the machine is doing.
+It is judged by the wall clock against what the same work costs in CPU time: a neighbour that takes the core away lengthens the one and
+not the other, so even a probe that was first calibrated beside a competing load finds that load.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bench import files
+
+#: Products of 48 × 48 matrices: small enough that no BLAS gives them to threads of its own, and numpy lets go of its lock meanwhile.
+#: On all cores that takes about 10 ms: a waking thread runs undisturbed for a tick or two of the scheduler (4 ms each), whoever else
+#: wants the core.
+SIDE, STACK, CALLS = 48, 64, 96
+COPY_FLOATS, COPIES = 1 << 20, 8
+#: A deviation below this is never called noise.
+LEAST = 0.03
+#: A block is judged by the median of at least this many looks.
+LOOKS = 3
+CALIBRATION_LOOKS = 30
+#: 1.4826 × the median absolute deviation is the standard deviation of normal noise; twice that holds 95 % of it.
+SPREADS = 2 * 1.4826
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One probe: seconds by the wall clock, and CPU seconds, of the slowest core's multiply-adds and of the copies."""
+
+    fma_s: float
+    copy_s: float
+    fma_cpu_s: float
+    copy_cpu_s: float
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """What a look takes on this machine with nobody else at work, and this machine's own A/A spread of it (of ln seconds)."""
+
+    fma_s: float
+    copy_s: float
+    fma_spread: float
+    copy_spread: float
+
+
+class Probe:
+    """The buffers and threads of a probe on `cores` cores; idle between looks."""
+
+    def __init__(self, cores: int) -> None:
+        draw = np.random.default_rng(1)
+        self.cores = cores
+        self._left = draw.standard_normal((STACK, SIDE, SIDE), dtype=np.float32)
+        self._right = draw.standard_normal((SIDE, SIDE), dtype=np.float32)
+        self._results = [np.empty_like(self._left) for _ in range(cores)]
+        self._source = np.ones(COPY_FLOATS, dtype=np.float32)
+        self._target = np.empty_like(self._source)
+        self._threads = ThreadPoolExecutor(cores, thread_name_prefix="probe")
+        self.look()
+
+    def look(self) -> Look:
+        """One probe now."""
+        fma = self.multiply(self.cores)
+        copy = _timed(self._copy)
+        return Look(max(wall for wall, _ in fma), copy[0], max(cpu for _, cpu in fma), copy[1])
+
+    def multiply(self, threads: int) -> list[tuple[float, float]]:
+        """(wall, CPU) seconds of the multiply-adds in each of `threads` threads at once."""
+        return list(self._threads.map(lambda place: _timed(lambda: self._multiply(self._results[place])), range(threads)))
+
+    def _multiply(self, result: Floats) -> None:
+        for _ in range(CALLS):
+            np.matmul(self._left, self._right, out=result)
+
+    def _copy(self) -> None:
+        for _ in range(COPIES):
+            np.copyto(self._target, self._source)
+
+
+def _timed(work: Callable[[], None]) -> tuple[float, float]:
+    wall, cpu = time.monotonic_ns(), time.thread_time_ns()
+    work()
+    return (time.monotonic_ns() - wall) / 1e9, (time.thread_time_ns() - cpu) / 1e9
+
+
+def calibrate(probe: Probe, looks: int = CALIBRATION_LOOKS) -> Quiet:
+    """Half a second of looks → what the probe costs here, and how much that varies. From CPU time: see the top of this file."""
+    taken = []
+    for _ in range(looks):
+        taken.append(probe.look())
+        time.sleep(0.002)
+    fma, copy = _thirds([look.fma_cpu_s for look in taken]), _thirds([look.copy_cpu_s for look in taken])
+    return Quiet(statistics.median(fma), statistics.median(copy), _spread(fma), _spread(copy))
+
+
+def _thirds(seconds: Sequence[float]) -> list[float]:
+    """Medians of LOOKS looks each: the spread that matters is that of what a block is judged by."""
+    return [statistics.median(seconds[first : first + LOOKS]) for first in range(0, len(seconds) - LOOKS + 1, LOOKS)]
+
+
+def _spread(seconds: Sequence[float]) -> float:
+    middle = statistics.median(seconds)
+    return SPREADS * statistics.median(abs(math.log(value / middle)) for value in seconds)
+
+
+def quiet(probe: Probe, file: Path) -> Quiet:
+    """The quietest calibration of this machine since it was booted: `file` keeps it, and a new one is taken every time."""
+    found = calibrate(probe)
+    try:
+        before = Quiet(**files.read_json(file))
+        pairs = zip(asdict(found).items(), asdict(before).values(), strict=True)
+        found = Quiet(**{name: min(now, then) for (name, now), then in pairs})
+    except (OSError, ValueError, TypeError):
+        pass  # none yet, or cut off: the new one is as good
+    files.write_json(file, asdict(found))
+    return found
+
+
+def noise(looks: Sequence[Look], calm: Quiet) -> str | None:
+    """Why a block with these looks is noisy; None where the medians are within max(3 %, the machine's own spread)."""
+    for name, seconds, usual_s, spread in (
+        ("multiply-adds", [look.fma_s for look in looks], calm.fma_s, calm.fma_spread),
+        ("copies", [look.copy_s for look in looks], calm.copy_s, calm.copy_spread),
+    ):
+        ratio, threshold = statistics.median(seconds) / usual_s, max(LEAST, spread)
+        if math.log(ratio) > threshold:
+            return f"the probe's {name} took {ratio:.2f} × their quiet time (more than {math.exp(threshold):.2f} ×)"
+    return None
+
+
+@dataclass(frozen=True)
+class Together:
+    """How many cores' worth of work all cores do at once, against one alone: by the wall clock (the best try) and by CPU time.
+
+    In a guest two virtual CPUs may be two threads of one core: both figures are then nearer 1 than 2. Where only the wall clock says
+    so, the host or a neighbour took a core away while it was looked at.
+    """
+
+    by_wall: float
+    by_cpu: float
+
+
+def together(probe: Probe, tries: int = 15) -> Together:
+    """Run the multiply-adds alone and on all cores at once, in turns. Takes about 0.1 s."""
+    alone, all_at_once = [], []
+    for _ in range(tries):
+        alone += probe.multiply(1)
+        all_at_once.append([max(times) for times in zip(*probe.multiply(probe.cores), strict=True)])
+    wall = min(wall for wall, _ in alone) / min(wall for wall, _ in all_at_once)
+    cpu = statistics.median(cpu for _, cpu in alone) / statistics.median(cpu for _, cpu in all_at_once)
+    return Together(probe.cores * min(1.0, wall), probe.cores * min(1.0, cpu))
