@@ -55,6 +55,20 @@ class Quiet:
     fma_spread: float
     copy_spread: float
 
+    @property
+    def fma_threshold(self) -> float:
+        """ln of how many times longer the multiply-adds may take."""
+        return max(LEAST, self.fma_spread)
+
+    @property
+    def copy_threshold(self) -> float:
+        """The same of the copies."""
+        return max(LEAST, self.copy_spread)
+
+    def facts(self) -> dict[str, float]:
+        """As probe.json of a run holds it."""
+        return {**asdict(self), "fma_threshold": self.fma_threshold, "copy_threshold": self.copy_threshold}
+
 
 class Probe:
     """The buffers and threads of a probe on `cores` cores; idle between looks."""
@@ -130,11 +144,11 @@ def quiet(probe: Probe, file: Path) -> Quiet:
 
 def noise(looks: Sequence[Look], calm: Quiet) -> str | None:
     """Why a block with these looks is noisy; None where the medians are within max(3 %, the machine's own spread)."""
-    for name, seconds, usual_s, spread in (
-        ("multiply-adds", [look.fma_s for look in looks], calm.fma_s, calm.fma_spread),
-        ("copies", [look.copy_s for look in looks], calm.copy_s, calm.copy_spread),
+    for name, seconds, usual_s, threshold in (
+        ("multiply-adds", [look.fma_s for look in looks], calm.fma_s, calm.fma_threshold),
+        ("copies", [look.copy_s for look in looks], calm.copy_s, calm.copy_threshold),
     ):
-        ratio, threshold = statistics.median(seconds) / usual_s, max(LEAST, spread)
+        ratio = statistics.median(seconds) / usual_s
         if math.log(ratio) > threshold:
             return f"the probe's {name} took {ratio:.2f} × their quiet time (more than {math.exp(threshold):.2f} ×)"
     return None

@@ -16,7 +16,7 @@ ROOMS = [
     {"checkpoint", "published", "unlisted"}
     | {"weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build", "schedule", "corpus", "inputs", "plan", "recipes"},
     {"worker", "resources", "process", "lock", "budget", "parity", "reference", "progress", "records", "stats"},
-    {"experiment", "checks", "runfolder", "seats", "runner", "space"},
+    {"experiment", "checks", "runfolder", "seats", "watch", "runner", "space"},
     {"store", "controls", "report"},
     {"campaign", "doctor", "floor", "bare"},
 ]
