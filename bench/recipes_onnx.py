@@ -40,7 +40,17 @@ def convert(job: Mapping[str, Any]) -> Mapping[str, Any]:
     found = census(target / "model.onnx")
     if job["precision"] != "fp32" and not any(found["operators"].get(operator) for operator in LOWER_OPERATORS):
         raise BenchError(f"recipe {job['recipe']}: quantised nothing in {source / 'model.onnx'}; its operators are not those it looks for")
+    _state(target / "model.onnx", job["precision"], job["recipe"])
     return {"census": found}
+
+
+def _state(graph: Path, precision: str, recipe: str) -> None:
+    """Write into the graph's own metadata what its census has shown, for the workers of every language to read back."""
+    import onnx
+
+    model = onnx.load(graph, load_external_data=False)
+    onnx.helper.set_model_props(model, {"precision": precision, "recipe": recipe})
+    onnx.save(model, graph)
 
 
 def census(graph: Path) -> dict[str, dict[str, int]]:
