@@ -1,6 +1,7 @@
 """How a time budget becomes blocks, rounds and rows: pure arithmetic, no clock.
 
-A block holds `rounds` slice-rounds; in a round every arm serves the same `rows`. See MEASUREMENT, Order.
+A block holds `rounds` slice-rounds; in a round every arm serves the same `rows`. A scenario with a `piece` has one round of that many
+rows. See MEASUREMENT, Order.
 """
 
 from __future__ import annotations
@@ -9,12 +10,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.catalog import Scenario
+
 BLOCKS, MIN_BLOCKS = 12, 3
+#: Undecided scenarios go on to these numbers of blocks, where the budget allows.
+LATER_LOOKS = (24, 48)
 MAX_ROUNDS = 24
 SLICE_S, SLICE_ROWS, MIN_ROWS = 0.25, 20, 7
 #: What a slice costs besides its rows: thaw, two unrecorded requests (their service is added), freeze, reading the slice back.
 SLICE_OVERHEAD_S = 0.03
 THAW_ROWS = 2
+#: Warm-up takes at most this part of an arm's share of the budget.
+WARM_UP_SHARE = 0.2
+#: An open-loop piece that is this many times as long as its arrivals is cut: its arm does not keep up.
+OVERRUN_GUARD = 1.5
 
 
 @dataclass(frozen=True)
@@ -26,13 +35,31 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What of a scenario decides its pace. `unit`: rows come in multiples of it."""
+
+    batch: int = 1
+    unit: int = 1
+    piece: int | None = None
+    rate_per_s: float | None = None
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> Shape:
+        return cls(scenario.batch, scenario.unit, scenario.piece, scenario.rate_per_s)
+
+
+@dataclass(frozen=True)
 class Pace:
-    """The shape of a scenario in one run. `block_s` is the expected length of a block."""
+    """The shape of a scenario in one run. `block_s` is the expected length of a block.
+
+    `until_s`: where measuring stands (seconds since the run began) when the scenario's share is used up; None: no such mark.
+    """
 
     blocks: int
     rounds: int
     rows: int
     block_s: float
+    until_s: float | None = None
 
     @property
     def rows_per_arm(self) -> int:
@@ -46,48 +73,104 @@ class TooSmall:
     needed_s: float
 
 
-def round_s(rows: int, batch: int, costs: Sequence[Cost]) -> float:
+def guard_s(rows: int, rate_per_s: float, cost: Cost) -> float:
+    """Seconds after which no request of an open-loop piece is taken any more."""
+    return OVERRUN_GUARD * rows / rate_per_s + 2 * cost.batch_s
+
+
+def arm_s(shape: Shape, rows: int, cost: Cost) -> float:
+    """Seconds of one arm's slice: its work, or in an open loop the time in which its rows arrive, or at worst its guard."""
+    work_s = math.ceil(rows / shape.batch) * cost.batch_s
+    if shape.rate_per_s is not None:
+        work_s = max(rows / shape.rate_per_s + cost.single_s, min(work_s, guard_s(rows, shape.rate_per_s, cost) + cost.batch_s))
+    return work_s + THAW_ROWS * cost.single_s + SLICE_OVERHEAD_S
+
+
+def round_s(shape: Shape, rows: int, costs: Sequence[Cost]) -> float:
     """Seconds of one slice-round of all arms."""
-    return sum(math.ceil(rows / batch) * cost.batch_s + THAW_ROWS * cost.single_s + SLICE_OVERHEAD_S for cost in costs)
+    return sum(arm_s(shape, rows, cost) for cost in costs)
 
 
-def full_rows(batch: int, costs: Sequence[Cost]) -> int:
-    """Rows of a slice: max(0.25 s, 20 requests) of the slowest arm, whole batches."""
-    slowest = max(cost.batch_s for cost in costs)
-    batches = max(math.ceil(SLICE_S / slowest), math.ceil(SLICE_ROWS / batch))
-    return batches * batch
+def full_rows(shape: Shape, costs: Sequence[Cost], rows_available: int) -> int:
+    """Rows of a slice: max(0.25 s, 20 requests) of the slowest arm, whole units; fewer where the plan has too few for K = 12 blocks."""
+    slowest = max(cost.batch_s for cost in costs) * shape.unit / shape.batch
+    units = max(math.ceil(SLICE_S / slowest), math.ceil(SLICE_ROWS / shape.unit))
+    return max(least_rows(shape), min(units, rows_available // BLOCKS // shape.unit) * shape.unit)
 
 
-def pace(share_s: float, batch: int, rows_available: int, costs: Sequence[Cost], requests: int | None = None) -> Pace | TooSmall:
+def least_rows(shape: Shape) -> int:
+    """A slice never shrinks below 7 requests or one unit."""
+    return math.ceil(MIN_ROWS / shape.unit) * shape.unit
+
+
+def pace(share_s: float, shape: Shape, rows_available: int, costs: Sequence[Cost], requests: int | None = None) -> Pace | TooSmall:
     """Fill `share_s` seconds, or serve at least `requests` rows per arm where that is given.
 
     K = 12 blocks come first, then more rounds; where 12 blocks of full slices do not fit there are fewer blocks, then shorter slices.
+    A piece is never made shorter.
     """
-    rows = full_rows(batch, costs)
-    least = max(batch, math.ceil(MIN_ROWS / batch) * batch)
-    rows = max(least, min(rows, rows_available // MIN_BLOCKS // batch * batch))
+    if shape.piece is not None:
+        return _of_pieces(share_s, shape, rows_available, costs, requests)
+    rows, least, unit = full_rows(shape, costs, rows_available), least_rows(shape), shape.unit
     if requests is not None:
-        return _for_requests(requests, batch, rows_available, costs)
-    blocks = min(BLOCKS, int(share_s // round_s(rows, batch, costs)), rows_available // rows)
+        return _for_requests(requests, shape, rows_available, costs)
+    blocks = min(BLOCKS, int(share_s // round_s(shape, rows, costs)), rows_available // rows)
     if blocks < MIN_BLOCKS:
-        while rows > least and MIN_BLOCKS * round_s(rows, batch, costs) > share_s:
-            rows -= batch
-        if MIN_BLOCKS * round_s(rows, batch, costs) > share_s:
-            return TooSmall(MIN_BLOCKS * round_s(least, batch, costs))
+        while rows > least and MIN_BLOCKS * round_s(shape, rows, costs) > share_s:
+            rows -= unit
+        if MIN_BLOCKS * round_s(shape, rows, costs) > share_s or MIN_BLOCKS * rows > rows_available:
+            return TooSmall(MIN_BLOCKS * round_s(shape, least, costs))
         blocks = MIN_BLOCKS
-    one = round_s(rows, batch, costs)
+    one = round_s(shape, rows, costs)
     rounds = max(1, min(MAX_ROUNDS, int(share_s / (blocks * one)), rows_available // (blocks * rows)))
     return Pace(blocks, rounds, rows, rounds * one)
 
 
-def _for_requests(requests: int, batch: int, rows_available: int, costs: Sequence[Cost]) -> Pace:
+def own_work_s(shape: Shape, costs: Sequence[Cost], warm_up_s: float, rows_available: int) -> float:
+    """What K = 12 blocks of a scenario cost, with as many rounds as its warm-ups (`warm_up_s` a block, all arms) ask for.
+
+    Warm-up takes WARM_UP_SHARE at most, so a block in fresh processes works four times as long as they take to warm up; the
+    warm-ups come on top. (A hair is added: dividing by a block must give BLOCKS again.)
+    """
+    rows = full_rows(shape, costs, rows_available) if shape.piece is None else shape.piece
+    one = round_s(shape, rows, costs)
+    rounds = min(MAX_ROUNDS, max(1, math.ceil(warm_up_s * (1 - WARM_UP_SHARE) / WARM_UP_SHARE / one))) if shape.piece is None else 1
+    return BLOCKS * rounds * one * (1 + 1e-9)
+
+
+def least_s(shape: Shape, costs: Sequence[Cost], rows_available: int) -> float:
+    """What K = 12 blocks of one round cost: a scenario gets that before the next one begins."""
+    rows = full_rows(shape, costs, rows_available) if shape.piece is None else shape.piece
+    return BLOCKS * round_s(shape, rows, costs) * (1 + 1e-9)
+
+
+def share_s(left_s: float, scenarios_left: int, least_s: float) -> float:
+    """A scenario's share of what is left: as much as every later one, but K = 12 blocks of one round come before the next begins."""
+    return max(0.0, min(left_s, max(left_s / scenarios_left, least_s)))
+
+
+def next_look(blocks: int) -> int | None:
+    """The number of blocks at which an undecided scenario is looked at again; None after the last look, or before the first."""
+    return next((look for look in LATER_LOOKS if look > blocks), None) if blocks >= BLOCKS else None
+
+
+def _of_pieces(share: float, shape: Shape, rows_available: int, costs: Sequence[Cost], requests: int | None) -> Pace | TooSmall:
+    assert shape.piece is not None
+    one = round_s(shape, shape.piece, costs)
+    most = min(BLOCKS, rows_available // shape.piece)
+    blocks = min(most, int(share // one)) if requests is None else max(MIN_BLOCKS, min(most, math.ceil(requests / shape.piece)))
+    return Pace(blocks, 1, shape.piece, one) if blocks >= MIN_BLOCKS else TooSmall(MIN_BLOCKS * one)
+
+
+def _for_requests(requests: int, shape: Shape, rows_available: int, costs: Sequence[Cost]) -> Pace:
     """At least `requests` rows per arm, in up to 12 blocks of at least 7 rows."""
-    requests = max(MIN_BLOCKS * batch, min(requests, rows_available))
-    blocks = max(MIN_BLOCKS, min(BLOCKS, requests // max(batch, MIN_ROWS)))
-    per_block = math.ceil(math.ceil(requests / blocks) / batch) * batch
-    target = full_rows(batch, costs)
+    unit = shape.unit
+    requests = max(MIN_BLOCKS * unit, min(requests, rows_available))
+    blocks = max(MIN_BLOCKS, min(BLOCKS, requests // max(unit, MIN_ROWS)))
+    per_block = math.ceil(math.ceil(requests / blocks) / unit) * unit
+    target = full_rows(shape, costs, rows_available)
     rounds = max(1, min(MAX_ROUNDS, round(per_block / target)))
-    rows = math.ceil(math.ceil(per_block / rounds) / batch) * batch
+    rows = math.ceil(math.ceil(per_block / rounds) / unit) * unit
     while blocks * rounds * rows > rows_available and blocks * rounds * rows > requests:
-        rounds, rows = (rounds - 1, rows) if rounds > 1 else (1, rows - batch)
-    return Pace(blocks, rounds, rows, rounds * round_s(rows, batch, costs))
+        rounds, rows = (rounds - 1, rows) if rounds > 1 else (1, rows - unit)
+    return Pace(blocks, rounds, rows, rounds * round_s(shape, rows, costs))

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from rich.console import Console
-from rich.table import Table
 
 from bench import (
-    budget,
     catalog,
     controls,
     experiment,
-    files,
+    forecast,
+    loads,
     lock,
     machine,
     paths,
@@ -59,18 +58,19 @@ def wishes(options: Mapping[str, Any]) -> list[Wish]:
     # Only a run that could have shown everything may become the board's current one.
     partial = options["framework"] or options["catalog"] or layouts or (named and named.roles)
     whole = bool(suite) and not partial and not {"default", "all"}.isdisjoint(names)
-    default = known.suites[suite].budget if suite else known.suites["quick"].budget
+    # Without a budget every scenario takes what its K = 12 blocks cost, unless the suite has a budget of its own.
+    limit = options["budget"] or (known.suites["quick"].budget if requests else known.suites[suite].budget if suite else None)
     wish = Wish(
         model=models[0], frameworks=tuple(frameworks), scenarios=tuple(scenarios), precisions=precisions,
         variants=names, layouts=layouts,
-        budget_s=catalog.parse_seconds(str(options["budget"] or default)), weights=choice,
+        budget_s=catalog.parse_seconds(str(limit)) if limit else None, weights=choice,
         command=shlex.join(["invoke", *sys.argv[1:]]), suite=suite,
         whole_catalog=whole,
         requests=requests,
         campaign_id=time.strftime("%Y%m%d-%H%M%S", time.gmtime()), corpus=options["corpus"], fresh=bool(options["fresh"]),
-        roles=named.roles if named else (),
+        roles=named.roles if named else (), fresh_blocks=bool(named and named.fresh),
     )  # fmt: skip
-    return [replace(wish, model=model) for model in models]
+    return [replace(wish, model=model, scenarios=tuple(loads.fitted(scenario, model) for scenario in scenarios)) for model in models]
 
 
 def run(options: Mapping[str, Any]) -> None:
@@ -79,7 +79,7 @@ def run(options: Mapping[str, Any]) -> None:
     progress, console = Progress(), Console()
     if options["dry_run"]:
         for wish in wanted:
-            console.print(_dry_run(wish))
+            console.print(forecast.table(wish))
         return
     process.require_linux()
     store.check_writable(paths.DATABASE)
@@ -98,7 +98,7 @@ def _measure(wish: Wish, done: Sequence[Model], progress: Progress) -> RunFolder
             progress.say(f"{experiment.named(broken.arm)}: {broken.status}: {broken.reason}")
         if not prepared.lanes:
             progress.say(f"{wish.model.name}: no framework can run here; the rows say why (`invoke doctor` shows the cures)")
-        folder = runner.measure(prepared, held, progress)
+        folder = runner.measure(prepared, held, progress, store.undecided)
     store.append(paths.DATABASE, folder.path)
     print(report.table(paths.DATABASE, folder.run_id))
     progress.say(f"run {folder.run_id}: {folder.path}; appended to {paths.DATABASE}")
@@ -125,36 +125,3 @@ def _vouched(wish: Wish, options: Mapping[str, Any], progress: Progress, counted
     progress.say("this machine has no controls since it was booted: they are measured first")
     folder = _measure(first, [], progress)
     return replace(wish, controls_run_id=folder.run_id, controls_s=controls.measuring_s(folder.run_id) if counted else 0.0)
-
-
-def _dry_run(wish: Wish) -> Table:
-    """What a run would do: arms, scenarios with their share of the budget, and what the unmeasured stages took last time."""
-    table = Table(title=f"{wish.model.title}: nothing is measured", title_justify="left", show_header=False)
-    for choice in experiment.choices(wish):
-        if choice.reason:
-            state = f"NOT_APPLICABLE: {choice.reason}"
-        elif reason := experiment.missing(choice.framework):
-            state = f"SKIPPED: {reason}"
-        else:
-            state = "runs"
-        table.add_row("arm", experiment.named(experiment.arm_of(choice, wish.model, "")), state)
-    share = wish.budget_s / len(wish.scenarios)
-    for scenario in wish.scenarios:
-        extent = (
-            f"{wish.requests} requests an arm" if wish.requests else f"{share:.0f} s of measuring, {budget.BLOCKS} blocks where they fit"
-        )
-        table.add_row("scenario", scenario.name, extent)
-    table.add_row("weights", wish.weights, f"{wish.model.bytes_fp32 / 1e6:.0f} MB in fp32")
-    last = _last_stages(wish.model.name)
-    for stage, seconds in last.items():
-        table.add_row("last time", stage, f"{seconds:.1f} s")
-    if not last:
-        table.add_row("apart", "build, export, loads, reference", "no finished run of this model on this machine to go by")
-    return table
-
-
-def _last_stages(model: str) -> Mapping[str, float]:
-    for done in sorted(paths.RUNS.glob(f"*-{model}-*/done.json"), reverse=True):
-        stages: Mapping[str, float] = files.read_json(done)["stages"]
-        return stages
-    return {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,6 +105,8 @@ class Model:
     pad_id: int = 0
     prompts: Mapping[str, str] = field(default_factory=dict)
     image: ImageInput | None = None
+    rate_per_s: float | None = None
+    context_tokens: int | None = None
 
     @property
     def bytes_fp32(self) -> int:
@@ -114,28 +116,52 @@ class Model:
 
 @dataclass(config=STRICT, frozen=True)
 class Scenario:
-    """A load. `rows` is the size of its plan; `clients` are the rows of the leaderboard derived from one service sequence."""
+    """A load. `rows` is the size of its plan; `clients` are the rows of the leaderboard derived from one service sequence.
+
+    `rate` is a share of the model's own `rate_per_s`, so that one ladder of absolute rates serves every model; `loads.fitted` turns it
+    into `rate_per_s`. With `piece` an arm serves that many rows in one stretch per block (of an open loop: as many as arrive in
+    `piece_s`, at most `piece`); the first `discard` share of it is kept apart. `q` and `limits_ms` are of an SLO search: the share
+    of requests to be answered within each limit.
+    """
 
     name: str
     title: str
-    load: Literal["closed", "open", "offline"]
+    load: Literal["closed", "open", "offline", "slo"]
     rows: int
     batch: int = 1
     clients: tuple[int, ...] = (1,)
     arrivals: Literal["constant", "poisson", "gamma", "trace"] = "constant"
+    shape: float = 0.25
+    trace: str | None = None
+    rate: float | None = None
     rate_per_s: float | None = None
+    piece: int | None = None
+    piece_s: float | None = None
+    discard: float = 0.0
+    order: Literal["drawn", "sorted"] = "drawn"
+    lengths: tuple[int, ...] = ()
+    shapes: Literal["warm", "new"] = "warm"
+    process: Literal["suite", "fresh", "kept"] = "suite"
+    limits_ms: tuple[float, ...] = ()
+    q: float = 0.99
+
+    @property
+    def unit(self) -> int:
+        """Rows come in multiples of this: whole batches, and every one of the `lengths` equally often."""
+        return self.batch * max(1, len(self.lengths))
 
 
 @dataclass(config=STRICT, frozen=True)
 class Suite:
-    """Scenarios under one name.
+    """Scenarios under one name. Without `budget` it takes what K = 12 blocks of each cost; `fresh`: every block in new processes.
 
     `roles` are control arms that are made from each of its arms (of `framework` where none is asked for); such a suite vouches for
     others. `controls`: a campaign wants controls of this machine and boot, and measures them first, on `model`, where there are none.
     """
 
     scenarios: tuple[str, ...]
-    budget: str
+    budget: str | None = None
+    fresh: bool = False
     controls: bool = True
     roles: tuple[ControlRole, ...] = ()
     model: str | None = None
@@ -268,13 +294,19 @@ def load(extra: Path | None = None) -> Catalog:
     for folder in folders:
         frameworks |= _entries(folder / "frameworks.yaml", Framework)
         models |= _entries(folder / "models.yaml", Model)
-        scenarios |= _entries(folder / "scenarios.yaml", Scenario, "scenarios")
+        loads = _entries(folder / "scenarios.yaml", Scenario, "scenarios")
+        scenarios |= {name: _with_trace(entry, folder) for name, entry in loads.items()}
         suites |= _entries(folder / "scenarios.yaml", Suite, "suites", named=False)
     for name, suite in suites.items():
         for scenario in suite.scenarios:
             if scenario not in scenarios:
                 raise BenchError(f"scenarios.yaml: suite {name!r}: {unknown('scenario', scenario, scenarios)}")
     return Catalog(frameworks, models, scenarios, suites)
+
+
+def _with_trace(scenario: Scenario, folder: Path) -> Scenario:
+    """A trace is named relative to the folder of its scenarios.yaml."""
+    return replace(scenario, trace=str((folder / scenario.trace).resolve())) if scenario.trace else scenario
 
 
 def _entries(file: Path, kind: type[Any], section: str | None = None, named: bool = True) -> dict[str, Any]:
@@ -311,7 +343,7 @@ def _entries(file: Path, kind: type[Any], section: str | None = None, named: boo
             full["variants"] = named_too
         try:
             entries[str(name)] = adapter.validate_python(full)
-            for steps, problem in contradictions(entries[str(name)]) if kind is Framework else ():
+            for steps, problem in contradictions(entries[str(name)]) if kind is Framework else _impossible(entries[str(name)]):
                 where = (*prefix, name, *steps)
                 raise BenchError(f"{file}:{_line(tree, where)}: {name}: key {'.'.join(steps)!r}: {problem}")
         except ValidationError as error:
@@ -321,6 +353,34 @@ def _entries(file: Path, kind: type[Any], section: str | None = None, named: boo
             key = ".".join(str(part) for part in first["loc"])
             raise BenchError(f"{file}:{_line(tree, where)}: {name}: key {key!r}: {_cure(first, kind, values)}") from None
     return entries
+
+
+def _impossible(entry: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+    """A scenario that fits the types and cannot be served: the key, and what is wrong with it."""
+    if not isinstance(entry, Scenario):
+        return
+    if not 1 <= entry.batch <= entry.rows:
+        yield ("batch",), f"{entry.batch}: wants 1 to rows ({entry.rows})"
+    if entry.load == "open" and entry.rate is None and entry.rate_per_s is None and entry.trace is None:
+        yield ("load",), "an open loop wants `rate` (a share of the model's rate_per_s), `rate_per_s`, or a trace with its own pace"
+    for key in ("rate", "rate_per_s", "piece_s", "shape"):
+        value = getattr(entry, key)
+        if value is not None and not 0 < value < float("inf"):
+            yield (key,), f"{value}: wants a positive number"
+    if (entry.arrivals == "trace") != (entry.trace is not None):
+        yield ("arrivals",), "`arrivals: trace` and `trace: FILE.csv` (arrival times in its first column) go together"
+    if entry.load in ("open", "slo") and entry.piece is None:
+        yield ("load",), "open-loop pieces are not sliced: `piece` says how many rows one has"
+    if entry.piece is not None and (entry.piece < entry.unit or entry.piece % entry.unit) and entry.load != "open":
+        yield ("piece",), f"{entry.piece}: wants a multiple of {entry.unit} (batch × lengths)"
+    if not 0 <= entry.discard < 1:
+        yield ("discard",), f"{entry.discard}: wants a share from 0 to less than 1"
+    if entry.order == "sorted" and entry.piece is None:
+        yield ("order",), "rows are sorted within pieces: `piece` says how long one is"
+    if entry.load == "slo" and not entry.limits_ms:
+        yield ("limits_ms",), "an SLO search wants the limits in ms"
+    if not 0 < entry.q < 1:
+        yield ("q",), f"{entry.q}: wants a share between 0 and 1, such as 0.99"
 
 
 def _cure(error: Any, kind: type[Any], values: Mapping[str, Any]) -> str:

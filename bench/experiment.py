@@ -11,11 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from bench import build, corpus, export, files, machine, paths, plan, roles, variants, weights
+from bench import build, corpus, export, files, loads, machine, paths, plan, roles, variants, weights
 from bench.catalog import DEFAULT, Arm, ControlRole, Framework, Model, Scenario, Variant
 from bench.errors import BenchError, NotApplicable
 from bench.frameworks import Library
@@ -35,7 +35,7 @@ class Wish:
     frameworks: tuple[Framework, ...]
     scenarios: tuple[Scenario, ...]
     precisions: tuple[str, ...]
-    budget_s: float
+    budget_s: float | None
     weights: Literal["auto", "hub", "wheel", "synthetic"]
     command: str
     suite: str
@@ -47,6 +47,8 @@ class Wish:
     corpus: str | None = None
     seed: int = 1
     fresh: bool = False
+    #: Every block in new processes.
+    fresh_blocks: bool = False
     #: Control arms made from every measured arm; the run whose controls vouch for this one, and what of the budget they have used.
     roles: tuple[ControlRole, ...] = ()
     controls_run_id: str | None = None
@@ -99,7 +101,8 @@ class Broken:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything the runner needs. `stages` holds the seconds each stage of the preparation took."""
+    """Everything the runner needs. `stages` holds the seconds each stage of the preparation took; `pointless` the scenarios that mean
+    nothing for the model, and why: they have no plan."""
 
     wish: Wish
     source: weights.Source
@@ -112,6 +115,7 @@ class Experiment:
     reference: export.Artefact
     hash: str
     stages: Mapping[str, float]
+    pointless: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def pad_id(self) -> int:
@@ -239,19 +243,25 @@ def prepare(wish: Wish, say: Callable[[str], None]) -> Experiment:
     with watch("plan"):
         texts = corpus.resolve(wish.corpus, wish.seed)
         plans: dict[str, plan.Plan] = {}
+        pointless = {scenario.name: why for scenario in wish.scenarios if (why := loads.why_not(scenario, model))}
+        if len(pointless) == len(wish.scenarios):
+            raise BenchError(f"{model.title}: {'; '.join(f'{name}: {why}' for name, why in pointless.items())}: choose other scenarios")
         for scenario in wish.scenarios:
+            if scenario.name in pointless:
+                continue
             # A finite corpus is shared out among the scenarios: no text is served twice in a process.
             taken = sum(made.rows for made in plans.values())
             plans[scenario.name] = plan.ensure(model, source.folder, scenario, texts, wish.seed, taken=taken)
         hard = plan.hard_plan(model, source.folder, wish.seed)
-        repeat = plan.repeat_plan(plans[wish.scenarios[0].name], model, source.folder, wish.seed)
+        repeat = plan.repeat_plan(next(iter(plans.values())), model, source.folder, wish.seed)
     identity = files.short_hash(
         FORMAT, model.name, source.kind, wish.budget_s, wish.requests, wish.seed, [p.hash for p in plans.values()],
         [(lane.arm.id, lane.artefact.hash, lane.version, _binary_hash(lane), lane.command, lane.env, lane.settings, lane.fault)
          for lane in lanes],
-        [b.arm.id for b in broken], [scenario.name for scenario in wish.scenarios], machine.machine_id(),
+        [b.arm.id for b in broken], [asdict(scenario) for scenario in wish.scenarios], wish.fresh_blocks, machine.machine_id(),
     )  # fmt: skip
-    return Experiment(wish, source, texts.id, tuple(lanes), tuple(broken), plans, hard, repeat, reference, identity, watch.seconds)
+    made = plans, hard, repeat, reference, identity, watch.seconds, pointless
+    return Experiment(wish, source, texts.id, tuple(lanes), tuple(broken), *made)
 
 
 class _NotReady(Exception):

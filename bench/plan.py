@@ -30,6 +30,7 @@ from bench.inputs import Ids, Pixels
 MIN_WARM = 64
 IMAGE_POOL = 256  # distinct images of a plan; one is 602 KB at 224×224
 WARM_IMAGES = 8  # of the repeat test; all images have one shape
+NEW_WARM, NEW_SHORTEST, NEW_PIECE = 32, 6, 32  # tokens, tokens, rows: of a scenario with new shapes
 HARD_ROWS = 256
 HARD_ROWS_LARGE = 32  # for models of 1 GB and more
 LARGE_BYTES = 1_000_000_000
@@ -130,7 +131,6 @@ def ensure(
     seed: int,
     *,
     taken: int = 0,
-    trace: Path | None = None,
 ) -> Plan:
     """The plan of a model and a scenario, found again where its key matches, else made.
 
@@ -138,14 +138,13 @@ def ensure(
         tokenizer_folder: the folder of the weights, with `tokenizer.json` (not read for image models).
         taken: distinct texts of a *finite* corpus that earlier scenarios of the run have used (the sum of their `rows`), so that no text is
             served twice in a process. The generated corpus gives each scenario texts of its own and needs no count.
-        trace: the CSV of arrivals for a scenario with `arrivals: trace`.
 
     Raises:
         BenchError: the corpus is too small, the tokenizer is missing, the disk is full …, with the cure.
     """
     if scenario.rows < MIN_WARM + 1:
         raise BenchError(f"scenario {scenario.name}: rows {scenario.rows}: wants at least {MIN_WARM + 1} ({MIN_WARM} are for warm-up)")
-    gaps = _gaps(scenario, seed, trace)
+    gaps = _gaps(scenario, seed)
     tokenizer = inputs.Tokenizer(model, tokenizer_folder) if model.modality == "text" else None
     key = _key(
         model,
@@ -153,6 +152,14 @@ def ensure(
         kind="plan",
         scenario=scenario.name,
         rows=scenario.rows,
+        texts=(
+            scenario.order,
+            scenario.piece if scenario.order == "sorted" else None,
+            scenario.batch if scenario.lengths else None,
+            scenario.lengths,
+            scenario.shapes,
+            scenario.piece if scenario.shapes == "new" else None,
+        ),
         gaps=hashlib.sha256(_gap_text(gaps).encode()).hexdigest(),
         corpus=corpus.id,
         taken=0 if corpus.size is None else taken,
@@ -163,8 +170,7 @@ def ensure(
     if found:
         return found
     if tokenizer:
-        texts = corpus.texts(scenario.name)
-        rows = _text_rows(tokenizer, texts, scenario, corpus, 0 if corpus.size is None else taken)
+        rows = _text_rows(tokenizer, scenario, corpus, 0 if corpus.size is None else taken)
     else:
         rows = _image_rows(_image(model), corpus.images(scenario.name), scenario.rows, MIN_WARM)
     return _write(name, key, model, rows, gaps, about={"scenario": scenario.name, "corpus": corpus.name, "seed": seed})
@@ -289,9 +295,33 @@ def open_plan(folder: Path) -> Plan:
 # --------------------------------------------------------------------------------------------------------------------- the rows
 
 
-def _text_rows(tokenizer: inputs.Tokenizer, texts: Iterator[str], scenario: Scenario, corpus: Corpus, taken: int) -> _Rows:
-    """`scenario.rows` rows, all token sequences distinct; a text whose tokens have come before is passed over."""
-    seen = {tokenizer.encode("").tobytes()}  # a text without tokens of its own is not a request
+def _text_rows(tokenizer: inputs.Tokenizer, scenario: Scenario, corpus: Corpus, taken: int) -> _Rows:
+    """`scenario.rows` rows, all token sequences distinct: of natural lengths, or of those that the scenario wants."""
+    texts, seen = corpus.texts(scenario.name), {tokenizer.encode("").tobytes()}  # a text without tokens of its own is not a request
+    if scenario.lengths or scenario.shapes == "new":
+        warm, wanted = _wanted_lengths(scenario, tokenizer.max_tokens)
+        spare = texts if corpus.size is None else _spare_texts(corpus, scenario.name)
+        rows = _cut_rows(tokenizer, spare, warm + wanted, seen)
+        return _joined(rows, len(warm))
+    drawn = _distinct_rows(tokenizer, texts, scenario, corpus, taken, seen)
+    lengths = np.array([len(ids) for ids, _ in drawn])
+    measured = _measured_rows(lengths)
+    by_length, counts = np.unique(lengths[:measured], return_counts=True)
+    common_first = by_length[np.argsort(-counts, kind="stable")]
+    warm_lengths = np.resize(common_first, scenario.rows - measured)
+    drawn = drawn[:measured]
+    if scenario.order == "sorted" and scenario.piece:
+        drawn = [row for first in range(0, measured, scenario.piece)
+                 for row in sorted(drawn[first : first + scenario.piece], key=lambda row: len(row[0]))]  # fmt: skip
+    # The rows that are not measured have lengths of their own, so their texts are cut or joined to the lengths that warm-up needs.
+    spare = texts if corpus.size is None else _spare_texts(corpus, scenario.name)
+    return _joined(_cut_rows(tokenizer, spare, [int(length) for length in warm_lengths], seen) + drawn, scenario.rows - measured)
+
+
+def _distinct_rows(
+    tokenizer: inputs.Tokenizer, texts: Iterator[str], scenario: Scenario, corpus: Corpus, taken: int, seen: set[bytes]
+) -> list[tuple[Ids, int]]:
+    """The next `scenario.rows` texts; one whose tokens have come before (they are kept in `seen`) is passed over."""
     drawn: list[tuple[Ids, int]] = []
     for ids, ns in tokenizer.timed(texts):
         mark = ids.tobytes()
@@ -301,27 +331,35 @@ def _text_rows(tokenizer: inputs.Tokenizer, texts: Iterator[str], scenario: Scen
         if len(seen) - 1 > taken:
             drawn.append((ids, ns))
         if len(drawn) == scenario.rows:
-            break
-    if len(drawn) < scenario.rows:
-        raise BenchError(
-            f"corpus {corpus.name}: too few distinct texts: scenario {scenario.name} needs {scenario.rows}"
-            f"{f' after the {taken} of earlier scenarios' if taken else ''}, the corpus has {len(seen) - 1}; "
-            "add texts, or leave --corpus away"
-        )
-    lengths = np.array([len(ids) for ids, _ in drawn])
-    measured = _measured_rows(lengths)
-    by_length, counts = np.unique(lengths[:measured], return_counts=True)
-    common_first = by_length[np.argsort(-counts, kind="stable")]
-    warm_lengths = np.resize(common_first, scenario.rows - measured)
-    # The rows that are not measured have lengths of their own, so their texts are cut or joined to the lengths that warm-up needs.
-    spare = texts if corpus.size is None else _spare_texts(corpus, scenario.name)
-    rows = _cut_rows(tokenizer, spare, [int(length) for length in warm_lengths], seen) + drawn[:measured]
-    return _Rows(
-        [ids for ids, _ in rows],
-        np.arange(len(rows)),
-        np.array([ns for _, ns in rows], dtype=np.int64),
-        scenario.rows - measured,
+            return drawn
+    raise BenchError(
+        f"corpus {corpus.name}: too few distinct texts: scenario {scenario.name} needs {scenario.rows}"
+        f"{f' after the {taken} of earlier scenarios' if taken else ''}, the corpus has {len(seen) - 1}; "
+        "add texts, or leave --corpus away"
     )
+
+
+def _wanted_lengths(scenario: Scenario, max_tokens: int) -> tuple[list[int], list[int]]:
+    """Token lengths of the warm rows and of the measured rows of a scenario that sets them.
+
+    A sweep goes through its lengths again and again, a batch of each. New shapes come in pairs (the first is new, the second is known by
+    then), the same lengths in every piece, none of them NEW_WARM, which is the only one that warm-up shows.
+    """
+    if scenario.lengths:
+        sweep = [length for length in scenario.lengths for _ in range(scenario.batch)]
+        warm = list(np.resize(np.array(scenario.lengths), MIN_WARM))
+        return [int(length) for length in warm], [int(length) for length in np.resize(np.array(sweep), scenario.rows - MIN_WARM)]
+    pairs = (scenario.piece or NEW_PIECE) // 2
+    spread = np.unique(np.linspace(NEW_SHORTEST, max_tokens, pairs + 1).round().astype(int))
+    new = [int(length) for length in spread if length != NEW_WARM][:pairs]
+    if len(new) < pairs:
+        raise BenchError(f"scenario {scenario.name}: {pairs} lengths up to {max_tokens} tokens do not differ; make its `piece` shorter")
+    piece = [length for length in new for _ in range(2)]
+    return [NEW_WARM] * MIN_WARM, [int(length) for length in np.resize(np.array(piece), scenario.rows - MIN_WARM)]
+
+
+def _joined(rows: list[tuple[Ids, int]], warm: int) -> _Rows:
+    return _Rows([ids for ids, _ in rows], np.arange(len(rows)), np.array([ns for _, ns in rows], dtype=np.int64), warm)
 
 
 def _spare_texts(corpus: Corpus, part: str) -> Iterator[str]:
@@ -376,15 +414,15 @@ def _image(model: Model) -> ImageInput:
     return model.image
 
 
-def _gaps(scenario: Scenario, seed: int, trace: Path | None) -> schedule.Gaps:
+def _gaps(scenario: Scenario, seed: int) -> schedule.Gaps:
     if scenario.arrivals == "poisson":
         return schedule.poisson(scenario.rows, seed)
     if scenario.arrivals == "gamma":
-        return schedule.gamma(scenario.rows, seed)
+        return schedule.gamma(scenario.rows, seed, scenario.shape)
     if scenario.arrivals == "trace":
-        if trace is None:
-            raise BenchError(f"scenario {scenario.name}: arrivals 'trace' want a CSV file of arrival times; name one")
-        return schedule.trace(trace, scenario.rows)
+        if scenario.trace is None:
+            raise BenchError(f"scenario {scenario.name}: arrivals 'trace' want a CSV file of arrival times; name one as `trace: FILE`")
+        return schedule.trace(Path(scenario.trace), scenario.rows)
     return schedule.constant(scenario.rows)
 
 

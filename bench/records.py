@@ -68,6 +68,10 @@ class RunScenario:
     clients: tuple[int, ...]
     rate_per_s: float | None
     plan_hash: str | None
+    lengths: tuple[int, ...] = ()
+    shapes: str = "warm"
+    limits_ms: tuple[float, ...] = ()
+    q: float = 0.99
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ class Slice:
     steal_ns: int | None = None
     throttled_ns: int | None = None
     energy_uj: int | None = None
+    rate_per_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -270,6 +275,12 @@ class Result:
     requests_per_s_hi: float | None = None
     embeddings_per_s: float | None = None
     tokens_per_s: float | None = None
+    token_share: float | None = None
+    rho: float | None = None
+    late_p99_ms: float | None = None
+    little_error: float | None = None
+    slo_ms: float | None = None
+    slo_fails_per_s: float | None = None
     load_ms: float | None = None
     first_ms: float | None = None
     second_ms: float | None = None
@@ -330,5 +341,22 @@ class Comparison:
     p_value: float | None
     p_holm: float | None
     verdict: str
+    note: str | None
+    stats_version: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A row of the table `fits`: a number about one arm in one scenario that is no column of the leaderboard, with its interval."""
+
+    run_id: str
+    scenario: str
+    arm_id: str
+    term: str
+    unit: str
+    blocks: int
+    value: float | None
+    lo: float | None
+    hi: float | None
     note: str | None
     stats_version: int

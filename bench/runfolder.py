@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from bench import files, machine, paths
+from bench import files, footprint, machine, paths
 from bench.budget import Pace
 from bench.experiment import Experiment
 
@@ -20,6 +23,18 @@ def now() -> str:
     """ISO 8601 UTC with microseconds."""
     seconds = time.time()
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1e6):06d}Z"
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One arm's piece at one rate; `cut`: it did not keep up, and was ended by its guard. int64 ns, by request."""
+
+    arm_id: str
+    rate_per_s: float
+    cut: bool
+    due_ns: npt.NDArray[np.int64]
+    start_ns: npt.NDArray[np.int64]
+    end_ns: npt.NDArray[np.int64]
 
 
 class RunFolder:
@@ -48,6 +63,7 @@ class RunFolder:
                 "knobs": dict(lane.variant.settings),
                 "note": lane.variant.note,
                 "headline": lane.variant.headline,
+                "footprint": asdict(footprint.of(lane)),
                 "fault": lane.fault,
             }
             for lane in experiment.lanes
@@ -66,7 +82,12 @@ class RunFolder:
         order = {framework.name: place for place, framework in enumerate(wish.frameworks)}
         arms.sort(key=lambda arm: order[arm["framework"]])
         scenarios = [
-            {**asdict(scenario), "plan": experiment.plans[scenario.name].name, "plan_hash": experiment.plans[scenario.name].hash}
+            {
+                **asdict(scenario),
+                "trace": scenario.trace and Path(scenario.trace).name,
+                "plan": made.name if (made := experiment.plans.get(scenario.name)) else None,
+                "plan_hash": made.hash if made else None,
+            }
             for scenario in wish.scenarios
         ]
         with files.whole_folder(folder.path) as temporary:
@@ -125,9 +146,14 @@ class RunFolder:
     def block_count(self, scenario: str) -> int:
         return len(list((self.path / "blocks" / scenario).glob("*/block.json")))
 
-    def block(self, scenario: str, block: int, facts: Mapping[str, Any], samples: pd.DataFrame) -> None:
+    def block(
+        self, scenario: str, block: int, facts: Mapping[str, Any], samples: pd.DataFrame, discards: pd.DataFrame | None = None
+    ) -> None:
+        """Write a block whole. `discards` are the first parts of open-loop pieces, which no statistic uses."""
         with files.whole_folder(self._block(scenario, block)) as temporary:
             samples.to_parquet(temporary / "samples.parquet", index=False)
+            if discards is not None:
+                discards.to_parquet(temporary / "discards.parquet", index=False)
             files.write_json(temporary / "block.json", {"scenario": scenario, "block": block, **facts})
 
     def discard(self, scenario: str, block: int, facts: Mapping[str, Any], samples: pd.DataFrame) -> None:
@@ -144,6 +170,30 @@ class RunFolder:
 
     def _discard(self, scenario: str, block: int) -> Path:
         return self.path / "discards" / scenario / f"{block:03d}"
+
+    def measured_s(self) -> float:
+        """Seconds of measuring that are paid already: a resumed run goes on counting from there."""
+        return max((facts["measured_s"] for facts in self._facts("*") if "measured_s" in facts), default=0.0)
+
+    def scenario_s(self, scenario: str) -> float:
+        """Seconds that the finished blocks of a scenario took."""
+        return sum(_seconds(facts) for facts in self._facts(scenario))
+
+    def _facts(self, scenario: str) -> Iterator[Mapping[str, Any]]:
+        for file in self.path.glob(f"blocks/{scenario}/*/block.json"):
+            yield json.loads(file.read_text())
+
+    def trials(self, scenario: str, block: int) -> list[Trial]:
+        """The pieces of a finished block of a search, as its statistics need them."""
+        folder = self._block(scenario, block)
+        samples, facts = pd.read_parquet(folder / "samples.parquet"), json.loads((folder / "block.json").read_text())
+        found = []
+        for piece in facts["slices"]:
+            own = samples[samples["arm_id"] == piece["arm_id"]].sort_values("request")
+            if len(own):
+                times = {name: own[name].to_numpy(dtype=np.int64) for name in ("due_ns", "start_ns", "end_ns")}
+                found.append(Trial(piece["arm_id"], float(piece["rate_per_s"]), piece["served"] < piece["count"], **times))
+        return found
 
     def has_checks(self, arm_id: str) -> bool:
         return (self.path / "checks" / f"{arm_id}.json").exists()
@@ -166,3 +216,7 @@ class RunFolder:
 
     def _block(self, scenario: str, block: int) -> Path:
         return self.path / "blocks" / scenario / f"{block:03d}"
+
+
+def _seconds(facts: Mapping[str, Any]) -> float:
+    return (datetime.fromisoformat(facts["ended_at"]) - datetime.fromisoformat(facts["started_at"])).total_seconds()

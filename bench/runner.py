@@ -7,26 +7,33 @@ and the others go on; nothing outlives this process (the workers die with it, an
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import psutil
 
-from bench import budget, lock, parity, resources
+from bench import budget, lock, parity, resources, watch
+from bench.budget import WARM_UP_SHARE
 from bench.catalog import Scenario
 from bench.errors import BenchError
 from bench.experiment import Experiment, Lane
 from bench.plan import Plan
+from bench.process import WorkerFailed
 from bench.progress import Progress
 from bench.runfolder import RunFolder, now
 from bench.seats import WARM_UP_S, Seat, Seats, Served, Vectors
+from bench.stats_load import unsustainable
+from bench.stats_slo import Search
 
-#: Warm-up takes at most this part of an arm's share of the budget.
-WARM_UP_SHARE = 0.2
+#: A scenario whose blocks take longer than expected is stopped when it has used this much of its share.
+LATE = 1.1
 #: Each arm is started afresh at least this often in a run.
 MIN_STARTS = 3
 #: From here on a model's workers are not kept side by side.
@@ -37,12 +44,27 @@ WORKER_BYTES, WEIGHT_COPIES = 600_000_000, 2.5
 NOTHING_SPENT: dict[str, int | None] = {field.name: None for field in fields(resources.Meter)} | {"cpu_ns": 0}
 
 
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """Reference vectors (n, dim) of the plan's rows from `first` on."""
+
+    first: int
+    vectors: Vectors
+
+    def of(self, rows: npt.NDArray[np.int64]) -> Vectors:
+        return self.vectors[rows - self.first]
+
+
+Undecided = Callable[[Path], Collection[str]]
+
+
 @dataclass
 class Record:
     """What a block has measured so far."""
 
     slices: list[dict[str, Any]] = field(default_factory=list)
     frames: list[pd.DataFrame] = field(default_factory=list)
+    discards: list[pd.DataFrame] = field(default_factory=list)
     resources: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     peaks_reset: dict[str, bool] = field(default_factory=dict)
 
@@ -50,8 +72,15 @@ class Record:
 class Runner:
     """One run of one model."""
 
-    def __init__(self, experiment: Experiment, folder: RunFolder, seats: Seats, progress: Progress) -> None:
+    def __init__(
+        self, experiment: Experiment, folder: RunFolder, seats: Seats, progress: Progress, undecided: Undecided | None = None
+    ) -> None:
+        """
+        Args:
+            undecided: names the scenarios of a run folder that are looked at again with more blocks; none without it.
+        """
         self.experiment, self.folder, self.seats, self.progress = experiment, folder, seats, progress
+        self.undecided = undecided
         self.resident = stays_resident(experiment)
         self.arms = {lane.arm.id: lane for lane in experiment.lanes}
 
@@ -59,69 +88,184 @@ class Runner:
         """Measure every scenario, then mark the run as done."""
         if not self.resident:
             self.progress.say("one worker at a time: they would not all fit into memory, or their model is large")
-        scenarios = self.experiment.wish.scenarios
+        self.seats.measured_s = self.folder.measured_s()
+        self.watch = watch.Watch(self.seats, self.folder)
+        for scenario in self.experiment.wish.scenarios:
+            if reason := self.experiment.pointless.get(scenario.name):
+                for arm_id in self.arms:
+                    self.folder.failure(arm_id, scenario.name, "NOT_APPLICABLE", reason)
+        scenarios = [scenario for scenario in self.experiment.wish.scenarios if scenario.name in self.experiment.plans]
         for position, scenario in enumerate(scenarios):
-            self._scenario(scenario, self._left_s() / (len(scenarios) - position))
-        if self.experiment.wish.requests is None:
+            self._scenario(scenario, len(scenarios) - position)
+        if self.experiment.wish.requests is None and self.experiment.wish.budget_s is not None:
             for scenario in scenarios:
                 self._fill_up(scenario)
+            self._look_again(scenarios)
         self.folder.done({**self.seats.stage.seconds, "measuring": round(self.seats.measured_s, 3)})
 
     def _left_s(self) -> float:
-        return self.experiment.wish.budget_s - self.seats.measured_s
+        """Seconds left of the budget; infinite where every scenario takes its own cost."""
+        wish = self.experiment.wish
+        return math.inf if wish.budget_s is None else wish.budget_s - wish.controls_s - self.seats.measured_s
 
-    def _fill_up(self, scenario: Scenario) -> None:
+    def _fill_up(self, scenario: Scenario, blocks: int = budget.BLOCKS) -> None:
         """What is left of the budget goes to scenarios short of K = 12 blocks, in their order."""
         pace, plan = self.folder.pace(scenario.name), self.experiment.plans[scenario.name]
-        if pace is None:
+        if pace is None or scenario.load == "slo":
             return
         done = self.folder.block_count(scenario.name)
-        room = (plan.rows - plan.warm) // (pace.rounds * pace.rows)
-        more = min(budget.BLOCKS - done, int(self._left_s() / pace.block_s), room - done)
+        room = (plan.rows - plan.warm) // (pace.rounds * pace.rows) - self.folder.discard_count(scenario.name)
+        more = min(blocks - done, int(self._left_s() / self._block_s(scenario, pace)), room - done)
         if more > 0:
             self.progress.say(f"{scenario.name}: {more} more blocks from what is left of the budget")
-            self.folder.set_pace(scenario.name, replace(pace, blocks=done + more))
-            self._scenario(scenario, self._left_s())
+            self._go_on(scenario, replace(pace, blocks=done + more, until_s=None))
 
-    def _scenario(self, scenario: Scenario, share_s: float) -> None:
-        """All blocks of one scenario within `share_s` seconds of measuring."""
-        plan, began_s = self.experiment.plans[scenario.name], self.seats.measured_s
+    def _look_again(self, scenarios: Sequence[Scenario]) -> None:
+        """Undecided scenarios go on to K = 24, then 48 blocks, in their order and only where all of these fit the budget."""
+        for _ in budget.LATER_LOOKS:
+            undecided = self.undecided(self.folder.path) if self.undecided else frozenset()
+            for scenario in scenarios:
+                done, pace = self.folder.block_count(scenario.name), self.folder.pace(scenario.name)
+                look = budget.next_look(done)
+                if scenario.name not in undecided or look is None or pace is None:
+                    continue
+                plan, more = self.experiment.plans[scenario.name], look - done
+                fits = (
+                    more * self._block_s(scenario, pace) <= self._left_s()
+                    and plan.measured >= (look + self.folder.discard_count(scenario.name)) * pace.rounds * pace.rows
+                )
+                if fits:
+                    self.progress.say(f"{scenario.name}: not decided after {done} blocks; goes on to {look}")
+                    self._go_on(scenario, replace(pace, blocks=look, until_s=None))
+
+    def _block_s(self, scenario: Scenario, pace: budget.Pace) -> float:
+        """What a further block takes: as the finished ones did, their starts' warm-ups included."""
+        spent, done = self.folder.scenario_s(scenario.name), self.folder.block_count(scenario.name)
+        return max(pace.block_s, spent / done) if done else pace.block_s
+
+    def _go_on(self, scenario: Scenario, pace: budget.Pace) -> None:
+        self.folder.set_pace(scenario.name, pace)
+        self._blocks(scenario, pace, self._warm_up_limit_s(pace.blocks * pace.block_s, scenario))
+
+    def _scenario(self, scenario: Scenario, scenarios_left: int) -> None:
+        """All blocks of one scenario, within its share of the budget."""
+        began_s, warm_s = self.seats.measured_s, self.seats.warm_up_s
+        limit_s = self._warm_up_limit_s(self._left_s() / scenarios_left, scenario)
+        if scenario.process != "suite" or self._fresh(scenario):
+            self.seats.leave_all()
         # An arm that failed in an earlier scenario gets another chance here.
-        limit_s = self._warm_up_limit_s(share_s)
         self._ready_all(scenario, limit_s)
         alive = [arm_id for arm_id in self.arms if (arm_id, scenario.name) in self.seats.costs and not self._failed(arm_id, scenario)]
-        pace = self.folder.pace(scenario.name) or self._pace(scenario, share_s, began_s, alive)
-        if not alive or pace is None:
+        if not alive:
             return
-        expected = self.seats.reference(plan, plan.warm, pace.rows_per_arm)
+        if scenario.load == "slo":
+            self._search(scenario, alive, limit_s, began_s + LATE * self._left_s() / scenarios_left)
+            return
+        warm_s = self.seats.warm_up_s - warm_s
+        pace = self.folder.pace(scenario.name) or self._pace(scenario, scenarios_left, began_s, warm_s, alive)
+        if pace is not None:
+            self._blocks(scenario, pace, min(limit_s, self._warm_up_limit_s(pace.blocks * pace.block_s / (1 - WARM_UP_SHARE), scenario)))
+
+    def _blocks(self, scenario: Scenario, pace: budget.Pace, limit_s: float) -> None:
+        """The blocks of a pace that are not there yet, until its share of the budget is used up."""
+        plan = self.experiment.plans[scenario.name]
+        expected = Expected(plan.warm, self.seats.reference(plan, plan.warm, pace.rows_per_arm))
+        every = 1 if self._fresh(scenario) else -(-pace.blocks // self._starts())
         with self.progress.scenario(scenario, pace) as advance:
             for block in range(pace.blocks):
                 if self.folder.has_block(scenario.name, block):
                     advance()
                     continue
-                late = self.seats.measured_s - began_s + pace.block_s > share_s * 1.1
-                if late and block >= budget.MIN_BLOCKS and self.experiment.wish.requests is None:
+                late = pace.until_s is not None and self.seats.measured_s + pace.block_s > pace.until_s
+                if late and block >= budget.MIN_BLOCKS:
                     self.progress.say(f"{scenario.name}: stopped after {block} of {pace.blocks} blocks, its share of the budget is used up")
                     break
-                if self.resident and block and block % -(-pace.blocks // self._starts()) == 0:
+                if self.resident and scenario.process != "kept" and (block or scenario.process == "fresh") and block % every == 0:
                     self.seats.leave_all()
+                if self.resident:
                     self._ready_all(scenario, limit_s)
-                self._block(scenario, block, pace, plan, expected, limit_s)
+                if not self.folder.has_discard(scenario.name, block):
+                    self._block(scenario, block, pace, plan, expected, limit_s)
+                if self.folder.has_discard(scenario.name, block) and not self.folder.has_block(scenario.name, block):
+                    self._once_more(scenario, block, pace, plan, limit_s)
                 advance()
 
-    def _pace(self, scenario: Scenario, share_s: float, began_s: float, alive: list[str]) -> budget.Pace | None:
-        """The shape of the scenario; where three blocks do not fit, every arm's row says what would do."""
-        if not alive:
-            return None
-        plan, wish = self.experiment.plans[scenario.name], self.experiment.wish
+    def _once_more(self, scenario: Scenario, block: int, pace: budget.Pace, plan: Plan, limit_s: float) -> None:
+        """A block that was put aside as noisy, on rows that no process has served."""
+        first = watch.spare_rows(pace, plan, self.folder.discard_count(scenario.name))
+        expected = Expected(first, self.seats.reference(plan, first, pace.rounds * pace.rows))
+        if self._fresh(scenario):
+            self.seats.leave_all()
+        if self.resident:
+            self._ready_all(scenario, limit_s)
+        self._block(scenario, block, pace, plan, expected, limit_s, once_more=True)
+
+    def _may_redo(self, scenario: Scenario, block: int, pace: budget.Pace, plan: Plan) -> bool:
+        left_s = self._left_s() if pace.until_s is None else pace.until_s - self.seats.measured_s
+        done, discards = self.folder.block_count(scenario.name), self.folder.discard_count(scenario.name)
+        once = scenario.load != "slo" and not self.folder.has_discard(scenario.name, block)
+        return once and watch.may_redo(pace, done, discards, plan, left_s)
+
+    def _search(self, scenario: Scenario, alive: list[str], limit_s: float, until_s: float) -> None:
+        """The search for the largest rate within each limit: a block is one trial of every arm that is still searching."""
+        plan, rows = self.experiment.plans[scenario.name], scenario.piece or 0
+        costs = {arm_id: self.seats.costs[arm_id, scenario.name] for arm_id in alive}
+        searches = {arm_id: Search(scenario.limits_ms, scenario.q, costs[arm_id].single_s) for arm_id in alive if self._searches(arm_id)}
+        for block in range(plan.measured // rows):
+            if not self.folder.has_block(scenario.name, block):
+                wanted = {arm_id: rate for arm_id, search in searches.items()
+                          if not self._failed(arm_id, scenario) and (rate := search.next_rate()) is not None}  # fmt: skip
+                needed_s = sum(budget.arm_s(budget.Shape(1, 1, rows, rate), rows, costs[arm_id]) for arm_id, rate in wanted.items())
+                if not wanted:
+                    return
+                if self.seats.measured_s + needed_s > until_s:
+                    self._search_ends(scenario, list(wanted), block, needed_s)
+                    return
+                first = plan.warm + block * rows
+                expected = Expected(first, self.seats.reference(plan, first, rows))
+                self._ready_all(scenario, limit_s)
+                self._block(scenario, block, budget.Pace(block + 1, 1, rows, needed_s), plan, expected, limit_s, wanted)
+                if not self.folder.has_block(scenario.name, block):
+                    return
+            for trial in self.folder.trials(scenario.name, block):
+                if trial.arm_id in searches:
+                    over = trial.cut or unsustainable(trial.due_ns, trial.start_ns, trial.end_ns)
+                    latency, service = (trial.end_ns - since for since in (trial.due_ns, trial.start_ns))
+                    searches[trial.arm_id].record(trial.rate_per_s, latency.astype(float), service.astype(float), over)
+
+    def _searches(self, arm_id: str) -> bool:
+        """A null worker answers at any rate: there is nothing to find."""
+        return self.arms[arm_id].arm.role == "measured"
+
+    def _search_ends(self, scenario: Scenario, arms: Sequence[str], block: int, needed_s: float) -> None:
+        said = f"the next trial needs {needed_s:.0f} s, which do not fit the budget{self._would_do(needed_s)}"
+        for arm_id in arms if block == 0 else ():
+            self.folder.failure(arm_id, scenario.name, "SKIPPED", said)
+        self.progress.say(f"{scenario.name}: {'skipped' if block == 0 else 'not finished'}, {said}")
+
+    def _pace(self, scenario: Scenario, scenarios_left: int, began_s: float, warm_s: float, alive: list[str]) -> budget.Pace | None:
+        """The shape of the scenario; where three blocks do not fit, every arm's row says what would do.
+
+        `warm_s`: what the warm-up of all arms took. It comes again with every fresh start, and is paid from the same share.
+        """
+        plan, wish, shape = self.experiment.plans[scenario.name], self.experiment.wish, budget.Shape.of(scenario)
         costs = [self.seats.costs[arm_id, scenario.name] for arm_id in alive]
-        # What is spent already, and the warm-ups of the starts still to come, are paid from the same share.
-        warm_ups_s = len(alive) * self._warm_up_limit_s(share_s) * (self._starts() - 1)
-        overhead_s = self.seats.measured_s - began_s + min(warm_ups_s, WARM_UP_SHARE * share_s)
-        found = budget.pace(share_s - overhead_s, scenario.batch, plan.rows - plan.warm, costs, wish.requests)
+        if wish.budget_s is None:
+            work_s = budget.own_work_s(shape, costs, warm_s if self._fresh(scenario) else 0.0, plan.measured)
+            found = budget.pace(work_s, shape, plan.measured, costs, wish.requests)
+        else:
+            left_s = wish.budget_s - wish.controls_s - began_s
+            spent_s, later_s = self.seats.measured_s - began_s, warm_s * ((budget.BLOCKS if self._fresh(scenario) else self._starts()) - 1)
+            least_s = budget.least_s(shape, costs, plan.measured)
+            least_s += min(later_s, least_s * WARM_UP_SHARE / (1 - WARM_UP_SHARE))
+            share_s = budget.share_s(left_s, scenarios_left, spent_s + least_s)
+            overhead_s = spent_s + min(later_s, WARM_UP_SHARE * (share_s - spent_s))
+            found = budget.pace(share_s - overhead_s, shape, plan.measured, costs, wish.requests)
+            if isinstance(found, budget.Pace) and wish.requests is None:
+                found = replace(found, until_s=began_s + min(share_s * LATE, left_s))
         if isinstance(found, budget.TooSmall):
-            needed_s = (found.needed_s + overhead_s) * len(wish.scenarios) * 1.2
-            reason = f"3 blocks do not fit the budget: `--budget {needed_s:.0f}s` would do"
+            short = "the plan has too few rows" if plan.measured < budget.MIN_BLOCKS * max(shape.unit, shape.piece or 1) else None
+            reason = short or f"3 blocks need {found.needed_s:.0f} s, which do not fit the budget{self._would_do(found.needed_s)}"
             for arm_id in alive:
                 self.folder.failure(arm_id, scenario.name, "SKIPPED", reason)
             self.progress.say(f"{scenario.name}: skipped, {reason}")
@@ -129,13 +273,29 @@ class Runner:
         self.folder.set_pace(scenario.name, found)
         return found
 
+    def _would_do(self, needed_s: float) -> str:
+        """The smallest budget that surely has room: what is spent, and as much again for each scenario as this one needs."""
+        if self.experiment.wish.budget_s is None:
+            return ""
+        enough_s = max(self.experiment.wish.budget_s, self.seats.measured_s) + needed_s * 1.2 * len(self.experiment.wish.scenarios)
+        return f": `--budget {enough_s:.0f}s` would do"
+
+    def _fresh(self, scenario: Scenario) -> bool:
+        """Does every block of the scenario run in new processes?"""
+        return scenario.process == "fresh" or (self.experiment.wish.fresh_blocks and scenario.process == "suite")
+
     def _starts(self) -> int:
         """Process starts of each arm within a scenario, so that a run has at least MIN_STARTS."""
         return max(2, -(-MIN_STARTS // len(self.experiment.wish.scenarios)))
 
-    def _warm_up_limit_s(self, share_s: float) -> float:
+    def _warm_up_limit_s(self, share_s: float, scenario: Scenario) -> float:
+        """Seconds for one arm's warm-up. Where every scenario takes its own cost that follows from the warm-up, not the other way round."""
+        if self.experiment.wish.budget_s is None:
+            return WARM_UP_S
         measured = sum(lane.arm.role != "floor" for lane in self.experiment.lanes)
         starts = self._starts() if self.resident else budget.MIN_BLOCKS + 1
+        if self._fresh(scenario):
+            starts = budget.BLOCKS
         return min(WARM_UP_S, WARM_UP_SHARE * share_s / (max(1, measured) * starts))
 
     def _failed(self, arm_id: str, scenario: Scenario) -> bool:
@@ -143,7 +303,7 @@ class Runner:
 
     def _ready_all(self, scenario: Scenario, limit_s: float) -> None:
         """Every arm warmed up and checked; frozen afterwards where workers stay, else ended."""
-        for lane in self.experiment.lanes:
+        for lane in self.seats.starts.order(self.experiment.lanes):
             if self._failed(lane.arm.id, scenario):
                 continue
             if not self.resident and (lane.arm.id, scenario.name) in self.seats.costs:
@@ -157,36 +317,53 @@ class Runner:
 
     # --- a block ---------------------------------------------------------------------------------------------------------
 
-    def _block(self, scenario: Scenario, block: int, pace: budget.Pace, plan: Plan, expected: Vectors, limit_s: float) -> None:
-        """Slices of all arms on rows that no process has served before."""
+    def _block(
+        self, scenario: Scenario, block: int, pace: budget.Pace, plan: Plan, expected: Expected, limit_s: float,
+        rates: Mapping[str, float] | None = None, once_more: bool = False,
+    ) -> None:  # fmt: skip
+        """Slices of all arms on rows that no process has served before; with `rates` only of those arms, each at its own rate.
+
+        A noisy block may be put aside, to be measured `once_more`: then the rows are the first of `expected`.
+        """
         started_at, record, machine_before = now(), Record(), resources.machine()
-        first = plan.warm + block * pace.rounds * pace.rows
-        alive = [lane for arm_id, lane in self.arms.items() if not self._failed(arm_id, scenario)]
+        first = expected.first if once_more else plan.warm + block * pace.rounds * pace.rows
+        alive = [lane for arm_id, lane in self.arms.items() if not self._failed(arm_id, scenario) and (rates is None or arm_id in rates)]
+        at = dict.fromkeys(self.arms, scenario.rate_per_s) | dict(rates or {})
         if self.resident:
             for number in range(pace.rounds):
+                self.watch.look()
                 for lane in self._shuffled(alive, scenario, block, number):
                     if lane.arm.id in self.seats.taken:
                         with self.seats.retire_on_failure(lane, scenario), self.seats.measuring():
                             seat = self.seats.taken[lane.arm.id]
                             seat.worker.thaw()
-                            self._slice(record, seat, scenario, number, plan, first + number * pace.rows, pace.rows, expected)
+                            begin = first + number * pace.rows
+                            self._slice(record, seat, scenario, number, plan, begin, pace.rows, expected, at[lane.arm.id])
                             seat.worker.freeze()
         else:
             for lane in self._shuffled(alive, scenario, block, 0):
+                self.watch.look()
                 with self.seats.retire_on_failure(lane, scenario):
                     seat = self.seats.ready(lane, scenario, limit_s)
                     with self.seats.measuring():
-                        self._slice(record, seat, scenario, 0, plan, first, pace.rounds * pace.rows, expected)
+                        self._slice(record, seat, scenario, 0, plan, first, pace.rounds * pace.rows, expected, at[lane.arm.id])
                     self._usage(record, seat)
                     self.seats.leave(seat)
         for seat in list(self.seats.taken.values()):
             with self.seats.retire_on_failure(seat.lane, scenario):
                 self._usage(record, seat)
+        finding = self.watch.finding()
         if record.frames:
-            facts = {"started_at": started_at, "ended_at": now(), "noisy": False, "note": None, "resident": self.resident}
+            facts = {"started_at": started_at, "ended_at": now(), **finding.facts(), "resident": self.resident}
             samples = pd.concat(record.frames, ignore_index=True)
             used = {"slices": record.slices, "resources": record.resources, "machine": resources.machine().since(machine_before)}
-            self.folder.block(scenario.name, block, {**facts, **used}, samples)
+            paid = {"measured_s": round(self.seats.measured_s, 3), "discard": scenario.discard}
+            discards = pd.concat(record.discards, ignore_index=True) if record.discards else None
+            if finding.note and self._may_redo(scenario, block, pace, plan):
+                self.folder.discard(scenario.name, block, {**facts, **used, **paid}, samples)
+                self.progress.say(f"{scenario.name}: block {block} is measured again: {finding.note}")
+                return
+            self.folder.block(scenario.name, block, {**facts, **used, **paid}, samples, discards)
 
     def _shuffled(self, lanes: list[Lane], scenario: Scenario, block: int, number: int) -> list[Lane]:
         order = list(lanes)
@@ -194,17 +371,30 @@ class Runner:
         return order
 
     def _slice(self, record: Record, seat: Seat, scenario: Scenario, number: int, plan: Plan, first: int, rows: int,
-               expected: Vectors) -> None:  # fmt: skip
+               expected: Expected, rate_per_s: float | None) -> None:  # fmt: skip
         """Serve a slice and judge every vector of it."""
         if seat.lane.arm.id not in record.peaks_reset:
             record.peaks_reset[seat.lane.arm.id] = seat.worker.reset_peak()
-        served, error = self.seats.slice(seat, scenario, plan, first, rows)
-        about = {"arm_id": seat.lane.arm.id, "slice": number, "start": seat.start, "first": first, "count": rows, "error": error}
+        served, error = self.seats.slice(seat, scenario, plan, first, rows, rate_per_s)
+        about = {"arm_id": seat.lane.arm.id, "slice": number, "start": seat.start, "first": first, "count": rows, "error": error,
+                 "rate_per_s": rate_per_s}  # fmt: skip
         if served is None:
             record.slices.append({**about, "served": 0, "wall_ns": 0, **NOTHING_SPENT})
             return
         record.slices.append({**about, "served": len(served.samples), "wall_ns": served.wall_ns, **_spent(served)})
-        record.frames.append(_judged(seat.lane, served, number, plan, expected))
+        frame = _judged(seat.lane, served, number, plan, expected)
+        early = frame["request"] < first + round(scenario.discard * rows)
+        record.frames.append(frame[~early])
+        if early.any():
+            record.discards.append(frame[early])
+            self._judge_discard(seat.lane, frame[early])
+
+    def _judge_discard(self, lane: Lane, early: pd.DataFrame) -> None:
+        """What is not timed is checked all the same."""
+        if lane.arm.role != "floor":
+            reason = parity.gate(lane.arm.precision, float(early["cosine"].min()), float(early["max_abs_diff"].max()))
+            if reason:
+                raise WorkerFailed("PARITY_FAIL", reason)
 
     def _usage(self, record: Record, seat: Seat) -> None:
         """Memory at the end of the block: the peak is that of the block, where the kernel lets us begin a new one."""
@@ -217,7 +407,7 @@ def _spent(served: Served) -> dict[str, int | None]:
     return asdict(served.spent) if served.spent else NOTHING_SPENT
 
 
-def _judged(lane: Lane, served: Served, number: int, plan: Plan, expected: Vectors) -> pd.DataFrame:
+def _judged(lane: Lane, served: Served, number: int, plan: Plan, expected: Expected) -> pd.DataFrame:
     """The samples of a slice with each request's agreement with the reference; null workers have none."""
     rows = served.samples["request"].to_numpy()
     frame = served.samples.assign(
@@ -229,7 +419,7 @@ def _judged(lane: Lane, served: Served, number: int, plan: Plan, expected: Vecto
         max_abs_diff=np.nan,
     )
     if lane.arm.role != "floor":
-        agreement = parity.compare(served.vectors, expected[rows - plan.warm])
+        agreement = parity.compare(served.vectors, expected.of(rows))
         frame["cosine"], frame["max_abs_diff"] = agreement.cosine, agreement.max_abs_diff
     return frame
 
@@ -256,7 +446,7 @@ def stays_resident(experiment: Experiment) -> bool:
     return experiment.wish.model.bytes_fp32 < RESIDENT_BYTES and sum(needs.values()) < available
 
 
-def measure(experiment: Experiment, held: lock.MachineLock, progress: Progress) -> RunFolder:
+def measure(experiment: Experiment, held: lock.MachineLock, progress: Progress, undecided: Undecided | None = None) -> RunFolder:
     """Measure an experiment, resuming an interrupted run of the very same one unless `fresh` was asked for."""
     folder = None if experiment.wish.fresh else RunFolder.resumable(experiment)
     if folder:
@@ -265,5 +455,5 @@ def measure(experiment: Experiment, held: lock.MachineLock, progress: Progress) 
         folder = RunFolder.start(experiment)
     seats = Seats(experiment, folder, held, progress)
     with seats.opened():
-        Runner(experiment, folder, seats, progress).run()
+        Runner(experiment, folder, seats, progress, undecided).run()
     return folder

@@ -73,6 +73,19 @@ def trace(arrivals: Path | str | Sequence[float], n: int | None = None) -> Gaps:
     Raises:
         BenchError: names the file and the line that is wrong.
     """
+    gaps, total = _gaps_of(arrivals)
+    gaps = gaps * (len(gaps) / total)
+    return gaps if n is None else np.resize(gaps, n)
+
+
+def trace_rate(arrivals: Path | str | Sequence[float]) -> float:
+    """Arrivals per second of a trace whose times are in seconds: its own pace."""
+    gaps, total = _gaps_of(arrivals)
+    return len(gaps) / total
+
+
+def _gaps_of(arrivals: Path | str | Sequence[float]) -> tuple[Gaps, float]:
+    """A trace's raw gaps, and their sum."""
     if isinstance(arrivals, str | Path):
         name, times, lines = str(arrivals), *_read_trace(Path(arrivals))
     else:
@@ -86,8 +99,7 @@ def trace(arrivals: Path | str | Sequence[float], n: int | None = None) -> Gaps:
     total = float(math.fsum(gaps))
     if not (math.isfinite(total) and total > 0):
         raise BenchError(f"{name}: all arrivals are at one time, or too far apart to count; a trace wants finite times that differ")
-    gaps = gaps * (len(gaps) / total)
-    return gaps if n is None else np.resize(gaps, n)
+    return gaps, total
 
 
 def _read_trace(file: Path) -> tuple[list[float], list[int]]:

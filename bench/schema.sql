@@ -80,6 +80,12 @@ CREATE TABLE IF NOT EXISTS results (
     p50_lo_ms DOUBLE, p50_hi_ms DOUBLE, p99_lo_ms DOUBLE, p99_hi_ms DOUBLE, tail_note VARCHAR,
     service_p50_ms DOUBLE, wait_p50_ms DOUBLE, preprocess_p50_ms DOUBLE, text_p50_ms DOUBLE,
     requests_per_s DOUBLE, requests_per_s_lo DOUBLE, requests_per_s_hi DOUBLE, embeddings_per_s DOUBLE, tokens_per_s DOUBLE,
+    token_share DOUBLE,                    -- useful tokens of those computed; the rest is padding within batches (tokens_per_s is useful ones)
+    -- open loop: offered load (rate × service per request; > 1 cannot be kept up), how late a free session takes a due request, and
+    -- |L − λW| / L of Little's law (from 500 requests)
+    rho DOUBLE, late_p99_ms DOUBLE, little_error DOUBLE,
+    -- SLO search: the limit; rate_per_s is the largest rate that holds it, slo_fails_per_s the smallest tried above it that does not
+    slo_ms DOUBLE, slo_fails_per_s DOUBLE,
     -- starts: medians; *cold* ones, with an empty page cache, apart (cold_note: why there is none); start_to_first from the start of the process
     load_ms DOUBLE, first_ms DOUBLE, second_ms DOUBLE, start_to_first_ms DOUBLE, cold_load_ms DOUBLE, cold_start_to_first_ms DOUBLE,
     cold_note VARCHAR,
@@ -113,11 +119,24 @@ CREATE TABLE IF NOT EXISTS checks (
     PRIMARY KEY (run_id, arm_id, name)
 );
 
+-- Numbers about one arm in one scenario that are no column of the leaderboard: the terms of a fitted cost curve (base_ms, per_token_us,
+-- per_token2_ns: milliseconds = base + per_token·L + per_token2·L²) and what a new shape costs (new_shape_ratio: × a known one's time).
+CREATE TABLE IF NOT EXISTS fits (
+    run_id VARCHAR NOT NULL, scenario VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, term VARCHAR NOT NULL, unit VARCHAR NOT NULL,
+    blocks INTEGER NOT NULL, value DOUBLE, lo DOUBLE, hi DOUBLE, note VARCHAR, stats_version INTEGER NOT NULL,
+    PRIMARY KEY (run_id, scenario, arm_id, term)
+);
+
 CREATE OR REPLACE VIEW leaderboard AS SELECT * FROM results;
 
--- What the board shows: per machine × model × weights × precision × scenario the rows of the newest complete run.
+-- What the board shows: per machine × model × weights × precision × scenario the rows of the newest complete run in which some arm was
+-- at least tried; one whose arms were all SKIPPED hides no older one.
 CREATE OR REPLACE VIEW current_leaderboard AS
-SELECT results.* FROM results JOIN runs USING (run_id) WHERE runs.complete
-QUALIFY results.run_id = first_value(results.run_id) OVER (
-    PARTITION BY results.machine_id, results.model, results.weights, results.precision, results.scenario
-    ORDER BY results.measured_at DESC, results.run_id DESC);
+WITH known AS (
+    SELECT results.*, bool_or(role = 'measured' AND status NOT IN ('SKIPPED', 'NOT_APPLICABLE'))
+        OVER (PARTITION BY run_id, precision, scenario) AS tried
+    FROM results JOIN runs USING (run_id) WHERE runs.complete
+)
+SELECT * EXCLUDE (tried) FROM known
+QUALIFY run_id = first_value(run_id) OVER (
+    PARTITION BY machine_id, model, weights, precision, scenario ORDER BY tried DESC, measured_at DESC, run_id DESC);

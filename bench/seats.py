@@ -26,12 +26,15 @@ from bench.process import SliceFailed, Worker, WorkerFailed
 from bench.progress import Progress
 from bench.resources import Meter
 from bench.runfolder import RunFolder
+from bench.starts import Starts, start_facts
 
 WARM_UP_S = 3.0
-#: What is not recorded is served in stretches of this part of the time to a stall: it must not come where nobody looks.
-BEFORE_STALL = 0.8
 #: The unique-versus-repeat tests of all arms take about this part of the budget.
 REPEAT_SHARE = 0.1
+#: Where every scenario takes its own cost there is no budget to take a part of: the test is as long as in one of this many seconds.
+REPEAT_BUDGET_S = 180.0
+#: What is not recorded is served in stretches of this part of the time to a stall: it must not come where nobody looks.
+BEFORE_STALL = 0.8
 LOAD_TIMEOUT_S, LOAD_BYTES_PER_S = 60.0, 20e6
 #: What a slice may take beyond its guard and ten times the longest service seen; shorter in tests.
 SLICE_TIMEOUT_S = float(os.environ.get("BENCH_SLICE_TIMEOUT_S", "30"))
@@ -72,6 +75,7 @@ class Seats:
         self.stage = Stopwatch()
         self.stage.seconds.update(experiment.stages)
         self.measured_s = 0.0
+        self.starts = Starts()
         self.warm_up_s = 0.0
         self.scratch = paths.SCRATCH / folder.run_id
         self._outs = 0
@@ -133,6 +137,8 @@ class Seats:
     def _start(self, lane: Lane) -> Seat:
         arm_id = lane.arm.id
         start = self.folder.starts(arm_id)
+        with self.stage("page cache"):
+            cache = self.starts.prepare(lane, start)
         with self.stage("load"):
             timeout_s = LOAD_TIMEOUT_S + lane.artefact.bytes / LOAD_BYTES_PER_S
             worker = Worker(lane.command, lane.flags(self.experiment.pad_id), lane.env, paths.BUILD, self.folder.log(arm_id, start))
@@ -146,17 +152,15 @@ class Seats:
             raise WorkerFailed("ENV_INVALID", "its worker was started with a fault: only control arms have one")
         if ready.dim != dim:
             raise WorkerFailed("PARITY_FAIL", f"vectors have {ready.dim} elements, the model has {dim}")
-        times = {"spawn_ns": worker.spawn_ns, "load_ns": ready.load_ns, "first_ns": ready.first_ns, "second_ns": ready.second_ns}
-        facts = {"dim": ready.dim, "version": dict(lane.version), "settings": dict(ready.settings)}
-        self.folder.start_of(arm_id, start, {**times, **facts})
+        self.folder.start_of(arm_id, start, {**start_facts(worker, ready, cache), "version": dict(lane.version)})
         if start == 0:
             self.progress.say(f"{lane.name}: loaded in {ready.load_ns / 1e9:.2f} s")
         return seat
 
     # --- serving ---------------------------------------------------------------------------------------------------------
 
-    def serve(self, seat: Seat, plan: Plan, first: int, count: int, batch: int, seconds: float) -> Served:
-        """One `serve`, back to back, of an awake worker. The OUT folder is read and removed."""
+    def serve(self, seat: Seat, plan: Plan, first: int, count: int, batch: int, seconds: float, rate_per_s: float = 0.0) -> Served:
+        """One `serve` of an awake worker, back to back unless there is a rate. The OUT folder is read and removed."""
         self._outs += 1
         out = self.scratch / f"{self._outs}"
         before = seat.worker.meter()
@@ -164,7 +168,7 @@ class Seats:
         plan_path, out_path = (str(path.relative_to(paths.BUILD)) for path in (plan.folder, out))
         timeout_s = seconds + 10 * seat.longest_s + SLICE_TIMEOUT_S
         with files.disk_full_is_said(out):
-            seat.worker.serve(plan_path, first, count, 0.0, batch, seconds, out_path, timeout_s)
+            seat.worker.serve(plan_path, first, count, rate_per_s, batch, seconds, out_path, timeout_s)
             wall_ns = time.monotonic_ns() - began
             served = read_out(out, wall_ns, seat.worker.meter().since(before))
         shutil.rmtree(out)
@@ -173,12 +177,19 @@ class Seats:
             seat.longest_s = max(seat.longest_s, float(services.max()) / 1e9)
         return served
 
-    def slice(self, seat: Seat, scenario: Scenario, plan: Plan, first: int, rows: int) -> tuple[Served | None, str | None]:
-        """Two unrecorded requests, then the slice: what was served, or why it failed. The worker must be awake."""
+    def slice(
+        self, seat: Seat, scenario: Scenario, plan: Plan, first: int, rows: int, rate_per_s: float | None = None
+    ) -> tuple[Served | None, str | None]:
+        """Two unrecorded requests, then the slice: what was served, or why it failed. The worker must be awake.
+
+        With a rate the slice is an open-loop piece; an arm that does not keep up is cut off, so that it costs no more than its guard.
+        """
         cost = self.costs[seat.lane.arm.id, scenario.name]
         seconds = 30 + 10 * cost.batch_s * (-(-rows // scenario.batch))
         try:
             self.unrecorded(seat, plan, budget.THAW_ROWS, 1, seconds)
+            if rate_per_s is not None:
+                return self.serve(seat, plan, first, rows, scenario.batch, budget.guard_s(rows, rate_per_s, cost), rate_per_s), None
             return self.serve(seat, plan, first, rows, scenario.batch, seconds), None
         except SliceFailed as failure:
             seat.failed_slices += 1
@@ -239,7 +250,8 @@ class Seats:
     def _repeat_limit_s(self) -> float:
         """Seconds of the budget that the unique-versus-repeat test of one arm may take."""
         measured = sum(lane.arm.role == "measured" for lane in self.experiment.lanes)
-        return REPEAT_SHARE * self.experiment.wish.budget_s / max(1, measured)
+        budget_s = self.experiment.wish.budget_s
+        return REPEAT_SHARE * (REPEAT_BUDGET_S if budget_s is None else budget_s) / max(1, measured)
 
     def reference(self, plan: Plan, first: int, count: int) -> Vectors:
         """Reference vectors of plan rows (count, dim)."""

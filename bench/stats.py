@@ -6,6 +6,8 @@ files it stands on, and nowhere else.
     stats_paired   ratios, verdicts, Holm, ranks: numbers of several arms by block
     stats_rows     one arm in one scenario → a row
     stats_arms     the arms of one scenario → comparisons and ranks
+    stats_derived  the rows that follow from a sweep, new shapes or a search; fitted cost curves
+    stats_slo      the search for the largest rate within a limit
 
 `leaderboard()` is the entry. Pure: no file, no clock, no chance.
 """
@@ -16,14 +18,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bench.records import Comparison, Controls, Result, RunData, RunScenario
+from bench.records import Comparison, Controls, Fit, Result, RunData, RunScenario
 from bench.stats_arms import compare_arms, controls_of, with_rank
+from bench.stats_derived import derived_rows, fits_of
 from bench.stats_load import as_measured, closed_loop
-from bench.stats_paired import LOOKS, Pair, Paired, paired_ratio
+from bench.stats_paired import LOOKS, UNRESOLVED, Pair, Paired, paired_ratio
 from bench.stats_rows import STATS_VERSION, Cell, cells_of, finite, median, rows_of, with_latencies
 from bench.stats_sample import Effective, percentile, profile
 
-__all__ = ["STATS_VERSION", "controls_in", "derived_name", "leaderboard", "paired_ratio", "percentile"]
+__all__ = ["STATS_VERSION", "controls_in", "derived_name", "fits", "leaderboard", "paired_ratio", "percentile", "undecided"]
 
 
 def leaderboard(run: RunData) -> tuple[list[Result], list[Comparison]]:
@@ -40,9 +43,11 @@ def leaderboard(run: RunData) -> tuple[list[Result], list[Comparison]]:
         rows = rows_of(run, cells)
         compared = compare_arms(cells, rows)
         controls = run.controls or controls_of(cells, compared.pairs)
+        alone = _batched_stems(run, scenario)
         for cell, row in zip(cells, rows, strict=True):
             ranked = with_rank(row, compared.standings.get(row.arm_id), controls)
-            results += [_served(cell, ranked), *_derived(cell, ranked)]
+            results += [_served(cell, ranked), *_derived(cell, ranked), *derived_rows(cell, ranked)]
+            results += [replace(_served(cell, ranked), scenario=f"{stem}-1", served_scenario=scenario.name) for stem in alone]
         comparisons += [_comparison(run, scenario, compared.quantity, pair, found) for pair, found in compared.pairs.items()]
     return results, comparisons
 
@@ -55,6 +60,33 @@ def controls_in(run: RunData) -> Controls | None:
         if controls:
             found.append(controls)
     return next((controls for controls in found if not controls.held), found[0] if found else None)
+
+
+def fits(run: RunData) -> list[Fit]:
+    """What else is known of single cells: cost curves, the cost of new shapes."""
+    proven = ("OK", "PARTIAL")
+    found = []
+    for cells in cells_of(run).values():
+        found += [fit for cell, row in zip(cells, rows_of(run, cells), strict=True) if row.status in proven for fit in fits_of(cell)]
+    return found
+
+
+def undecided(run: RunData) -> frozenset[str]:
+    """The scenarios in which more blocks may still decide between two measured arms."""
+    roles = {arm.arm_id: arm.role for arm in run.arms}
+    return frozenset(
+        pair.scenario for pair in leaderboard(run)[1]
+        if pair.verdict == UNRESOLVED and pair.blocks >= LOOKS[0] and {roles[pair.arm_a], roles[pair.arm_b]} == {"measured"}
+    )  # fmt: skip
+
+
+def _batched_stems(run: RunData, scenario: RunScenario) -> list[str]:
+    """The batched closed loops of a run whose column of one client is this scenario: one client batched is one at a time."""
+    if scenario.load != "closed" or scenario.batch != 1 or 1 not in scenario.clients:
+        return []
+    batched = [re.sub(r"-?[0-9]+$", "", other.name) for other in run.scenarios if other.load == "closed" and other.batch > 1]
+    taken = {other.name for other in run.scenarios}
+    return [stem for stem in dict.fromkeys(batched) if batched.count(stem) > 1 and f"{stem}-1" not in taken]
 
 
 def derived_name(scenario: str, clients: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from bench.records import Controls, Result, RunArm
 from bench.roles import stall_of
-from bench.stats_load import Served, as_measured, stretches, unsustainable
+from bench.stats_load import Served, as_measured, overrun_blocks, stretches
 from bench.stats_paired import FASTER, SLOWER, Pair, Paired, Standing, judge_family, paired_ratio, standings
-from bench.stats_rows import Cell, finite
+from bench.stats_rows import Cell, finite, new_calls
 from bench.stats_sample import percentile
 
 #: Statuses whose samples are compared.
@@ -39,10 +39,13 @@ def compare_arms(cells: Sequence[Cell], rows: Sequence[Result]) -> Compared:
     framework's own default, controls with their twin."""
     usable = {row.arm_id: (cell, row) for cell, row in zip(cells, rows, strict=True) if row.status in COMPARED and row.role != "floor"}
     quantity = _quantity([row for _, row in usable.values()], cells)
-    blocks = {arm_id: _by_block(cell.served) for arm_id, (cell, _) in usable.items()}
+    if any(cell.scenario.load == "slo" for cell in cells):
+        return Compared(quantity, {}, {})
+    blocks = {arm_id: _by_block(_compared(cell)) for arm_id, (cell, _) in usable.items()}
+    overrun = {arm_id: overrun_blocks(cell.served, cell.cut) for arm_id, (cell, _) in usable.items() if cell.scenario.load == "open"}
 
     def compare(a: str, b: str) -> Paired:
-        return paired_ratio(*_paired_blocks(blocks[a], blocks[b], quantity))
+        return paired_ratio(*_paired_blocks(blocks[a], blocks[b], quantity, overrun.get(a, ()), overrun.get(b, ())))
 
     arms = [cell.arm for cell, _ in usable.values()]
     pairs: dict[Pair, Paired] = {}
@@ -114,8 +117,17 @@ def _default_of(arm: RunArm, arms: Sequence[RunArm], precision: str | None = Non
     return next(iter(layout + same), None)
 
 
+def _compared(cell: Cell) -> Served:
+    """What is compared: all that was served, or of new shapes the first call of each."""
+    if cell.scenario.shapes != "new":
+        return cell.served
+    return _part(cell.served, np.isin(np.arange(len(cell.served)), new_calls(cell.served).place))
+
+
 def _quantity(rows: Sequence[Result], cells: Sequence[Cell]) -> str:
     """The column that decides: throughput, or of an open loop p99 (p50 where p99 is withheld for any arm)."""
+    if any(cell.scenario.shapes == "new" for cell in cells):
+        return "p50_ms"
     if not any(cell.scenario.load == "open" for cell in cells):
         return "requests_per_s"
     return "p99_ms" if all(row.p99_ms is not None for row in rows) else "p50_ms"
@@ -139,15 +151,22 @@ def _part(served: Served, rows: slice | npt.NDArray[np.bool_]) -> Served:
     return Served(**{field.name: getattr(served, field.name)[rows] for field in fields(Served)})
 
 
-def _paired_blocks(a: Mapping[int, Served], b: Mapping[int, Served], quantity: str) -> tuple[list[float], list[float]]:
-    """The quantity of A and of B in each block that both have, on the rows that both served; more is better."""
+def _paired_blocks(
+    a: Mapping[int, Served], b: Mapping[int, Served], quantity: str, over_a: Collection[int] = (), over_b: Collection[int] = ()
+) -> tuple[list[float], list[float]]:
+    """The quantity of A and of B in each block that both have, on the rows that both served; more is better.
+
+    `over_a`, `over_b`: blocks of an open loop in which an arm did not keep up; they score 0.
+    """
     left, right = [], []
     for number in sorted(a.keys() & b.keys()):
         x, y = a[number], b[number]
         if not np.array_equal(x.request, y.request):
             x, y = _part(x, np.isin(x.request, y.request)), _part(y, np.isin(y.request, x.request))
         if len(x) and len(y):
-            scores = _bounded(_block_score(x, quantity), _block_score(y, quantity))
+            scores = _bounded(
+                0.0 if number in over_a else _block_score(x, quantity), 0.0 if number in over_b else _block_score(y, quantity)
+            )
             left.append(scores[0])
             right.append(scores[1])
     return left, right
@@ -164,8 +183,6 @@ def _block_score(served: Served, quantity: str) -> float:
     if quantity == "requests_per_s":
         parts = stretches(served)
         return float(parts.rows.sum() / parts.seconds.sum())
-    if quantity == "p99_ms" and unsustainable(served.due_ns, served.start_ns, served.end_ns):
-        return 0.0
     return 1 / percentile(as_measured(served).latency, 0.99 if quantity == "p99_ms" else 0.5)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,9 +130,9 @@ def unsustainable(due_ns: Ints, start_ns: Ints, end_ns: Ints) -> bool:
     return growing and at_its_end and quarters[3] > 10 * float(np.median(end_ns - start_ns))
 
 
-def overrun_blocks(served: Served) -> set[int]:
-    """The blocks of an open loop whose backlog still grew at their end."""
-    found = set()
+def overrun_blocks(served: Served, cut: Iterable[int] = ()) -> set[int]:
+    """The blocks of an open loop whose backlog still grew at their end, or was so long that the guard `cut` the piece off."""
+    found = set(cut) & set(served.block.tolist())
     for block in np.unique(served.block):
         part = served.block == block
         if unsustainable(served.due_ns[part], served.start_ns[part], served.end_ns[part]):
@@ -181,10 +181,59 @@ def little(due_ns: Ints, end_ns: Ints, seed: int = 0, looks: int = 100_000) -> L
     return Little(float(inside.mean()), len(due_ns) / seconds, float((end_ns - due_ns).mean()) / 1e9)
 
 
+def offered_load(served: Served, rate_per_s: float, sessions: int) -> float:
+    """ρ = rate × service per request / sessions. Requests that were served together share their service; above 1 nobody keeps up."""
+    if not len(served):
+        return math.nan
+    busy_s = float((served.end_ns - served.start_ns)[_batches(served)].sum()) / 1e9
+    return rate_per_s * busy_s / len(served) / sessions
+
+
+def lateness(served: Served) -> Floats:
+    """How late an open loop of one session took the first request of each batch, block by block, ns (see `late_sends`)."""
+    found = []
+    for block in np.unique(served.block):
+        part = np.flatnonzero(served.block == block)
+        first = part[_firsts(served.start_ns[part])]
+        found.append(late_sends(served.due_ns[first], served.start_ns[first], served.end_ns[first]))
+    return np.concatenate(found) if found else np.zeros(0)
+
+
+def little_error(served: Served, least: int = 500) -> float:
+    """|L − λW| / L over all blocks of an open loop, each in its own window; NaN below `least` requests."""
+    if len(served) < least:
+        return math.nan
+    in_system = expected = 0.0
+    for block in np.unique(served.block):
+        part = served.block == block
+        due, end = served.due_ns[part], served.end_ns[part]
+        if len(due) > 1:
+            found, weight = little(due, end, seed=int(block)), float(np.ptp(due))
+            in_system += weight * found.in_system
+            expected += weight * found.rate_per_s * found.latency_s
+    return abs(in_system - expected) / in_system if in_system else math.nan
+
+
+def token_share(served: Served) -> float | None:
+    """Useful tokens of all that were computed: the rows of a batch are padded to its longest. None where tokens are not counted."""
+    if not len(served) or not served.tokens.any():
+        return None
+    first = _batches(served)
+    rows = np.diff(np.append(first, len(served)))
+    return float(served.tokens.sum() / (np.maximum.reduceat(served.tokens, first) * rows).sum())
+
+
 def late_sends(due_ns: Ints, start_ns: Ints, end_ns: Ints) -> Floats:
     """Per request of one session how late it was taken though it was due and the session free: start − max(due, previous end), ns."""
     free = np.concatenate([due_ns[:1], end_ns[:-1]])
     return np.asarray(start_ns - np.maximum(due_ns, free), dtype=float)
+
+
+def _batches(served: Served) -> Ints:
+    """Where each batch begins: rows that were served together share their block and their start."""
+    changed = np.ones(len(served), dtype=bool)
+    changed[1:] = (served.block[1:] != served.block[:-1]) | (served.start_ns[1:] != served.start_ns[:-1])
+    return np.flatnonzero(changed)
 
 
 def _firsts(numbers: Sequence[int] | Ints) -> Ints:

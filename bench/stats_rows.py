@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,32 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench import parity
-from bench.records import Block, Failure, Result, RunArm, RunData, RunScenario
-from bench.stats_load import Latencies, Served, as_measured, open_windows, overrun_blocks, stretches
+from bench.records import Block, Failure, Result, RunArm, RunData, RunScenario, Slice
+from bench.stats_load import (
+    Latencies,
+    Served,
+    as_measured,
+    lateness,
+    little_error,
+    offered_load,
+    open_windows,
+    overrun_blocks,
+    stretches,
+    token_share,
+)
 from bench.stats_resources import resources_of, swap_note
 from bench.stats_sample import Effective, percentile, profile, rate, withheld
 
 #: Changes with any change that can alter a stored number.
-STATS_VERSION = 1
+STATS_VERSION = 2
 MIN_BLOCKS = 3
 MIN_REQUESTS, MIN_REQUESTS_SLOW = 200, 20
 #: From these on a model is big, or an arm slow, enough for MIN_REQUESTS_SLOW.
 BIG_BYTES, SLOW_NS = 1_000_000_000, 50_000_000
 NS_PER_MS = 1e6
+NO_INTERVAL = "one search an arm: no interval over blocks"
+#: Loads whose pieces are cut off where an arm does not keep up: that is a finding, not a fault.
+OPEN = ("open", "slo")
 INTEGERS = ("block", "slice", "request", "tokens", "due_ns", "start_ns", "end_ns")
 REALS = ("preprocess_ns", "cosine", "max_abs_diff")
 NO_SAMPLES = pd.DataFrame({name: np.zeros(0) for name in (*INTEGERS, *REALS)})
@@ -33,12 +47,23 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Cell:
-    """One arm in one served scenario: what it served, and its row with nothing but its identity in it."""
+    """One arm in one served scenario: what it served, and its row with nothing but its identity in it.
+
+    `pieces` maps a block to the arm's last slice in it (a piece is the only one).
+    """
 
     arm: RunArm
     scenario: RunScenario
     served: Served
     identity: Result
+    pieces: Mapping[int, Slice] = field(default_factory=dict)
+
+    @property
+    def cut(self) -> frozenset[int]:
+        """The blocks of an open loop in which the arm did not keep up and was cut off."""
+        if self.scenario.load == "closed" or self.scenario.rate_per_s is None:
+            return frozenset()
+        return frozenset(block for block, piece in self.pieces.items() if piece.served < piece.count and not piece.error)
 
 
 def cells_of(run: RunData) -> dict[str, list[Cell]]:
@@ -85,12 +110,14 @@ def _cell(run: RunData, arm: RunArm, scenario: RunScenario, served: Served) -> C
         clients=_served_clients(scenario), rate_per_s=scenario.rate_per_s, batch=scenario.batch, status="SKIPPED", reason=None,
         plan_hash=scenario.plan_hash, artefact_hash=arm.artefact_hash, stats_version=STATS_VERSION,
     )  # fmt: skip
-    return Cell(arm, scenario, served, identity)
+    pieces = {block.block: piece for block in run.blocks if block.scenario == scenario.name for piece in block.slices
+              if piece.arm_id == arm.arm_id}  # fmt: skip
+    return Cell(arm, scenario, served, identity, pieces)
 
 
 def _served_clients(scenario: RunScenario) -> int | None:
     """The client count that the served row itself stands for: a closed loop's is as many as are served together."""
-    if scenario.load == "open":
+    if scenario.load in OPEN:
         return None
     return scenario.batch if scenario.load == "closed" else 1
 
@@ -132,7 +159,7 @@ def _with_status(run: RunData, cell: Cell, slow: bool) -> Result:
         short.append(f"{len(had)} of {MIN_BLOCKS} blocks")
     if len(served) < enough:
         short.append(f"{len(served)} of {enough} requests")
-    if cut := sum(piece.served < piece.count for piece in slices):
+    if cut := sum(piece.served < piece.count for piece in slices) if cell.scenario.load not in OPEN or error else 0:
         short.append(f"{cut} of {len(slices)} slices cut short" + (f" ({error})" if error else ""))
     return replace(row, status="PARTIAL" if short else "OK", reason="; ".join(short) or None)
 
@@ -167,10 +194,34 @@ def _with_numbers(run: RunData, cell: Cell, row: Result) -> Result:
     row = _with_resources(run, cell, row)
     if not len(cell.served):
         return row
+    if cell.scenario.load == "slo":
+        return replace(row, tail_note="a search: its results are the rows of the limits", rank_note=NO_INTERVAL)
+    if cell.scenario.shapes == "new":
+        return with_latencies(row, cell.served, new_calls(cell.served))
     row = with_latencies(row, cell.served, as_measured(cell.served))
     if cell.scenario.load == "open":
-        row = _with_overrun(row, len(overrun_blocks(cell.served)))
-    return _with_throughput(cell, row)
+        row = _with_open_loop(cell, _with_overrun(row, len(overrun_blocks(cell.served, cell.cut))))
+    return replace(_with_throughput(cell, row), token_share=token_share(cell.served))
+
+
+def new_calls(served: Served, new: bool = True) -> Latencies:
+    """The calls whose length the process had not seen (a process serves one block); with `new` false the others."""
+    first = np.zeros(len(served), dtype=bool)
+    if len(served):
+        _, places = np.unique(np.stack([served.block, served.tokens]), axis=1, return_index=True)
+        first[places] = True
+    times, kept = as_measured(served), np.flatnonzero(first == new)
+    return Latencies(times.latency[kept], times.service[kept], times.wait[kept], kept)
+
+
+def _with_open_loop(cell: Cell, row: Result) -> Result:
+    """What an open loop must also show: the load that was offered, and that the clock kept its promises."""
+    served, rate_per_s = cell.served, cell.scenario.rate_per_s
+    late = lateness(served) if cell.arm.sessions == 1 else np.zeros(0)
+    return replace(
+        row, rho=finite(offered_load(served, rate_per_s, cell.arm.sessions)) if rate_per_s else None,
+        late_p99_ms=finite(percentile(late, 0.99) / NS_PER_MS), little_error=finite(little_error(served)),
+    )  # fmt: skip
 
 
 def _with_overrun(row: Result, overrun: int) -> Result:

@@ -42,7 +42,7 @@ from bench.records import (
 
 SCHEMA = Path(__file__).with_name("schema.sql")
 #: Every table that holds rows of a run, with `run_id` in it.
-TABLES = ("runs", "arms", "starts", "blocks", "samples", "results", "comparisons", "checks")
+TABLES = ("runs", "arms", "starts", "blocks", "samples", "results", "comparisons", "fits", "checks")
 Row = dict[str, Any]
 
 
@@ -196,6 +196,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, folder: Path, run: RunData) -
         "samples": pa.Table.from_pandas(run.samples.assign(run_id=run.run_id), preserve_index=False),
         "results": _table([_columns(row) for row in results]),
         "comparisons": _table([_columns(row) for row in comparisons]),
+        "fits": _table([asdict(fit) for fit in stats.fits(run)]),
         "checks": _table([{"run_id": run.run_id, **asdict(check)} for check in run.checks]),
     }  # fmt: skip
     connection.begin()
@@ -285,6 +286,11 @@ def read_run(folder: Path) -> RunData:
         raise BenchError(f"{folder}: not as bench/RUNS.md says ({error!r}): mend it or move it away, then `invoke load`") from None
 
 
+def undecided(folder: Path) -> frozenset[str]:
+    """The scenarios of a run folder in which a pair of measured arms is still unresolved."""
+    return stats.undecided(read_run(folder))
+
+
 def _read(path: Path) -> Any:
     try:
         return files.read_json(path)
@@ -305,14 +311,13 @@ def _arm(arm: Row, start: Row | None) -> RunArm:
     start = start or {}
     return RunArm(
         **{name: arm[name] for name in ARM_COLUMNS}, version=start.get("version"), settings=start.get("settings"), knobs=arm.get("knobs"),
-        headline=bool(arm.get("headline")), fault=arm.get("fault"),
-        footprint=Footprint(**_known(Footprint, arm.get("footprint") or {})),
+        headline=bool(arm.get("headline")), footprint=Footprint(**_known(Footprint, arm.get("footprint") or {})), fault=arm.get("fault"),
     )  # fmt: skip
 
 
 def _scenario(scenario: Row) -> RunScenario:
-    known = {field.name: scenario[field.name] for field in fields(RunScenario)}
-    return RunScenario(**{**known, "clients": tuple(known["clients"])})
+    known: Row = {name: tuple(value) if isinstance(value, list) else value for name, value in _known(RunScenario, scenario).items()}
+    return RunScenario(**known)
 
 
 def _block(block: Row) -> Block:

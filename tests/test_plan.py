@@ -215,7 +215,7 @@ def test_a_place_that_cannot_be_written_is_one_line(minilm: Model, folder: Path,
 def test_a_trace_drives_the_gaps(minilm: Model, folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "trace.csv"
     file.write_text("0\n1\n4\n")
-    made = plan.ensure(minilm, folder, replace(SCENARIO, arrivals="trace"), corpus.generated(1), 1, trace=file)
+    made = plan.ensure(minilm, folder, replace(SCENARIO, arrivals="trace", trace=str(file)), corpus.generated(1), 1)
     gaps = [line.split(",")[0] for line in (made.folder / "rows.csv").read_text().splitlines()[1:4]]
     assert gaps == ["0.500000000", "1.500000000", "0.500000000"]
 

@@ -14,11 +14,11 @@ from bench import paths
 ROOMS = [
     {"errors", "paths", "files", "fingerprint", "catalog", "frameworks", "variants", "roles", "probe", "machine", "words"},
     {"checkpoint", "published", "unlisted"}
-    | {"weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build", "schedule", "corpus", "inputs", "plan", "recipes"},
-    {"worker", "resources", "process", "lock", "budget", "parity", "reference", "progress", "records", "stats"},
-    {"experiment", "checks", "runfolder", "seats", "watch", "runner", "space"},
+    | {"weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build", "schedule", "corpus", "inputs", "loads", "plan", "recipes"},
+    {"worker", "resources", "page_cache", "process", "lock", "budget", "parity", "reference", "progress", "records", "stats"},
+    {"experiment", "footprint", "starts", "checks", "runfolder", "seats", "watch", "runner", "space"},
     {"store", "controls", "report"},
-    {"campaign", "doctor", "floor", "bare"},
+    {"campaign", "forecast", "doctor", "floor", "bare"},
 ]
 HEAVY = ("torch", "transformers", "onnxruntime", "openvino", "onnx", "onnxscript")
 

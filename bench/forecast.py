@@ -1,0 +1,168 @@
+"""What a run would cost, before anything is measured: every scenario in time, and what is listed apart from the budget.
+
+An open loop takes as long as its arrivals. The rest goes by what a request cost in the newest run of the model on this machine, or, where
+there is none, by the model's `rate_per_s`, which keeps a framework of middling speed half busy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+from bench import budget, experiment, files, loads, machine, paths
+from bench.budget import Cost, Shape
+from bench.catalog import Scenario
+from bench.experiment import Wish
+
+#: Trials that a search over six limits takes, with a piece more here and there.
+TRIALS = 12
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One scenario: seconds of measuring for K = 12 blocks and for the least that gives a row; None where it means nothing."""
+
+    scenario: str
+    arms: int
+    twelve_s: float | None
+    least_s: float | None
+    note: str
+
+
+def table(wish: Wish) -> Table:
+    """What the command would do: arms, scenarios with their cost, and what is listed apart."""
+    shown = Table(title=f"{wish.model.title}: nothing is measured", title_justify="left", show_header=False)
+    running = 0
+    for choice in experiment.choices(wish):
+        reason = f"NOT_APPLICABLE: {choice.reason}" if choice.reason else experiment.missing(choice.framework)
+        running += not reason
+        state = "runs" if not reason else reason if choice.reason else f"SKIPPED: {reason}"
+        shown.add_row("arm", experiment.named(experiment.arm_of(choice, wish.model, "")), state)
+    found, source = forecasts(wish, running)
+    for one in found:
+        cost = "" if one.twelve_s is None or wish.requests else f"; {minutes(one.twelve_s)}"
+        shown.add_row("scenario", one.scenario, one.note + cost)
+    whole = sum(one.twelve_s or 0 for one in found)
+    if not wish.requests:
+        within = "every scenario takes its own cost" if wish.budget_s is None else f"the budget is {minutes(wish.budget_s)}"
+        shown.add_row("measuring", f"{minutes(whole)} for {budget.BLOCKS} blocks of everything", f"{within}; {source}")
+        if wish.budget_s is not None:
+            shown.add_row("skipped", skipped(found, wish.budget_s) or "nothing", "3 blocks do not fit the budget, as far as can be told")
+    shown.add_row("weights", wish.weights, f"{wish.model.bytes_fp32 / 1e6:.0f} MB in fp32")
+    last = last_stages(wish.model.name)
+    starts = sum(_starts(wish, scenario) for scenario in wish.scenarios) * running
+    load_s = _load_s(wish.model.name)
+    shown.add_row("apart", "loads", f"{starts} process starts" + (f", {minutes(starts * load_s)}" if load_s else ""))
+    for stage, seconds in last.items():
+        shown.add_row("last time", stage, f"{seconds:.1f} s")
+    if not last:
+        shown.add_row("apart", "build, export, reference", "no finished run of this model on this machine to go by")
+    return shown
+
+
+def forecasts(wish: Wish, arms: int) -> tuple[list[Forecast], str]:
+    """A forecast for every scenario in their order, and what it goes by. `arms`: how many of them can run."""
+    request_s, source = _request_s(wish)
+    return [_forecast(wish, scenario, arms, request_s) for scenario in wish.scenarios], source
+
+
+def _forecast(wish: Wish, scenario: Scenario, arms: int, request_s: float) -> Forecast:
+    if reason := loads.why_not(scenario, wish.model):
+        return Forecast(scenario.name, 0, None, None, f"NOT_APPLICABLE: {reason}")
+    if wish.requests:
+        return Forecast(scenario.name, arms, 0.0, 0.0, f"{wish.requests} requests an arm")
+    shape, costs = Shape.of(scenario), [Cost(scenario.batch * request_s, request_s)] * arms
+    if not costs:
+        return Forecast(scenario.name, 0, None, None, "no framework can run here")
+    if scenario.load == "slo" and scenario.piece:
+        one = arms * budget.arm_s(Shape(1, 1, scenario.piece, 0.5 / request_s), scenario.piece, costs[0])
+        return Forecast(scenario.name, arms, TRIALS * one, one, f"about {TRIALS} trials of {scenario.piece} requests an arm")
+    fresh = scenario.process == "fresh" or (wish.fresh_blocks and scenario.process == "suite")
+    work_s = budget.own_work_s(shape, costs, sum(_warm_up_s(cost) for cost in costs) if fresh else 0.0, scenario.rows)
+    pace = budget.pace(work_s, shape, scenario.rows, costs)
+    if isinstance(pace, budget.TooSmall):
+        return Forecast(scenario.name, arms, None, None, f"its plan of {scenario.rows} rows is too small")
+    warm_up_s = sum(_warm_up_s(cost) for cost in costs) * (pace.blocks if fresh else 2)
+    rate = f" at {scenario.rate_per_s:g}/s" if scenario.rate_per_s else ""
+    note = f"{pace.blocks} blocks × {pace.rounds * pace.rows} requests{rate}, batch {scenario.batch}"
+    least_s = budget.MIN_BLOCKS * (pace.block_s / pace.rounds)
+    return Forecast(scenario.name, arms, pace.blocks * pace.block_s + warm_up_s, least_s, note)
+
+
+def skipped(found: list[Forecast], budget_s: float) -> str:
+    """The scenarios that a budget, filled in order, has no room for."""
+    left, names = budget_s, []
+    for place, one in enumerate(found):
+        if one.twelve_s is None or one.least_s is None:
+            continue
+        share = budget.share_s(left, len(found) - place, one.least_s * budget.BLOCKS / budget.MIN_BLOCKS)
+        if share < one.least_s:
+            names.append(one.scenario)
+        else:
+            left -= share
+    return ", ".join(names)
+
+
+def minutes(seconds: float) -> str:
+    """`95` → `1m35s`, `7300` → `2h02m`: for people."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.0f} s"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def last_stages(model: str) -> Mapping[str, float]:
+    """Seconds per stage of the newest finished run of a model; empty where there is none."""
+    for done in sorted(paths.RUNS.glob(f"*-{model}-*/done.json"), reverse=True):
+        stages: Mapping[str, float] = files.read_json(done)["stages"]
+        return stages
+    return {}
+
+
+def _warm_up_s(cost: Cost) -> float:
+    """As Seats does it: the reserved rows one by one and again in batches, within three seconds."""
+    return min(3.0, 128 * cost.single_s)
+
+
+def _starts(wish: Wish, scenario: Scenario) -> int:
+    """Process starts of one arm in one scenario."""
+    if loads.why_not(scenario, wish.model) or scenario.load == "slo":
+        return 1
+    fresh = scenario.process == "fresh" or (wish.fresh_blocks and scenario.process == "suite")
+    return budget.BLOCKS if fresh else 2
+
+
+def _request_s(wish: Wish) -> tuple[float, str]:
+    """Seconds of one request of a middling arm, and where that is from."""
+    for run in _own_runs(wish.model.name):
+        for file in sorted(run.glob("blocks/closed-1/*/samples.parquet")):
+            samples = pd.read_parquet(file, columns=["arm_id", "start_ns", "end_ns"])
+            measured = {arm["arm_id"] for arm in files.read_json(run / "run.json")["arms"] if arm["role"] == "measured"}
+            own = samples[samples["arm_id"].isin(measured)]
+            if len(own):
+                per_arm = (own["end_ns"] - own["start_ns"]).groupby(own["arm_id"]).mean()
+                return float(per_arm.mean()) / 1e9, f"a request costs what it did in run {run.name}"
+    rate = loads.base_rate(wish.model, "forecast") if wish.model.rate_per_s else 1e9 / wish.model.parameters
+    return 0.5 / rate, "no run of this model on this machine to go by: a guess from its rate_per_s"
+
+
+def _load_s(model: str) -> float:
+    """Mean seconds from spawn to ready over the newest run's process starts; 0 where there is none."""
+    for run in _own_runs(model):
+        spent: list[Mapping[str, Any]] = [files.read_json(file) for file in sorted(run.glob("starts/*.json"))]
+        known = [int(start["spawn_ns"]) for start in spent if start.get("spawn_ns")]
+        if known:
+            return sum(known) / len(known) / 1e9
+    return 0.0
+
+
+def _own_runs(model: str) -> list[Path]:
+    """Runs of a model on this machine, newest first."""
+    here = machine.machine_id()
+    runs = sorted((path.parent for path in paths.RUNS.glob(f"*-{model}-*/machine.json")), reverse=True)
+    return [run for run in runs if files.read_json(run / "machine.json").get("machine_id") == here]

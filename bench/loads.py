@@ -1,0 +1,72 @@
+"""A scenario of the catalogue fitted to a model: absolute rates, lengths within its reach, the rows of a piece. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from bench import schedule
+from bench.catalog import Model, Scenario
+from bench.errors import BenchError
+
+#: An open-loop piece has at least this many rows, however slow the arrivals.
+MIN_PIECE = 20
+#: A cost curve wants more lengths than a straight line has terms.
+MIN_LENGTHS = 3
+
+
+def fitted(scenario: Scenario, model: Model) -> Scenario:
+    """The scenario as this model is served with it.
+
+    Raises:
+        BenchError: a share of a rate that the model does not have; a trace that cannot be read.
+    """
+    reach = _reach(scenario, model)
+    if len(reach) >= MIN_LENGTHS:
+        scenario = replace(scenario, lengths=reach)
+    if scenario.load != "open":
+        return scenario
+    rate = rate_per_s(scenario, model)
+    piece = scenario.piece or MIN_PIECE
+    if scenario.piece_s is not None:
+        piece = min(piece, max(MIN_PIECE, math.ceil(scenario.piece_s * rate)))
+    return replace(scenario, rate_per_s=rate, rate=None, piece=piece)
+
+
+def rate_per_s(scenario: Scenario, model: Model) -> float:
+    """Arrivals per second of an open loop: its own, its share of the model's, or the pace of its trace (times in seconds)."""
+    if scenario.rate_per_s is not None:
+        return scenario.rate_per_s
+    if scenario.rate is not None:
+        return scenario.rate * base_rate(model, scenario.name)
+    return schedule.trace_rate(Path(str(scenario.trace)))
+
+
+def base_rate(model: Model, scenario: str) -> float:
+    """The model's unit of load, arrivals per second."""
+    if model.rate_per_s is None:
+        raise BenchError(f"model {model.name}: scenario {scenario} wants its `rate_per_s`; add it to models.yaml")
+    return model.rate_per_s
+
+
+def longest(model: Model) -> int:
+    """Tokens of the longest text that the model can take."""
+    return model.fixed_tokens or model.context_tokens or model.max_tokens
+
+
+def why_not(scenario: Scenario, model: Model) -> str | None:
+    """Why a scenario means nothing for a model; None where it can be served."""
+    if not (scenario.lengths or scenario.order == "sorted" or scenario.shapes == "new"):
+        return None
+    if model.modality == "image":
+        return "all images of a model have one shape"
+    if model.fixed_tokens:
+        return f"all its texts are padded to {model.fixed_tokens} tokens"
+    if scenario.lengths and len(_reach(scenario, model)) < MIN_LENGTHS:
+        return f"its texts have at most {longest(model)} tokens: too few lengths for a curve"
+    return None
+
+
+def _reach(scenario: Scenario, model: Model) -> tuple[int, ...]:
+    return tuple(length for length in scenario.lengths if length <= longest(model))
