@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from bench.catalog import one_of, split, unknown
@@ -76,7 +76,7 @@ def parse_variants(text: str, frameworks: Iterable[Framework]) -> tuple[str, ...
     known = {DEFAULT.name, "all"} | {word for entry in frameworks for variant in entry.variants.values() for word in _names(variant)}
     for name in split(text):
         if name.startswith(KNOB):
-            problems = [_knob_variant(framework, name) for framework in frameworks]
+            problems = [_knob_variant(framework, name, DEFAULT) for framework in frameworks]
             if problems and all(isinstance(problem, str) for problem in problems):
                 raise BenchError(f"variant {name!r}: {problems[0]}")
         elif name not in known:
@@ -117,9 +117,9 @@ def _asked(framework: Framework, precision: str, name: str, layouts: Sequence[La
     if name in (DEFAULT.name, "all") and headline and headline not in matching:
         matching.insert(0, headline)
     if name.startswith(KNOB):
-        made = _knob_variant(framework, name)
-        if isinstance(made, str) or headline is None:
-            reason = made if isinstance(made, str) else _absent(framework, precision)
+        made = _knob_variant(framework, name, headline) if headline else _absent(framework, precision)
+        if isinstance(made, str):
+            reason = made
             yield Choice(framework, precision, Variant(name, reason), layouts[0], reason)
             return
         matching = [made]
@@ -153,16 +153,26 @@ def _layouts_of(variant: Variant, layouts: Sequence[Layout], cores: int) -> Sequ
     return [Layout(sessions, variant.threads or max(1, cores // sessions))]
 
 
-def _knob_variant(framework: Framework, name: str) -> Variant | str:
-    """`knob:KEY=VALUE` → the default with one switch flipped, or why that cannot be."""
-    key, equals, value = name.removeprefix(KNOB).partition("=")
-    if not equals:
-        return f"write {KNOB}KEY=VALUE"
-    if key == LAYOUT:
-        (layout,) = parse_layouts(value, 1)
-        return Variant(name, f"{layout.sessions} sessions of {layout.threads} threads", sessions=layout.sessions, threads=layout.threads)
-    problem = setting_problem(framework, key, value)
-    return problem or Variant(name, framework.knobs[key].help, settings={key: value})
+def _knob_variant(framework: Framework, name: str, base: Variant) -> Variant | str:
+    """`knob:KEY=VALUE+KEY=VALUE…` → the default (or what stands for it) with these switches flipped, or why that cannot be."""
+    made = replace(base, name=name, note="", title=None, settings=dict(base.settings), headline=False)
+    for switch in name.removeprefix(KNOB).split("+"):
+        key, equals, value = switch.partition("=")
+        if not equals:
+            return f"write {KNOB}KEY=VALUE, several joined by +"
+        if key == LAYOUT:
+            layout = parse_layouts(value, 1)[0]
+            note = f"{layout.sessions} sessions of {layout.threads} threads"
+            made = replace(made, sessions=layout.sessions, threads=layout.threads)
+        elif problem := setting_problem(framework, key, value):
+            return problem
+        elif base.recipe and value in framework.knobs[key].recipe:
+            return f"{key}={value}: the artefact is converted by {base.recipe!r} already"
+        else:
+            note = framework.knobs[key].help
+            made = replace(made, settings={**made.settings, key: value})
+        made = replace(made, note=f"{made.note}; {switch}: {note}".removeprefix("; "))
+    return made
 
 
 def _fitting(choice: Choice, cores: int) -> Choice:

@@ -54,6 +54,12 @@ def load(options: Options) -> Loaded:
         model = model.to(memory_format=torch.channels_last)
     # The sessions share one module: its weights are read only.
     sessions = [session(model, options.threads, channels_last) for _ in range(options.sessions)]
+    return loaded(options, sessions, read_back)
+
+
+def loaded(options: Options, sessions: list[Session], read_back: Mapping[str, object]) -> Loaded:
+    """The sessions with what is the same for an eager and a compiled model."""
+    config = json.loads((options.folder / "config.json").read_text())
     if "buckets" in options.settings:
         sessions = [padded_to(one, int(options.settings["buckets"]), config["max_tokens"]) for one in sessions]
     return Loaded(sessions, config["dim"], read_back, config.get("fixed_tokens"), config.get("image_size"))
@@ -72,17 +78,17 @@ def quantised(options: Options) -> tuple[torch.nn.Module, set[torch.dtype]]:
 
 
 def load_package(options: Options) -> Loaded:
-    """The Embedder as AOTInductor compiled it. That it computes in fp32 shows in its vectors: the gate of fp32 lets nothing else through."""
+    """The Embedder as AOTInductor compiled it. That it computes in fp32 shows in its vectors: its gate lets nothing else through."""
+    if options.settings.get("channels_last") == "1":
+        raise NotApplicable("channels_last: a compiled model has its own memory formats")
     model = torch._inductor.aoti_load_package(str(options.folder / PACKAGE))
-    config = json.loads((options.folder / "config.json").read_text())
     read_back = {
         "precision": options.precision,
         "threads": torch.get_num_threads(),
         "compiled": "AOTInductor",
         "constants": len(model.get_constant_fqns()),
     }
-    sessions = [session(model, options.threads) for _ in range(options.sessions)]
-    return Loaded(sessions, config["dim"], read_back, config.get("fixed_tokens"), config.get("image_size"))
+    return loaded(options, [session(model, options.threads) for _ in range(options.sessions)], read_back)
 
 
 def session(model: Callable[..., torch.Tensor], threads: int, channels_last: bool = False) -> Session:
