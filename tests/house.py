@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import yaml
 
 from bench import paths
-
-MUTANTS = paths.ROOT / "tests" / "mutants.py"
+from bench.verify import planted
 
 
 @dataclass(frozen=True)
@@ -62,17 +60,7 @@ class House:
 
     def catalog(self, *bugs: str) -> Path:
         """A catalogue folder with a mutant framework per bug, named `mutant-<bug>`."""
-        folder = self.folder / "catalog"
-        folder.mkdir(parents=True, exist_ok=True)
-        entries = {
-            f"mutant-{bug}": {
-                "title": f"mutant: {bug}", "language": "python", "command": ["{python}", str(MUTANTS), bug], "artefact": "onnx",
-                "precisions": ["fp32"], "note": "a planted bug", "libraries": ["onnxruntime"],
-            }
-            for bug in bugs
-        }  # fmt: skip
-        (folder / "frameworks.yaml").write_text(yaml.safe_dump(entries))
-        return folder
+        return planted.write_catalog(self.folder / "catalog", bugs)
 
     def block_names(self) -> list[str]:
         return [str(path.parent.relative_to(self.folder / "data" / "runs")) for path in sorted(self.runs[-1].glob("blocks/*/*/block.json"))]

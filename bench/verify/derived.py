@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ class Loop:
 
 
 def compare(
-    stage: Stage, derive_from: Callable[[], AbstractContextManager[Worker]], clients_of: tuple[str, ...], env: Mapping[str, str],
+    stage: Stage, derive_from: AbstractContextManager[Worker], clients_of: tuple[str, ...], env: Mapping[str, str],
     plan: str, rows: int, rounds: int, tick: Tick = silent,
 ) -> Found:  # fmt: skip
     """The same rows, round by round: served back to back by a worker, and sent by CLIENTS real clients; the other one is frozen.
@@ -64,7 +64,7 @@ def compare(
     Who goes first alternates. Judged are the medians over rounds of the ratios real / derived.
     """
     latency, rate = [], []
-    with derive_from() as worker, _clients(stage, clients_of, env) as real:
+    with derive_from as worker, _clients(stage, clients_of, env) as real:
         stage.serve(worker, plan, rows, 0)
         worker.freeze()
         real.run(plan, 0, rows, CLIENTS, stage.file(0))
@@ -90,7 +90,7 @@ def clockwork(stage: Stage, ms: float = 4.0, rows: int = 40, rounds: int = 12, t
     """With a session whose service time is known."""
     plan = stage.plan(schedule.constant(rows))
     return compare(
-        stage, lambda: stage.clockwork(ms), ("clockwork", str(ms), "1"), {"PYTHONPATH": str(paths.ROOT)}, plan, rows, rounds, tick
+        stage, stage.clockwork(ms), ("clockwork", str(ms), "1"), {"PYTHONPATH": str(paths.ROOT)}, plan, rows, rounds, tick
     )  # fmt: skip
 
 

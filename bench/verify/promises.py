@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from bench.errors import BenchError
 from bench.lock import MachineLock
-from bench.verify import derived, live, synthetic
+from bench.verify import derived, live, model, planted, synthetic
 from bench.verify.promise import Found, Promise, Tick
 from bench.verify.stage import opened
 
@@ -32,6 +32,10 @@ def _live(name: str, text: str, body: Callable[..., Found], seconds: float, *nee
     return Promise(name, text, _on_stage(body), frozenset(needs), False, seconds)
 
 
+def _model(name: str, text: str, body: Callable[[MachineLock, Tick], Found], seconds: float, *needs: str) -> Promise:
+    return Promise(name, text, body, frozenset({"model", *needs}), False, seconds)
+
+
 PROMISES: Sequence[Promise] = (
     _quick("identical-arms", "Two identical arms are called different in at most 7 % of experiments, all looks together",
            synthetic.identical_arms, 25),
@@ -47,7 +51,14 @@ PROMISES: Sequence[Promise] = (
     _live("window", "Only what is answered inside the window counts, and a growing backlog is seen", live.window, 5),
     _live("late-send", "A request that is due is taken at once when the session is free; the p99 of the lateness is told",
           live.late, 10, "nulls"),
-    _live("closed-loop", "The closed loop derived from one service sequence is the one of real clients, within 5 %", derived.clockwork, 8),
+    _live("closed-loop", "The closed loop derived from one service sequence is that of real client threads, within 5 %",
+          derived.clockwork, 8),
+    _model("closed-loop-onnx", "The same around ONNX Runtime, one request at a time", model.real_clients, 20),
+    _model("language-gap", "A request that does no work costs at most 5 µs in Python's loop, 1 µs in Rust's and C++'s",
+           model.language_gap, 10, "nulls"),
+    _model("plans", "A plan has the same hash whatever process makes it", model.plans, 20),
+    _model("gate", "The parity gate catches the bugs planted into the model and lets the honest one pass", model.planted_in_model, 40),
+    _model("mutants", "A worker with a planted bug never shows a time; the honest one beside them does", planted.mutants, 90),
 )  # fmt: skip
 
 

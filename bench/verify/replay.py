@@ -13,6 +13,7 @@ from bench import lock, process
 from bench.errors import BenchError
 from bench.process import SliceFailed, WorkerFailed
 from bench.verify import record
+from bench.verify.model import subject
 from bench.verify.promise import Found, Promise, Tick
 from bench.verify.promises import PROMISES, pick
 from bench.verify.stage import nulls
@@ -35,6 +36,8 @@ def run(only: str, quick: bool) -> None:
     with lock.hold("the protocol's own proof") as held:
         if any("nulls" in promise.needs for promise in chosen):
             nulls()
+        if any("model" in promise.needs for promise in chosen):
+            subject()
         for promise, found, seconds in _measured(chosen, {name: entry.seconds for name, entry in entries.items()}, held):
             entries[promise.name] = record.entry(promise, found, seconds)
             record.write(path, entries, [known.name for known in PROMISES])

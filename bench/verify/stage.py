@@ -44,14 +44,16 @@ class Stage:
         return str(folder.relative_to(paths.BUILD))
 
     @contextmanager
-    def worker(self, command: Sequence[str], env: Mapping[str, str], *flags: str) -> Iterator[Worker]:
-        """A worker that has said `ready`; ended when the block is left.
+    def worker(
+        self, command: Sequence[str], env: Mapping[str, str], *flags: str, model: Path | None = None, threads: int = 1
+    ) -> Iterator[Worker]:
+        """A worker with one session that has said `ready`; ended when the block is left. Without a `model` it is one that reads none.
 
         Raises:
             BenchError: it does not start.
             WorkerFailed: it dies later.
         """
-        own = ["--model", str(self.folder), "--precision", "fp32", "--sessions", "1", "--threads", "1", "--pad-id", "0"]
+        own = ["--model", str(model or self.folder), "--precision", "fp32", "--sessions", "1", "--threads", str(threads), "--pad-id", "0"]
         worker = Worker(command, [*own, *flags], env, paths.BUILD, self._new("log"))
         self.held.add(worker.pid)
         try:

@@ -1,8 +1,8 @@
-"""Workers with a planted bug, for the tests: a gate that lets one of them through is blind.
+"""Workers with a planted bug: a gate that lets one of them through is blind.
 
-    python tests/mutants.py BUG [worker flags]
+    python -m bench.verify.mutants BUG [worker flags]
 
-Each is ONNX Runtime under the shared loop with one thing wrong.
+Each is ONNX Runtime under the shared loop with one thing wrong. `planted.py` runs them as frameworks of a catalogue of their own.
 """
 
 from __future__ import annotations
