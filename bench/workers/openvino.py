@@ -94,7 +94,7 @@ def precision_of(model: ov.CompiledModel) -> dict[str, str]:
     for node in model.get_runtime_model().get_ops():
         about = node.get_rt_info()
         layer, kind = (about[key].astype(str) if key in about else "" for key in ("layerType", "runtimePrecision"))
-        if layer == "Const":
+        if layer == "Const" and len(node.get_output_partial_shape(0)) > 1:  # axes and shapes are small integers too, but no matrices
             weights |= set(about["outputPrecisions"].astype(str).split(","))
         elif layer in ("FullyConnected", "MatMul", "Convolution"):
             products[kind] += 1
