@@ -21,6 +21,8 @@ HARD_BATCH, HARD_SINGLES = 8, 64
 REPEAT_PIECE, REPEAT_PAIRS, MIN_REPEAT_PAIRS = 8, 12, 7
 #: A cache makes unique rows many times slower than repeated ones; MEASUREMENT allows 3 %.
 REPEAT_GATE = 1.03
+#: Requests of at least LENGTHS_APART times the tokens must take more than LENGTH_GATE times as long; MIN_PAIRS for an interval at 95 %.
+LENGTHS_APART, LENGTH_GATE, MIN_PAIRS = 4, 1.1, 6
 
 
 def hard_inputs(precision: str, single: Vectors, batched: Vectors, expected: Vectors) -> list[Check]:
@@ -75,6 +77,29 @@ def unique_versus_repeat(pieces: Sequence[pd.DataFrame]) -> list[Check]:
         "" if held else ": answers are cached"
     )
     return [{**_check("unique versus repeat", sum(map(len, pieces)), ratio.ratio, held, detail), "lo": ratio.lo, "hi": ratio.hi}]
+
+
+def latency_over_tokens(samples: pd.DataFrame, lengths: npt.NDArray[np.int64]) -> list[Check]:
+    """Does a longer request take longer? Time of the longest quarter of single requests over that of the shortest.
+
+    `samples` has the columns request, start_ns, end_ns; `lengths` the tokens of every row of the plan. Work that is put off until after
+    the answer, or left out, does not grow with the tokens. Four times the tokens and more cost an honest runtime far more than the gate; it
+    fails only where the whole interval of the ratio lies below that.
+    """
+    tokens = lengths[samples["request"].to_numpy()]
+    service = (samples["end_ns"] - samples["start_ns"]).to_numpy(dtype=float)
+    order, part = np.argsort(tokens, kind="stable"), len(tokens) // 4
+    short, long = np.sort(order[:part]), np.sort(order[len(order) - part :])
+    if part < MIN_PAIRS or np.median(tokens[long]) < LENGTHS_APART * np.median(tokens[short]):
+        check = _check("latency over tokens", len(tokens), np.nan, True, "the requests do not differ enough in length")
+        return [{**check, "value": None, "held": None}]
+    ratio = stats.paired_ratio(service[long].tolist(), service[short].tolist())
+    held = not (ratio.hi < LENGTH_GATE)
+    detail = (
+        f"{np.median(tokens[long]):.0f} tokens take {ratio.ratio:.2f}× the time of {np.median(tokens[short]):.0f} "
+        f"[{ratio.lo:.2f}, {ratio.hi:.2f}]" + ("" if held else ": the work is not done in the time that is measured")
+    )
+    return [{**_check("latency over tokens", len(tokens), ratio.ratio, held, detail), "lo": ratio.lo, "hi": ratio.hi}]
 
 
 def _check(name: str, n: int, value: float, held: bool, detail: str) -> Check:

@@ -256,7 +256,7 @@ def prepare(wish: Wish, say: Callable[[str], None]) -> Experiment:
         repeat = plan.repeat_plan(next(iter(plans.values())), model, source.folder, wish.seed)
     identity = files.short_hash(
         FORMAT, model.name, source.kind, wish.budget_s, wish.requests, wish.seed, [p.hash for p in plans.values()],
-        [(lane.arm.id, lane.artefact.hash, lane.version, _binary_hash(lane), lane.command, lane.env, lane.settings, lane.fault)
+        [(lane.arm.id, lane.artefact.hash, lane.version, binary_hash(lane), lane.command, lane.env, lane.settings, lane.fault)
          for lane in lanes],
         [b.arm.id for b in broken], [asdict(scenario) for scenario in wish.scenarios], wish.fresh_blocks, machine.machine_id(),
     )  # fmt: skip
@@ -307,7 +307,7 @@ def _settings(framework: Framework, variant: Variant, model: Model) -> dict[str,
     return {key: value for key, value in variant.settings.items() if not framework.knobs[key].by_parent}
 
 
-def _binary_hash(lane: Lane) -> str:
+def binary_hash(lane: Lane) -> str:
     """The hash of what runs: the binary, or the worker's Python files."""
     if lane.framework.build:
         return files.sha256(Path(lane.command[0]))

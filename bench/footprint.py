@@ -24,7 +24,7 @@ def of(lane: Lane) -> Footprint:
     reason = next(filter(None, map(_other_device, lane.framework.libraries)), None) if not lane.framework.build else None
     return Footprint(
         artefact_bytes=lane.artefact.bytes,
-        library_bytes=None if reason else sum(map(_size, _library_files(lane))),
+        library_bytes=None if reason else sum(map(_size, library_files(lane))),
         binary_bytes=_size(Path(lane.command[0])) if lane.framework.build else None,
         note=reason and f"size and import time withheld: {reason}",
         import_note=reason,
@@ -35,7 +35,7 @@ def start_files(lane: Lane) -> list[Path]:
     """All files that a process start of this arm may read: artefact, binary, library and what that requires."""
     artefact = [path for path in lane.artefact.folder.rglob("*") if path.is_file()]
     if lane.framework.build:
-        return [*artefact, Path(lane.command[0]), *_library_files(lane)]
+        return [*artefact, Path(lane.command[0]), *library_files(lane)]
     wheels = dict.fromkeys(required for library in lane.framework.libraries for required in _closure(library))
     return [*artefact, *(file for wheel in wheels for file in _wheel_files(wheel))]
 
@@ -45,7 +45,7 @@ def artefact_files(lane: Lane) -> list[Path]:
     return [path for path in lane.artefact.folder.rglob("*") if path.is_file()]
 
 
-def _library_files(lane: Lane) -> Iterator[Path]:
+def library_files(lane: Lane) -> Iterator[Path]:
     if lane.framework.build:
         # A native worker is told which shared library to load by an environment variable of the catalogue.
         yield from (path for path in map(Path, lane.env.values()) if path.is_absolute() and path.is_file())

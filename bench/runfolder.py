@@ -201,6 +201,12 @@ class RunFolder:
     def checks(self, arm_id: str, checks: Sequence[Mapping[str, Any]]) -> None:
         files.write_json(self.path / "checks" / f"{arm_id}.json", list(checks))
 
+    def add_check(self, arm_id: str, check: Mapping[str, Any]) -> None:
+        """Add a check to those of an arm, in place of an earlier one of its name."""
+        file = self.path / "checks" / f"{arm_id}.json"
+        others = [other for other in (files.read_json(file) if file.exists() else []) if other["name"] != check["name"]]
+        self.checks(arm_id, [*others, check])
+
     def failure(self, arm_id: str, scenario: str, status: str, reason: str) -> None:
         name = f"{arm_id}--{'all' if scenario == '*' else scenario}.json"
         files.write_json(

@@ -18,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench import budget, checks, files, lock, paths, reference, roles
+from bench import budget, checks, files, lock, paths, reference, roles, verdicts
 from bench.catalog import Scenario
 from bench.experiment import Experiment, Lane, Stopwatch
 from bench.plan import Plan
 from bench.process import SliceFailed, Worker, WorkerFailed
 from bench.progress import Progress
+from bench.run_to_run import RunToRun
 from bench.resources import Meter
 from bench.runfolder import RunFolder
 from bench.starts import Starts, start_facts
@@ -75,7 +76,7 @@ class Seats:
         self.stage = Stopwatch()
         self.stage.seconds.update(experiment.stages)
         self.measured_s = 0.0
-        self.starts = Starts()
+        self.starts, self.run_to_run = Starts(), RunToRun()
         self.warm_up_s = 0.0
         self.scratch = paths.SCRATCH / folder.run_id
         self._outs = 0
@@ -172,6 +173,8 @@ class Seats:
             wall_ns = time.monotonic_ns() - began
             served = read_out(out, wall_ns, seat.worker.meter().since(before))
         shutil.rmtree(out)
+        if seat.lane.arm.role == "measured" and first == 0 and batch == 1 and plan.warm:
+            self._compare_runs(seat, plan, served)
         services = served.samples["end_ns"] - served.samples["start_ns"]
         if len(services):
             seat.longest_s = max(seat.longest_s, float(services.max()) / 1e9)
@@ -228,13 +231,11 @@ class Seats:
 
     def _check(self, seat: Seat) -> None:
         """Hard inputs, batch equals single, and the unique-versus-repeat test, before any time of this arm is recorded."""
-        hard, repeat = self.experiment.hard, self.experiment.repeat
-        expected = self.reference(hard, 0, hard.rows)
-        with self.stage("hard inputs"):
-            guard_s = 60 + 10 * hard.rows * seat.longest_s
-            batched = self.serve(seat, hard, 0, hard.rows, checks.HARD_BATCH, guard_s)
-            single = self.serve(seat, hard, 0, min(hard.rows, checks.HARD_SINGLES), 1, guard_s)
-        found = checks.hard_inputs(seat.lane.arm.precision, single.vectors, batched.vectors, expected)
+        repeat, verdict = self.experiment.repeat, verdicts.key(self.experiment, seat.lane)
+        found = verdicts.load(verdict)
+        if found is None:
+            found = self._hard_inputs(seat)
+            verdicts.save(verdict, self.folder.run_id, found)
         with self.measuring():
             limit_s, guard_s = self._repeat_limit_s(), 30 + 10 * seat.longest_s * checks.REPEAT_PIECE
             warm = self.serve(seat, repeat.plan, 0, repeat.plan.warm, 1, min(WARM_UP_S, limit_s / 4)).samples
@@ -244,14 +245,34 @@ class Seats:
         found += checks.unique_versus_repeat(pieces)
         self.folder.checks(seat.lane.arm.id, found)
         for check in found:
-            if not check["held"]:
+            if check["held"] is False:
                 self.progress.say(f"{seat.lane.name}: {check['name']}: {check['detail']}")
+
+    def _hard_inputs(self, seat: Seat) -> list[checks.Check]:
+        """What only the hard inputs show; no verdict of an earlier run may be taken over."""
+        hard = self.experiment.hard
+        expected = self.reference(hard, 0, hard.rows)
+        with self.stage("hard inputs"):
+            guard_s = 60 + 10 * hard.rows * seat.longest_s
+            batched = self.serve(seat, hard, 0, hard.rows, checks.HARD_BATCH, guard_s)
+            single = self.serve(seat, hard, 0, min(hard.rows, checks.HARD_SINGLES), 1, guard_s)
+        found = checks.hard_inputs(seat.lane.arm.precision, single.vectors, batched.vectors, expected)
+        return found + checks.latency_over_tokens(single.samples, hard.lengths)
 
     def _repeat_limit_s(self) -> float:
         """Seconds of the budget that the unique-versus-repeat test of one arm may take."""
         measured = sum(lane.arm.role == "measured" for lane in self.experiment.lanes)
         budget_s = self.experiment.wish.budget_s
         return REPEAT_SHARE * (REPEAT_BUDGET_S if budget_s is None else budget_s) / max(1, measured)
+
+    def _compare_runs(self, seat: Seat, plan: Plan, served: Served) -> None:
+        """Hold the vectors of warm-up against those of the arm's first process."""
+        arm = seat.lane.arm
+        check = self.run_to_run.see(arm.id, arm.precision, seat.start, plan.hash, served.vectors)
+        if check:
+            self.folder.add_check(arm.id, check)
+            if check["held"] is False:
+                self.progress.say(f"{seat.lane.name}: {check['name']}: {check['detail']}")
 
     def reference(self, plan: Plan, first: int, count: int) -> Vectors:
         """Reference vectors of plan rows (count, dim)."""

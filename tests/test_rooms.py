@@ -16,7 +16,7 @@ ROOMS = [
     {"checkpoint", "published", "unlisted"}
     | {"weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build", "schedule", "corpus", "inputs", "loads", "plan", "recipes"},
     {"worker", "resources", "page_cache", "process", "lock", "budget", "parity", "reference", "progress", "records", "stats"},
-    {"experiment", "footprint", "starts", "checks", "runfolder", "seats", "watch", "runner", "space"},
+    {"experiment", "footprint", "starts", "checks", "verdicts", "run_to_run", "runfolder", "seats", "watch", "runner", "space"},
     {"store", "controls", "report"},
     {"campaign", "forecast", "doctor", "floor", "bare"},
 ]
