@@ -69,6 +69,7 @@ class WorkerError(Exception):
 class Fault:
     """A planted fault for the controls: services `slow` times as long, or one stall of `stall_ns` at `stall_at_ns`."""
 
+    text: str
     slow: float = 1.0
     stall_at_ns: int = 0
     stall_ns: int = 0
@@ -78,10 +79,10 @@ class Fault:
         kind, _, value = text.partition("=")
         try:
             if kind == "slow" and float(value) >= 1:
-                return cls(slow=float(value))
+                return cls(text, slow=float(value))
             if kind == "stall":
                 at, _, length = value.partition(":")
-                return cls(stall_at_ns=int(float(at) * 1e9), stall_ns=int(float(length) * 1e9))
+                return cls(text, stall_at_ns=int(float(at) * 1e9), stall_ns=int(float(length) * 1e9))
         except ValueError:
             pass
         raise argparse.ArgumentTypeError(f"{text!r} is neither slow=F (F >= 1) nor stall=AT_S:FOR_S")
@@ -448,6 +449,8 @@ def run(version: Callable[[], Mapping[str, str]], load: Callable[[Options], Load
     except Exception as error:
         _fail(f"error: {_one_line(error)}", 1)
     settings = {"sessions": flags.sessions, "threads": flags.threads, **loaded.settings, **dict(flags.set)}
+    if flags.fault is not None:
+        settings["fault"] = flags.fault.text
     ready = {"load_ns": load_ns, "first_ns": calls_ns[0], "second_ns": calls_ns[1], "dim": loaded.dim, "settings": settings}
     print("ready", json.dumps(ready), file=protocol, flush=True)
     _converse(Server(loaded, flags.pad_id, flags.fault), protocol)

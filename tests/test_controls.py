@@ -18,6 +18,7 @@ from bench.experiment import Lane
 from bench.export import Artefact
 from bench.seats import Seat, Seats, Served
 from tests import runs
+from tests.driver import Driver
 from tests.house import House
 from tests.runs import Fake, Spec
 
@@ -184,3 +185,11 @@ def test_controls_for_real(tmp_path: Path) -> None:
     assert rows["stall"]["max_ms"] >= 200
     assert all(row["status"] == "OK" and row["min_cosine"] > 1 - 1e-7 for row in rows.values())
     assert [verdict.role for verdict in controls.verdicts(house.database)] == ["twin", "slow"]
+
+
+@pytest.mark.parametrize("fault", ["slow=1.5", "stall=0.1:0.2"])
+def test_a_worker_says_what_was_planted_in_it(tmp_path: Path, fault: str) -> None:
+    with Driver(KNOWN.frameworks["null-python"], tmp_path, tmp_path, "--fault", fault) as driver:
+        assert driver.ready["settings"]["fault"] == fault
+    with Driver(KNOWN.frameworks["null-python"], tmp_path, tmp_path) as driver:
+        assert not [key for key in driver.ready["settings"] if key.startswith("fault")]
