@@ -118,6 +118,7 @@ def export(_: Context, model: str, kind: str = "", weights: str = "auto", catalo
         "corpus": "generated (the default), docs, or a file or folder of your own texts",
         "catalog": CATALOG_HELP,
         "fresh": "start a new run even where an interrupted one could go on",
+        "quality-set": "your own pairs (.jsonl or .csv with `query` and a relevant `text`): what each arm finds of them",
         "dry-run": "show what would be measured, and measure nothing",
     }
 )
@@ -135,6 +136,7 @@ def bench(
     corpus: str = "",
     catalog: str = "",
     fresh: bool = False,
+    quality_set: str = "",
     dry_run: bool = False,
 ) -> None:
     """Measure a model in every framework, check the vectors, append to data/results.duckdb and print the comparison.

@@ -68,6 +68,7 @@ def wishes(options: Mapping[str, Any]) -> list[Wish]:
         whole_catalog=whole,
         requests=requests,
         campaign_id=time.strftime("%Y%m%d-%H%M%S", time.gmtime()), corpus=options["corpus"], fresh=bool(options["fresh"]),
+        quality_set=options["quality_set"] or None,
         roles=named.roles if named else (), fresh_blocks=bool(named and named.fresh),
     )  # fmt: skip
     return [replace(wish, model=model, scenarios=tuple(loads.fitted(scenario, model) for scenario in scenarios)) for model in models]

@@ -47,6 +47,7 @@ class Wish:
     corpus: str | None = None
     seed: int = 1
     fresh: bool = False
+    quality_set: str | None = None
     #: Every block in new processes.
     fresh_blocks: bool = False
     #: Control arms made from every measured arm; the run whose controls vouch for this one, and what of the budget they have used.

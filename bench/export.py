@@ -51,13 +51,17 @@ CODE: Mapping[Kind, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Artefact:
-    """A model converted for one kind of runtime. `hash` covers the files a worker reads, `bytes` is their size."""
+    """A model converted for one kind of runtime. `hash` covers the files a worker reads, `bytes` is their size.
+
+    `compile_s` is what compiling it for this CPU took, where it is machine code.
+    """
 
     folder: Path
     kind: Kind
     precision: str
     hash: str
     bytes: int
+    compile_s: float | None = None
 
 
 def ensure(model: Model, source: Source, kind: Kind, precision: str = "fp32", recipe_name: str = "") -> Artefact:
@@ -143,14 +147,16 @@ def _whole(folder: Path, recipe: Mapping[str, Any]) -> Artefact | None:
             return None
         if any(fingerprint.of_file(folder / name) != entry["sha256"] for name, entry in written.items()):
             return None
-        return _artefact(folder, recipe, written)
+        return _artefact(folder, recipe, written, provenance["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _artefact(folder: Path, recipe: Mapping[str, Any], written: Mapping[str, Mapping[str, Any]]) -> Artefact:
+def _artefact(folder: Path, recipe: Mapping[str, Any], written: Mapping[str, Mapping[str, Any]], seconds: float) -> Artefact:
     digest = hashlib.sha256("".join(f"{name} {written[name]['sha256']}\n" for name in sorted(written)).encode()).hexdigest()
-    return Artefact(folder, recipe["kind"], recipe["precision"], digest, sum(int(entry["bytes"]) for entry in written.values()))
+    size = sum(int(entry["bytes"]) for entry in written.values())
+    compiled = "machine" in recipe.get("facts", {})
+    return Artefact(folder, recipe["kind"], recipe["precision"], digest, size, seconds if compiled else None)
 
 
 def _make(
@@ -171,11 +177,11 @@ def _make(
             "output": str(temporary),
             **(steps or {}),
         }
-        cost = child.run("bench.export", f"export {model.name} to {kind}", job, folder.with_name(f"{folder.name}.log"))
+        cost = child.run("bench.export", f"export {model.name} to {folder.name}", job, folder.with_name(f"{folder.name}.log"))
         written = {path.name: {"sha256": fingerprint.of_file(path), "bytes": path.stat().st_size} for path in sorted(temporary.iterdir())}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         files.write_json(temporary / PROVENANCE, {"recipe": recipe, "files": written, "written_at": now, **cost})
-    return _artefact(folder, recipe, written)
+    return _artefact(folder, recipe, written, cost["seconds"])
 
 
 def work(job: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 #: The columns of `RunData.samples`: those of samples.parquet, with the scenario and block they lie under.
@@ -56,6 +58,8 @@ class RunArm:
     headline: bool = False
     footprint: Footprint = field(default_factory=Footprint)
     fault: str | None = None
+    precision_note: str | None = None
+    compile_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,53 @@ class Controls:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """A row of the table `quality`: a measure of one arm on one set, and its ratio to fp32. `held` is None where nothing is judged."""
+
+    arm_id: str
+    measure: str
+    quality_set: str
+    n: int
+    value: float | None
+    reference: float | None
+    kept: float | None
+    kept_lo: float | None
+    kept_hi: float | None
+    held: bool | None
+    note: str | None
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A row of the table `swaps`: an index that `built_arm` built, asked by `asked_arm`, against the same index asked by its builder."""
+
+    built_arm: str
+    asked_arm: str
+    queries: int
+    overlap: float
+    overlap_lo: float | None
+    ndcg: float | None
+    ndcg_kept: float | None
+    ndcg_kept_lo: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class QualityData:
+    """What a run folder holds of quality.
+
+    `items` has a row per arm × set × item (RUNS.md, quality/<arm_id>.parquet); `probes` per arm, and under `reference` of the fp32
+    Embedder, float32 (queries + documents, dim); `failed` per arm why nothing was measured.
+    """
+
+    items: pd.DataFrame
+    probes: Mapping[str, npt.NDArray[np.float32]]
+    queries: int
+    relevant: tuple[frozenset[int], ...]
+    failed: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class RunData:
     """One run of one model. `samples` has the columns SAMPLE_COLUMNS, one row per request that was served in a recorded slice."""
 
@@ -214,6 +265,7 @@ class RunData:
     failures: tuple[Failure, ...]
     samples: pd.DataFrame
     controls: Controls | None = None
+    quality: QualityData | None = None
 
 
 @dataclass(frozen=True)
@@ -315,8 +367,14 @@ class Result:
     energy_note: str | None = None
     min_cosine: float | None = None
     max_abs_diff: float | None = None
+    mean_cosine: float | None = None
     quality: float | None = None
+    quality_lo: float | None = None
+    quality_hi: float | None = None
     quality_metric: str | None = None
+    top10_overlap: float | None = None
+    precision_note: str | None = None
+    compile_ms: float | None = None
     ratio_to_best: float | None = None
     ratio_lo: float | None = None
     ratio_hi: float | None = None

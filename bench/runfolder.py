@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench import files, footprint, machine, paths
+from bench import files, footprint, machine, paths, recipes
 from bench.budget import Pace
 from bench.experiment import Experiment
 
@@ -65,6 +65,8 @@ class RunFolder:
                 "headline": lane.variant.headline,
                 "footprint": asdict(footprint.of(lane)),
                 "fault": lane.fault,
+                "precision_note": recipes.slow_path(lane.arm.precision, machine.cpu_flags()),
+                "compile_s": lane.artefact.compile_s,
             }
             for lane in experiment.lanes
         ] + [
@@ -207,6 +209,21 @@ class RunFolder:
         others = [other for other in (files.read_json(file) if file.exists() else []) if other["name"] != check["name"]]
         self.checks(arm_id, [*others, check])
 
+    def probe_set(self, about: Mapping[str, Any]) -> None:
+        """What was asked of every arm: queries, documents, who answers whom."""
+        files.write_json(self.path / "probe" / "set.json", dict(about))
+
+    def probe(self, arm_id: str, vectors: npt.NDArray[np.float32]) -> None:
+        """An arm's vectors of the probe set, float32 (queries + documents, dim)."""
+        _whole_file(self.path / "probe" / f"{arm_id}.f32", lambda file: vectors.astype("<f4").tofile(file))
+
+    def quality(self, arm_id: str, items: pd.DataFrame | None, note: str | None) -> None:
+        """What an arm found, per query and pair; or why that is not known."""
+        if items is None:
+            files.write_json(self.path / "quality" / f"{arm_id}.json", {"note": note})
+            return
+        _whole_file(self.path / "quality" / f"{arm_id}.parquet", lambda file: items.to_parquet(file, index=False))
+
     def failure(self, arm_id: str, scenario: str, status: str, reason: str) -> None:
         name = f"{arm_id}--{'all' if scenario == '*' else scenario}.json"
         files.write_json(
@@ -222,6 +239,15 @@ class RunFolder:
 
     def _block(self, scenario: str, block: int) -> Path:
         return self.path / "blocks" / scenario / f"{block:03d}"
+
+
+def _whole_file(file: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file under a temporary name, flush it, and give it its own."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.tmp")
+    write(temporary)
+    files.sync(temporary)
+    temporary.rename(file)
 
 
 def _seconds(facts: Mapping[str, Any]) -> float:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 import psutil
 
-from bench import budget, lock, parity, resources, watch
+from bench import budget, lock, parity, quality, resources, watch
 from bench.budget import WARM_UP_SHARE
 from bench.catalog import Scenario
 from bench.errors import BenchError
@@ -101,6 +101,9 @@ class Runner:
             for scenario in scenarios:
                 self._fill_up(scenario)
             self._look_again(scenarios)
+        self.seats.leave_all()
+        with self.seats.stage("quality"):
+            quality.measure(self.experiment, self.folder, self.seats.held, self.progress.say)
         self.folder.done({**self.seats.stage.seconds, "measuring": round(self.seats.measured_s, 3)})
 
     def _left_s(self) -> float:

@@ -97,7 +97,11 @@ CREATE TABLE IF NOT EXISTS results (
     minor_faults_per_1000 DOUBLE, major_faults_per_1000 DOUBLE, steal_percent DOUBLE, throttled_percent DOUBLE,
     energy_j_per_1000 DOUBLE, energy_note VARCHAR, -- packages and their memory by RAPL, else `not exposed`
     artefact_bytes BIGINT, library_bytes BIGINT, binary_bytes BIGINT, footprint_note VARCHAR, -- on disk; the note says what is withheld
-    min_cosine DOUBLE, max_abs_diff DOUBLE, quality DOUBLE, quality_metric VARCHAR,
+    min_cosine DOUBLE, mean_cosine DOUBLE, max_abs_diff DOUBLE,
+    quality DOUBLE, quality_lo DOUBLE, quality_hi DOUBLE, quality_metric VARCHAR, -- nDCG@10 kept, as a ratio to fp32; NULL without real weights
+    top10_overlap DOUBLE,                  -- of what the arm and fp32 find, over all retrieval queries
+    precision_note VARCHAR,                -- what this CPU has no instructions for
+    compile_ms DOUBLE,                     -- once per model, version and CPU, before the first load
     ratio_to_best DOUBLE, ratio_lo DOUBLE, ratio_hi DOUBLE, rank_lo INTEGER, rank_hi INTEGER, tie_group INTEGER,
     ranked BOOLEAN NOT NULL, rank_note VARCHAR,
     status VARCHAR NOT NULL, reason VARCHAR, plan_hash VARCHAR, artefact_hash VARCHAR, stats_version INTEGER NOT NULL,
@@ -125,6 +129,22 @@ CREATE TABLE IF NOT EXISTS fits (
     run_id VARCHAR NOT NULL, scenario VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, term VARCHAR NOT NULL, unit VARCHAR NOT NULL,
     blocks INTEGER NOT NULL, value DOUBLE, lo DOUBLE, hi DOUBLE, note VARCHAR, stats_version INTEGER NOT NULL,
     PRIMARY KEY (run_id, scenario, arm_id, term)
+);
+
+-- What an arm's vectors are worth: nDCG@10 and top-10 overlap by set and over all sets, Spearman with human scores; `kept` is the ratio
+-- to fp32 on the same items. `held` is NULL where nothing is judged, false where the lower end lies below 99 %.
+CREATE TABLE IF NOT EXISTS quality (
+    run_id VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, measure VARCHAR NOT NULL, quality_set VARCHAR NOT NULL,
+    n BIGINT NOT NULL, value DOUBLE, reference DOUBLE, kept DOUBLE, kept_lo DOUBLE, kept_hi DOUBLE, held BOOLEAN, note VARCHAR,
+    PRIMARY KEY (run_id, arm_id, measure, quality_set)
+);
+
+-- May I swap without re-indexing? An index that `built_arm` built, asked by `asked_arm`, on the run's probe set. `reference` stands for
+-- the fp32 Embedder. verdict: yes (the same documents come back), nearly (others do, as good ones), re-index.
+CREATE TABLE IF NOT EXISTS swaps (
+    run_id VARCHAR NOT NULL, built_arm VARCHAR NOT NULL, asked_arm VARCHAR NOT NULL, queries BIGINT NOT NULL,
+    overlap DOUBLE NOT NULL, overlap_lo DOUBLE, ndcg DOUBLE, ndcg_kept DOUBLE, ndcg_kept_lo DOUBLE, verdict VARCHAR NOT NULL,
+    PRIMARY KEY (run_id, built_arm, asked_arm)
 );
 
 CREATE OR REPLACE VIEW leaderboard AS SELECT * FROM results;

@@ -23,10 +23,22 @@ from bench.stats_arms import compare_arms, controls_of, with_rank
 from bench.stats_derived import derived_rows, fits_of
 from bench.stats_load import as_measured, closed_loop
 from bench.stats_paired import LOOKS, UNRESOLVED, Pair, Paired, paired_ratio
+from bench.stats_quality import qualities, swaps, with_quality, worth_of
 from bench.stats_rows import STATS_VERSION, Cell, cells_of, finite, median, rows_of, with_latencies
 from bench.stats_sample import Effective, percentile, profile
 
-__all__ = ["STATS_VERSION", "controls_in", "derived_name", "fits", "leaderboard", "paired_ratio", "percentile", "undecided"]
+__all__ = [
+    "STATS_VERSION",
+    "controls_in",
+    "derived_name",
+    "fits",
+    "leaderboard",
+    "paired_ratio",
+    "percentile",
+    "qualities",
+    "swaps",
+    "undecided",
+]
 
 
 def leaderboard(run: RunData) -> tuple[list[Result], list[Comparison]]:
@@ -37,10 +49,10 @@ def leaderboard(run: RunData) -> tuple[list[Result], list[Comparison]]:
     """
     results: list[Result] = []
     comparisons: list[Comparison] = []
-    cells_by_scenario = cells_of(run)
+    cells_by_scenario, worth = cells_of(run), worth_of(run)
     for scenario in run.scenarios:
         cells = cells_by_scenario[scenario.name]
-        rows = rows_of(run, cells)
+        rows = [with_quality(run, worth, row) for row in rows_of(run, cells)]
         compared = compare_arms(cells, rows)
         controls = run.controls or controls_of(cells, compared.pairs)
         alone = _batched_stems(run, scenario)

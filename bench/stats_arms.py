@@ -50,7 +50,8 @@ def compare_arms(cells: Sequence[Cell], rows: Sequence[Result]) -> Compared:
     arms = [cell.arm for cell, _ in usable.values()]
     pairs: dict[Pair, Paired] = {}
     stand: dict[str, Standing] = {}
-    for family in _families(arms):
+    worth_ranking = [arm for arm in arms if usable[arm.arm_id][1].rank_note is None]
+    for family in _families(worth_ranking):
         within = judge_family({(a, b): compare(a, b) for place, a in enumerate(family) for b in family[place + 1 :]})
         pairs |= within
         stand |= standings({arm_id: _score(usable[arm_id][1], quantity) for arm_id in family}, within)

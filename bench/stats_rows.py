@@ -107,6 +107,7 @@ def _cell(run: RunData, arm: RunArm, scenario: RunScenario, served: Served) -> C
         machine_id=run.machine_id, machine=run.machine, model=run.model, weights=run.weights, framework=arm.framework,
         framework_version=None if version is None else str(version), language=arm.language, precision=arm.precision,
         variant=arm.variant, sessions=arm.sessions, threads=arm.threads, scenario=scenario.name, served_scenario=None,
+        precision_note=arm.precision_note, compile_ms=None if arm.compile_s is None else arm.compile_s * 1000,
         clients=_served_clients(scenario), rate_per_s=scenario.rate_per_s, batch=scenario.batch, status="SKIPPED", reason=None,
         plan_hash=scenario.plan_hash, artefact_hash=arm.artefact_hash, stats_version=STATS_VERSION,
     )  # fmt: skip
@@ -141,7 +142,10 @@ def _with_status(run: RunData, cell: Cell, slow: bool) -> Result:
     parity_reason = None
     if arm.role != "floor":
         if len(served):
-            row = replace(row, min_cosine=finite(served.cosine.min()), max_abs_diff=finite(served.max_abs_diff.max()))
+            row = replace(
+                row, min_cosine=finite(served.cosine.min()), mean_cosine=finite(served.cosine.mean()),
+                max_abs_diff=finite(served.max_abs_diff.max()),
+            )  # fmt: skip
         parity_reason = _parity_reason(run, cell)
     failure = _failure(run.failures, cell)
     if failure and (failure.status == "PARITY_FAIL" or not parity_reason):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +33,7 @@ from bench.records import (
     Failure,
     Footprint,
     MachineUse,
+    QualityData,
     Result,
     RunArm,
     RunData,
@@ -42,7 +44,7 @@ from bench.records import (
 
 SCHEMA = Path(__file__).with_name("schema.sql")
 #: Every table that holds rows of a run, with `run_id` in it.
-TABLES = ("runs", "arms", "starts", "blocks", "samples", "results", "comparisons", "fits", "checks")
+TABLES = ("runs", "arms", "starts", "blocks", "samples", "results", "comparisons", "fits", "checks", "quality", "swaps")
 Row = dict[str, Any]
 
 
@@ -198,6 +200,8 @@ def _insert(connection: duckdb.DuckDBPyConnection, folder: Path, run: RunData) -
         "comparisons": _table([_columns(row) for row in comparisons]),
         "fits": _table([asdict(fit) for fit in stats.fits(run)]),
         "checks": _table([{"run_id": run.run_id, **asdict(check)} for check in run.checks]),
+        "quality": _table([{"run_id": run.run_id, **asdict(row)} for row in stats.qualities(run)]),
+        "swaps": _table([{"run_id": run.run_id, **asdict(row)} for row in stats.swaps(run)]),
     }  # fmt: skip
     connection.begin()
     try:
@@ -280,7 +284,7 @@ def read_run(folder: Path) -> RunData:
             blocks=tuple(_block(block) for _, block in blocks),
             checks=tuple(_check(path.stem, check) for path in sorted((folder / "checks").glob("*.json")) for check in _read(path)),
             failures=tuple(_failure(_read(path)) for path in sorted((folder / "failures").glob("*.json"))),
-            samples=_samples(blocks),
+            samples=_samples(blocks), quality=_quality(folder),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
         raise BenchError(f"{folder}: not as bench/RUNS.md says ({error!r}): mend it or move it away, then `invoke load`") from None
@@ -312,6 +316,7 @@ def _arm(arm: Row, start: Row | None) -> RunArm:
     return RunArm(
         **{name: arm[name] for name in ARM_COLUMNS}, version=start.get("version"), settings=start.get("settings"), knobs=arm.get("knobs"),
         headline=bool(arm.get("headline")), footprint=Footprint(**_known(Footprint, arm.get("footprint") or {})), fault=arm.get("fault"),
+        precision_note=arm.get("precision_note"), compile_s=arm.get("compile_s"),
     )  # fmt: skip
 
 
@@ -337,6 +342,26 @@ def _known(kind: Any, found: Row) -> Row:
 def _check(arm_id: str, check: Row) -> Check:
     known: Row = {field.name: check.get(field.name) for field in fields(Check)}
     return Check(**{**known, "arm_id": arm_id})
+
+
+QUALITY_COLUMNS = ("measure", "set", "item", "value", "reference", "overlap", "gold")
+
+
+def _quality(folder: Path) -> QualityData | None:
+    """What the folder holds of quality; None where no probe was served."""
+    if not (folder / "probe" / "set.json").exists():
+        return None
+    about = _read(folder / "probe" / "set.json")
+    rows = about["queries"] + about["documents"]
+    probes = {path.stem: np.fromfile(path, dtype="<f4").reshape(rows, -1) for path in sorted((folder / "probe").glob("*.f32"))}
+    frames = [
+        pq.ParquetFile(path).read().to_pandas()[list(QUALITY_COLUMNS)].assign(arm_id=path.stem)
+        for path in sorted((folder / "quality").glob("*.parquet"))
+    ]
+    nothing = pd.DataFrame({name: pd.Series(dtype="float64") for name in ("arm_id", *QUALITY_COLUMNS)})
+    failed = {path.stem: str(_read(path)["note"]) for path in sorted((folder / "quality").glob("*.json"))}
+    relevant = tuple(frozenset(places) for places in about["relevant"])
+    return QualityData(pd.concat(frames, ignore_index=True) if frames else nothing, probes, about["queries"], relevant, failed)
 
 
 def _failure(failure: Row) -> Failure:

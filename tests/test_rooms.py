@@ -14,9 +14,9 @@ from bench import paths
 ROOMS = [
     {"errors", "paths", "files", "fingerprint", "catalog", "frameworks", "variants", "roles", "probe", "machine", "words"},
     {"checkpoint", "published", "unlisted"}
-    | {"weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build", "schedule", "corpus", "inputs", "loads", "plan", "recipes"},
+    | {"weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build", "schedule", "corpus", "inputs", "loads", "plan", "recipes", "quality_sets"},
     {"worker", "resources", "page_cache", "process", "lock", "budget", "parity", "reference", "progress", "records", "stats"},
-    {"experiment", "footprint", "starts", "checks", "verdicts", "run_to_run", "runfolder", "seats", "watch", "runner", "space"},
+    {"quality", "experiment", "footprint", "starts", "checks", "verdicts", "run_to_run", "runfolder", "seats", "watch", "runner", "space"},
     {"store", "controls", "report"},
     {"campaign", "forecast", "doctor", "floor", "bare"},
 ]
