@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from bench import paths, store
-from bench.errors import BenchError
+from bench import store
 from bench.lock import MachineLock
+from bench.verify import commands
 from bench.verify.promise import Found, Tick
 
 #: Mutants of `bench.verify.mutants` that must fail the gate, those whose cell must be a CRASH, and the honest one beside them.
@@ -81,25 +77,13 @@ def _state(row: Row | None) -> str:
 
 
 def _run(folder: Path, bugs: Sequence[str], tick: Tick) -> dict[str, Row]:
-    """`invoke bench` of the mutants with a data folder and a lock of its own (we hold the machine's); their rows by bug."""
-    own = {"BENCH_DATA": str(folder / "data"), "BENCH_SITE": str(folder / "site"), "BENCH_LOCK": str(folder / "lock")}
-    words = ["bench", "--model", "minilm", "--framework", ",".join(f"mutant-{bug}" for bug in bugs), "--scenario", "closed-1",
-             "--requests", str(REQUESTS), "--catalog", str(write_catalog(folder / "catalog", bugs))]  # fmt: skip
-    with (folder / "log").open("w") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "invoke", *words], cwd=paths.ROOT, env={**os.environ, **own}, stdout=log, stderr=log
-        )
-        try:
-            deadline = time.monotonic() + TIMEOUT_S
-            while child.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.5)
-                tick(min(0.95, 0.7 * len(list(folder.glob("data/runs/*/checks/*.json"))) / len(bugs)))
-        finally:
-            child.terminate()
-            child.wait()
-    if child.returncode:
-        last = next((line for line in reversed((folder / "log").read_text().splitlines()) if line.strip()), "no message")
-        raise BenchError(f"the run of the mutants: {last.strip()}")
+    """`invoke bench` of the mutants with a data folder of their own; their rows by bug."""
+    names, data = ",".join(f"mutant-{bug}" for bug in bugs), folder / "data"
+    commands.invoke(
+        "bench", "--model", "minilm", "--framework", names, "--scenario", "closed-1", "--requests", str(REQUESTS),
+        "--catalog", str(write_catalog(folder / "catalog", bugs)), data=data, scratch=folder / "scratch", timeout_s=TIMEOUT_S,
+        waiting=lambda: tick(0.7 * len(list(data.glob("runs/*/checks/*.json"))) / len(bugs)),
+    )  # fmt: skip
     columns = "replace(framework, 'mutant-', '') AS bug, status, reason, p50_ms, requests_per_s, ranked"
-    found = store.rows(f"SELECT {columns} FROM leaderboard WHERE scenario = 'closed-1'", database=folder / "data" / "results.duckdb")
+    found = store.rows(f"SELECT {columns} FROM leaderboard WHERE scenario = 'closed-1'", database=data / "results.duckdb")
     return {row["bug"]: Row(row["status"], row["reason"], row["p50_ms"], row["requests_per_s"], bool(row["ranked"])) for row in found}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from bench.errors import BenchError
 from bench.lock import MachineLock
-from bench.verify import derived, live, model, planted, synthetic
+from bench.verify import campaigns, derived, live, model, planted, synthetic
 from bench.verify.promise import Found, Promise, Tick
 from bench.verify.stage import opened
 
@@ -58,18 +58,22 @@ PROMISES: Sequence[Promise] = (
            model.language_gap, 10, "nulls"),
     _model("plans", "A plan has the same hash whatever process makes it", model.plans, 20),
     _model("gate", "The parity gate catches the bugs planted into the model and lets the honest one pass", model.planted_in_model, 40),
+    _model("controls", "The controls of this machine since it booted: twins do not differ, the arm 5 % slower and the stall are found",
+           campaigns.newest, 130),
     _model("mutants", "A worker with a planted bug never shows a time; the honest one beside them does", planted.mutants, 90),
 )  # fmt: skip
 
 
 def pick(only: str, quick: bool) -> list[Promise]:
-    """The promises that `--only` (names, separated by commas) and `--quick` leave.
+    """The promises that `--only` (names, separated by commas; `none` for none) and `--quick` leave.
 
     Raises:
         BenchError: an unknown name.
     """
     known = {promise.name: promise for promise in PROMISES}
     names = [name.strip() for name in only.split(",") if name.strip()] or list(known)
+    if names == ["none"]:
+        return []
     if unknown := [name for name in names if name not in known]:
         raise BenchError(f"promise {unknown[0]}: not known; there are {', '.join(known)}")
     return [promise for name, promise in known.items() if name in names and (promise.quick or not quick)]

@@ -12,7 +12,7 @@ from rich.table import Table
 from bench import lock, process
 from bench.errors import BenchError
 from bench.process import SliceFailed, WorkerFailed
-from bench.verify import record
+from bench.verify import campaigns, record
 from bench.verify.model import subject
 from bench.verify.promise import Found, Promise, Tick
 from bench.verify.promises import PROMISES, pick
@@ -21,13 +21,18 @@ from bench.verify.stage import nulls
 HELD = {True: "yes", False: "NO", None: "not measured"}
 
 
-def run(only: str, quick: bool) -> None:
-    """Measure what was picked; each result is on disk as soon as it is there.
+def run(only: str, quick: bool, count: int = 0, budget: str = "1m") -> None:
+    """Measure what was picked, and `count` real campaigns of `budget`; each result is on disk as soon as it is there.
 
     Raises:
         BenchError: a promise is not held, or could not be measured.
     """
+    if count < 0:
+        raise BenchError(f"--campaigns {count}: wants a whole number of at least 0")
     chosen = pick(only, quick)
+    real = campaigns.many(count, budget)
+    if count:
+        chosen.append(real)
     if not all(promise.quick for promise in chosen):
         process.require_linux()
     path = record.file()
@@ -40,7 +45,7 @@ def run(only: str, quick: bool) -> None:
             subject()
         for promise, found, seconds in _measured(chosen, {name: entry.seconds for name, entry in entries.items()}, held):
             entries[promise.name] = record.entry(promise, found, seconds)
-            record.write(path, entries, [known.name for known in PROMISES])
+            record.write(path, entries, [known.name for known in (*PROMISES, real)])
     names = [promise.name for promise in chosen]
     Console().print(table([entries[name] for name in names]))
     if broken := [name for name in names if entries[name].held is not True]:
