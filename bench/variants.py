@@ -84,6 +84,35 @@ def parse_variants(text: str, frameworks: Iterable[Framework]) -> tuple[str, ...
     return tuple(dict.fromkeys(split(text))) or (DEFAULT.name,)
 
 
+def switches(framework: Framework, precision: str, cores: int) -> list[str]:
+    """Every single switch of a framework as the name of a variant: each value of each knob that is not the default's, each other layout.
+
+    A knob that means something only with several sessions comes with the layouts that have them.
+    """
+    base = framework.headline(precision)
+    if base is None:
+        return []
+    layouts = [layout for layout in parse_layouts("all", cores) if layout.sessions > 1]
+    found = [f"{KNOB}{LAYOUT}={layout}" for layout in layouts] if base.sessions is None and base.threads is None else []
+    for key, knob in framework.knobs.items():
+        if (knob.precisions and precision not in knob.precisions) or (base.recipe and knob.recipe):
+            continue
+        for value in knob.values:
+            if value == base.settings.get(key, knob.default):
+                continue
+            if knob.sessions == 1:
+                found.append(f"{KNOB}{key}={value}")
+            else:
+                found += [f"{KNOB}{LAYOUT}={layout}+{key}={value}" for layout in layouts if layout.sessions >= knob.sessions]
+    return found
+
+
+def sessions_of(name: str) -> int:
+    """How many sessions a variant `knob:…` asks for; 1 where it does not say."""
+    asked = dict(switch.partition("=")[::2] for switch in name.removeprefix(KNOB).split("+"))
+    return parse_layouts(asked[LAYOUT], 1)[0].sessions if LAYOUT in asked else 1
+
+
 def precisions_of(framework: Framework) -> set[str]:
     """Every precision the framework has, by `default` or by a variant."""
     return {*framework.precisions, *(precision for variant in framework.variants.values() for precision in variant.precisions)}

@@ -21,7 +21,7 @@ QUANTISED = {"int4": ("i4", "u4"), "int8": ("i8", "u8")}
 
 KNOBS = {
     "hint": ("LATENCY", "THROUGHPUT"),
-    "streams": ("1", "2", "4", "8"),
+    "streams": ("1", "2", "4"),
     "pinning": ("0", "1"),
     "cache": ("0", "1"),
     "buckets": ("8", "16", "32", "64"),
