@@ -128,7 +128,7 @@ def report(
 def plots_of(database: Path, run: Row) -> list[Plot]:
     """The charts of the site's model page, for one run, in the colours of the light scheme."""
     # The site lies to the right of this file: it is asked for pictures only, and only here.
-    from site_src import charts, drawing
+    from site_src import charts, drawing, layers
     from site_src.board import Board
 
     plots = []
@@ -137,7 +137,7 @@ def plots_of(database: Path, run: Row) -> list[Plot]:
         found = _rows(database, run["run_id"])
         for scenario in dict.fromkeys(row["scenario"] for row in found if row["served_scenario"] is None):
             arms = [row["arm_id"] for row in found if row["scenario"] == scenario and row["role"] == "measured" and row["status"] in SHOWN]
-            chosen = charts.Selection(board, [run["run_id"]], arms, scenario, scenario)
+            chosen = layers.Selection(board, [run["run_id"]], arms, scenario, scenario)
             for draw in (charts.latency, charts.load_curve, charts.ratios):
                 chart = draw(chosen) if arms else None
                 if chart:

@@ -11,34 +11,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import duckdb
 
 from bench import paths
-from bench.catalog import Catalog
+from bench.catalog import Catalog, Precision
 from bench.errors import BenchError
+from site_src import form
 
 Row = Mapping[str, Any]
 
 SHOWN = ("OK", "PARTIAL")
 TABLES = ("runs", "arms", "starts", "blocks", "samples", "results", "comparisons", "checks")
 
-# The newest complete campaign of each machine × model × weights × precision × scenario; where there is none, the newest row of each arm.
+# The newest complete campaign of each machine × model × weights × precision × scenario in which some arm was at least tried: one whose
+# arms are all SKIPPED has nothing to show and hides no older one. Where there is no complete one, the newest row of each arm.
 CURRENT = """
 WITH known AS (
-    SELECT results.*, runs.complete AS run_complete
+    SELECT results.*, runs.complete AS run_complete,
+           bool_or(results.role = 'measured' AND results.status NOT IN ('SKIPPED', 'NOT_APPLICABLE'))
+               OVER (PARTITION BY results.run_id, results.precision, results.scenario) AS tried
     FROM results JOIN runs USING (run_id)
+    WHERE results.variant NOT LIKE 'knob:%'
 ), parts AS (
     SELECT machine_id, model, weights, precision, scenario,
-           max({moment: measured_at, run: run_id}) FILTER (run_complete) AS newest
+           coalesce(max({moment: measured_at, run: run_id}) FILTER (run_complete AND tried),
+                    max({moment: measured_at, run: run_id}) FILTER (run_complete)) AS newest
     FROM known GROUP BY ALL
 )
-SELECT known.* REPLACE (epoch_us(known.measured_at) AS measured_at)
+SELECT known.* EXCLUDE (tried) REPLACE (epoch_us(known.measured_at) AS measured_at)
 FROM known JOIN parts USING (machine_id, model, weights, precision, scenario)
 WHERE newest IS NULL OR known.run_id = newest.run
 QUALIFY newest IS NOT NULL OR known.measured_at = max(known.measured_at) OVER (
-    PARTITION BY machine_id, model, weights, precision, scenario, framework, variant, role)
+    PARTITION BY machine_id, model, weights, precision, scenario, framework, variant, sessions, threads, role)
 ORDER BY ALL
 """
 
@@ -54,6 +60,8 @@ class Table:
 
     scenario: str
     title: str
+    load: str
+    """closed, open, offline or slo."""
     served: str | None
     clients: int | None
     batch: int | None
@@ -61,13 +69,28 @@ class Table:
     """The rate of an open loop; None for closed loops and offline batches."""
     precision: str
     rows: tuple[Row, ...]
-    """Measured and shown: ranked rows by rank, then those not ranked, each by throughput."""
+    """Measured and shown, each framework as it stands among the defaults: ranked rows by rank, then those not ranked, best first."""
+    variants: tuple[Row, ...]
+    """Arms of other variants and layouts, with numbers or with a reason."""
     failed: tuple[Row, ...]
     """Arms without numbers to show, with status and reason."""
     floors: tuple[Row, ...]
     controls: tuple[Row, ...]
     missing: tuple[str, ...]
     """Frameworks of the catalogue that have no row here: not yet run."""
+
+    @property
+    def mixed(self) -> bool:
+        """True where rows come from several runs, whose ranks and ratios do not compare."""
+        return len({row["run_id"] for row in (*self.rows, *self.failed)}) > 1
+
+    def of(self, framework: str) -> Row | None:
+        """The row by which a framework is shown where there is room for one: its best, else its failure."""
+        return next((row for row in (*self.rows, *self.failed) if row["framework"] == framework), None)
+
+    @property
+    def every(self) -> tuple[Row, ...]:
+        return (*self.rows, *self.variants, *self.failed, *self.floors, *self.controls)
 
 
 @dataclass(frozen=True)
@@ -85,18 +108,28 @@ class Standing:
 
     @property
     def served(self) -> tuple[Table, ...]:
-        """Tables of scenarios that were served; the others were derived from one of these."""
-        return tuple(table for table in self.tables if table.served is None)
+        """Tables of scenarios that were served; the others were derived from one of these. Searches for a rate stand apart."""
+        return tuple(table for table in self.tables if table.served is None and table.load != "slo")
+
+    @property
+    def searches(self) -> tuple[Table, ...]:
+        """What was searched: per latency limit the largest rate that keeps it."""
+        return tuple(table for table in self.tables if table.load == "slo")
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those with numbers, the default one first."""
+        return tuple(dict.fromkeys(table.precision for table in self.served if table.rows or table.variants))
 
     def derived(self, of: Table) -> tuple[Table, ...]:
         """`of` itself and the tables derived from it, by number of clients."""
-        family = [t for t in self.tables if t.precision == of.precision and (t.served or t.scenario) == of.scenario]
+        family = [t for t in self.tables if t.precision == of.precision and (t.served or t.scenario) == of.scenario and t.load != "slo"]
         return tuple(sorted(family, key=lambda table: table.clients or 1))
 
     @property
     def mixed(self) -> bool:
-        """True where rows come from several runs, whose ranks and ratios do not compare."""
-        return len(self.runs) > 1
+        """True where some table holds rows of several runs."""
+        return any(table.mixed for table in self.tables)
 
 
 class Board:
@@ -145,41 +178,72 @@ class Board:
         for row in rows:
             groups.setdefault((row["scenario"], row["precision"]), []).append(row)
         tables = [self._table(scenario, precision, part) for (scenario, precision), part in groups.items()]
-        order = list(self.catalog.scenarios)
+        order, precisions = list(self.catalog.scenarios), list(get_args(Precision))
 
-        def place(table: Table) -> tuple[int, str, int, str, str]:
+        def place(table: Table) -> tuple[int, int, str, int, str]:
             base = table.served or table.scenario
-            return (order.index(base) if base in order else len(order), base, table.clients or 1, table.precision, table.scenario)
+            return (
+                precisions.index(table.precision) if table.precision in precisions else len(precisions),
+                order.index(base) if base in order else len(order),
+                base,
+                table.clients or 1,
+                table.scenario,
+            )
 
         return tuple(sorted(tables, key=place))
 
     def _table(self, scenario: str, precision: str, rows: Sequence[Row]) -> Table:
         first = rows[0]
         measured = [row for row in rows if row["role"] == "measured"]
-        seen = {row["framework"] for row in rows}
-        wanted = [f.name for f in self.catalog.frameworks.values() if f.role == "measured" and precision in f.precisions]
+        default = [row for row in measured if self.is_default(row)]
+        others = [row for row in measured if not self.is_default(row)]
+        seen = {row["framework"] for row in default}
+        wanted = [f.name for f in self.catalog.frameworks.values() if f.role == "measured" and f.headline(precision)]
+        entry = self.scenario_entry(first)
+        load = str(entry.get("load") or "closed")
+        if load != "slo" and first["rate_per_s"] is not None:
+            load = "open"
         return Table(
             scenario=scenario,
             title=self.scenario_title(first),
+            load=load,
             served=first["served_scenario"],
             clients=first["clients"],
             batch=first["batch"],
-            rate_per_s=first["rate_per_s"],
+            rate_per_s=first["rate_per_s"] if load == "open" else None,
             precision=precision,
-            rows=tuple(sorted((row for row in measured if shown(row)), key=by_rank)),
-            failed=tuple(sorted((row for row in measured if not shown(row)), key=lambda row: (row["framework"], row["variant"]))),
+            rows=tuple(sorted((row for row in default if shown(row)), key=by_rank)),
+            variants=tuple(sorted(others, key=lambda row: (not shown(row), row["framework"], row["variant"], row["sessions"]))),
+            failed=tuple(sorted((row for row in default if not shown(row)), key=lambda row: (row["framework"], row["variant"]))),
             floors=tuple(sorted((row for row in rows if row["role"] == "floor"), key=lambda row: str(row["framework"]))),
             controls=tuple(sorted((row for row in rows if row["role"] not in ("measured", "floor")), key=lambda row: str(row["variant"]))),
             missing=tuple(name for name in wanted if name not in seen),
         )
 
+    def is_default(self, row: Row) -> bool:
+        """True for the arm that stands for its framework: everything untouched, or the variant that the catalogue names in its place."""
+        if row["variant"] == "default":
+            return True
+        known = self.catalog.frameworks.get(row["framework"])
+        headline = known.headline(row["precision"]) if known else None
+        return headline is not None and row["variant"] == headline.name
+
+    @cached_property
+    def _entries(self) -> dict[tuple[str, str], Mapping[str, Any]]:
+        """What each run says of its scenarios, by run and name."""
+        return {(run["run_id"], str(entry.get("name"))): entry for run in self.runs for entry in run["run_json"].get("scenarios") or []}
+
+    def scenario_entry(self, row: Row) -> Mapping[str, Any]:
+        """What its run says of the scenario that was served for a row; empty where it says nothing."""
+        return self._entries.get((row["run_id"], row["served_scenario"] or row["scenario"]), {})
+
     def scenario_title(self, row: Row) -> str:
         """What the load was, in words of the run itself, or of the catalogue."""
         base = row["served_scenario"] or row["scenario"]
-        run = next((run for run in self.runs if run["run_id"] == row["run_id"]), None)
-        listed = {s.get("name"): s.get("title") for s in run["run_json"].get("scenarios") or []} if run else {}
         known = self.catalog.scenarios.get(base)
-        title = str(listed.get(base) or (known.title if known else base))
+        title = str(self.scenario_entry(row).get("title") or (known.title if known else base))
+        if row["rate_per_s"] is not None and self.scenario_entry(row).get("load") != "slo":
+            return f"{title} ({form.number(row['rate_per_s'])}/s)"
         return f"{title}, {row['clients']} closed-loop clients" if row["served_scenario"] else title
 
     def model_title(self, name: str) -> str:
@@ -197,13 +261,14 @@ def shown(row: Row) -> bool:
 
 
 def by_rank(row: Row) -> tuple[bool, int, int, float, str, str]:
-    """Ranked before not ranked, better rank intervals first, then more requests a second."""
+    """Ranked before not ranked, better rank intervals first, then more requests a second (in an open loop: the shorter tail)."""
     worst = 10**6
+    latency = row["p99_ms"] if row["p99_ms"] is not None else row["p50_ms"] if row["p50_ms"] is not None else float("inf")
     return (
         not row["ranked"],
         row["rank_lo"] or worst,
         row["rank_hi"] or worst,
-        -(row["requests_per_s"] or 0.0),
+        -(row["requests_per_s"] or 0.0) if row["rate_per_s"] is None else latency,
         row["framework"],
         row["variant"],
     )

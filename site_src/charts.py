@@ -1,46 +1,19 @@
-"""The charts. Each is drawn from nothing but the rows of its own query, which is printed below it.
+"""The charts of one load of one model. Each is drawn from nothing but the rows of its own query, which is printed below it.
 
-To add one: a function here that returns a Chart (or None where there is nothing to draw), and a line where the page asks for it.
+To add one: a function that returns a Chart (or None where there is nothing to draw), and a line where the page asks for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 
 from site_src import form
-from site_src.board import Board
-from site_src.drawing import NARROW, Chart, Rows, finish, labels, literal, literals, rounded
+from site_src.drawing import NARROW, Chart, finish, literal, literals, rounded
+from site_src.layers import SHOWN, Selection, dots, frameworks, lanes, named, room, spread
 from site_src.marks import scale
-
-SHOWN = "role = 'measured' AND status IN ('OK', 'PARTIAL')"
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The rows that a chart is about: arms of runs in one scenario."""
-
-    board: Board
-    run_ids: Sequence[str]
-    arm_ids: Sequence[str]
-    scenario: str
-    title: str
-
-    @property
-    def stem(self) -> str:
-        return form.slug(self.scenario)
-
-    @property
-    def arms(self) -> str:
-        """The condition on run and arm."""
-        return f"run_id IN ({literals(self.run_ids)})\n  AND arm_id IN ({literals(self.arm_ids)})"
-
-    @property
-    def where(self) -> str:
-        return f"{self.arms}\n  AND scenario = {literal(self.scenario)} AND {SHOWN}"
 
 
 def latency(chosen: Selection) -> Chart | None:
@@ -92,13 +65,15 @@ ORDER BY p50_ms, arm_id"""
     )
 
 
-def load_curve(chosen: Selection) -> Chart | None:
-    """Throughput against closed-loop latency over the numbers of clients that were derived from one served scenario."""
+def load_curve(chosen: Selection, scenarios: Sequence[str] = (), stem: str = "") -> Chart | None:
+    """Throughput against closed-loop latency over numbers of clients: those derived from one served scenario, or from `scenarios`,
+    in which several requests are served together."""
+    batched = bool(scenarios)
     sql = f"""
 SELECT framework, arm_id, precision, variant, clients, n, p50_ms, p99_ms, requests_per_s
 FROM leaderboard
 WHERE {chosen.arms}
-  AND coalesce(served_scenario, scenario) = {literal(chosen.scenario)} AND {SHOWN} AND isfinite(p50_ms)
+  AND coalesce(served_scenario, scenario) IN ({literals(scenarios or [chosen.scenario])}) AND {SHOWN} AND isfinite(p50_ms)
 ORDER BY framework, arm_id, clients"""
     rows = chosen.board.query(sql)
     if len({row["clients"] for row in rows}) < 2:
@@ -138,13 +113,17 @@ ORDER BY framework, arm_id, clients"""
         ).properties(width=width - 45 - room([row["framework" if narrow else "arm"] for row in ends]), height=height)
 
     return finish(
-        f"clients-{chosen.stem}",
-        title="Throughput against closed-loop latency (up and left is better)",
+        f"clients-{stem or chosen.stem}",
+        title=f"Throughput against closed-loop latency, {'batched' if batched else 'one at a time'} (up and left is better)",
         sentence=f"{fastest['arm']} serves the most, {form.number(fastest['requests_per_s'])} requests per second; from "
         f"{top_line[0]['clients']} to {top_line[-1]['clients']} clients its median latency goes from "
         f"{form.number(top_line[0]['p50_ms'])} to {form.number(top_line[-1]['p50_ms'])} ms.",
-        note="Each point is a number of closed-loop clients, written above the top line. Requests are served one at a time, so more "
-        "clients wait longer and throughput stays as it is.",
+        note="Each point is a number of closed-loop clients, written above the top line. "
+        + (
+            "Requests that wait are served together, so more clients raise throughput until batches stop paying."
+            if batched
+            else "Requests are served one at a time, so more clients wait longer and throughput stays as it is."
+        ),
         sql=sql,
         rows=rows,
         data=data,
@@ -168,6 +147,7 @@ ORDER BY ratio_to_best = 1 DESC, ratio_to_best DESC, arm_id"""
     data = named(chosen.board, rows)
     for row in data:
         row["label"] = form.number(row["ratio_to_best"], 2)
+    noise = noise_of(chosen)
     low = min(min(row["ratio_lo"] or row["ratio_to_best"] for row in data) * 0.9, 0.5)
     high = max(max(row["ratio_hi"] or row["ratio_to_best"] for row in data) * 1.05, 1.1)
 
@@ -183,20 +163,35 @@ ORDER BY ratio_to_best = 1 DESC, ratio_to_best DESC, arm_id"""
         line = base.mark_rule(strokeWidth=3).encode(x=alt.X("ratio_lo:Q"), x2=alt.X2("ratio_hi"))
         text = base.mark_text(dy=-12).encode(x=x, text=alt.Text("label:N"), color=alt.ColorValue("var(--chart-ink)"))
         one = alt.Chart(alt.Data(values=[{"at": 1}])).mark_rule(color="var(--chart-muted)", strokeDash=[3, 3]).encode(x=alt.X("at:Q"))
-        return alt.layer(one, line, dots(base, data).encode(x=x), text).properties(**size)
+        floor = alt.Chart(alt.Data(values=noise)).mark_rect(color="var(--chart-band)").encode(x=alt.X("lo:Q"), x2=alt.X2("hi"))
+        return alt.layer(*([floor] if noise else []), one, line, dots(base, data).encode(x=x), text).properties(**size)
 
     last = data[-1]
     return finish(
         f"ratios-{chosen.stem}",
-        title=f"Throughput over the best, {chosen.title} (higher is better)",
+        title=f"Ratio to the best, {chosen.title} (higher is better)",
         sentence=f"{last['arm']} reaches {form.number(last['ratio_to_best'], 2)} of {data[0]['arm']}, the best "
         f"(over {last['blocks']} blocks).",
-        note="Line: 95 % interval of the paired ratio over blocks. The best arm stands at 1.",
+        note="Line: 95 % interval of the paired ratio over blocks. The best arm stands at 1."
+        + (" Band: the noise floor, by which two copies of one worker differed (95 % interval)." if noise else ""),
         sql=sql,
         rows=rows,
         data=data,
         draw=draw,
     )
+
+
+def noise_of(chosen: Selection) -> list[dict[str, float]]:
+    """How far apart two copies of one worker came out: the widest 95 % interval of a twin in these runs, in this scenario where it has
+    one there. Empty where no twin was measured."""
+    found = chosen.board.query(
+        f"""
+SELECT least(min(ratio_lo), 1 / max(ratio_hi)) AS lo, greatest(max(ratio_hi), 1 / min(ratio_lo)) AS hi
+FROM comparisons JOIN arms ON arms.run_id = comparisons.run_id AND arms.arm_id = arm_a
+WHERE comparisons.run_id IN ({literals(chosen.run_ids)}) AND role = 'twin' AND ratio_lo > 0
+GROUP BY scenario ORDER BY scenario = {literal(chosen.scenario)} DESC, scenario LIMIT 1"""
+    )
+    return [dict(row) for row in rounded(found)]
 
 
 def ecdf(chosen: Selection) -> Chart | None:
@@ -248,207 +243,3 @@ ORDER BY framework, arm_id, share"""
         draw=draw,
         frameworks=frameworks(rows),
     )
-
-
-def pareto(chosen: Selection, batched: str, batched_title: str, stem: str) -> Chart | None:
-    """One request alone against many together: who is good at both."""
-    sql = f"""
-WITH pairs AS (
-  SELECT alone.framework, arm_id, alone.precision, alone.variant, alone.p50_ms, many.requests_per_s AS rows_per_s
-  FROM leaderboard AS alone JOIN leaderboard AS many USING (run_id, arm_id)
-  WHERE run_id IN ({literals(chosen.run_ids)}) AND arm_id IN ({literals(chosen.arm_ids)})
-    AND alone.scenario = {literal(chosen.scenario)} AND many.scenario = {literal(batched)}
-    AND alone.status IN ('OK', 'PARTIAL') AND many.status IN ('OK', 'PARTIAL'))
-SELECT *, NOT EXISTS (
-  SELECT 1 FROM pairs AS other
-  WHERE other.p50_ms <= pairs.p50_ms AND other.rows_per_s >= pairs.rows_per_s
-    AND (other.p50_ms < pairs.p50_ms OR other.rows_per_s > pairs.rows_per_s)) AS beaten_by_none
-FROM pairs
-WHERE isfinite(p50_ms) AND rows_per_s IS NOT NULL
-ORDER BY p50_ms, arm_id"""
-    rows = chosen.board.query(sql)
-    if len(rows) < 2:
-        return None
-    data = named(chosen.board, rows)
-    best = [row for row in data if row["beaten_by_none"]]
-    right, top = max(row["p50_ms"] for row in data) * 1.15, max(row["rows_per_s"] for row in data) * 1.15
-    height = 190
-    spots = spread({row["arm"]: row["rows_per_s"] for row in data}, gap=top * 13 / height)
-    for row in data:
-        row["spot"] = spots[row["arm"]]
-
-    def draw(width: int) -> Any:
-        wide = width - (85 if width == NARROW else 150)
-        x = alt.X("p50_ms:Q", title="median latency alone, ms", scale=alt.Scale(domain=[0, right], nice=False), axis=alt.Axis(tickCount=5))
-        scale_y = alt.Scale(domain=[0, top], nice=False)
-        y = alt.Y("rows_per_s:Q", title="rows per second together", scale=scale_y, axis=alt.Axis(tickCount=4))
-        base = alt.Chart(alt.NamedData("rows")).encode(x=x, color=alt.Color("framework:N", scale=scale_of(data), legend=None))
-        names = base.mark_text(align="left", dx=9).encode(y=alt.Y("spot:Q", scale=scale_y), text=alt.Text("framework:N"))
-        edge = alt.Chart(alt.Data(values=best)).mark_line(interpolate="step-after", color="var(--chart-muted)", strokeDash=[2, 3])
-        return alt.layer(edge.encode(x=x, y=y), dots(base, data).encode(y=y), names).properties(width=wide, height=height)
-
-    return finish(
-        f"alone-and-together-{stem}",
-        title="One request alone, many together (up and left is better)",
-        sentence=f"Beaten by none in both: {form.listing([row['arm'] for row in best])}.",
-        note=f"Across: {chosen.title}. Upwards: {batched_title}. Dotted: the arms that no other beats in both.",
-        sql=sql,
-        rows=rows,
-        data=data,
-        draw=draw,
-    )
-
-
-VERDICTS = {
-    "faster": ("var(--fw-onnx-python)", "triangle-right"),
-    "equivalent": ("var(--chart-ink)", "square"),
-    "unresolved": ("var(--chart-muted)", "circle"),
-}
-
-
-def forest(chosen: Selection, stem: str) -> Chart | None:
-    """Every pair of arms of one scenario, the better one first: the paired ratio with its interval, log2 from 1."""
-    sql = f"""
-WITH pairs AS (
-  SELECT * FROM comparisons
-  WHERE run_id IN ({literals(chosen.run_ids)}) AND scenario = {literal(chosen.scenario)}
-    AND arm_a IN ({literals(chosen.arm_ids)})
-    AND arm_b IN ({literals(chosen.arm_ids)})
-    AND ratio > 0 AND ratio_lo > 0 AND ratio_hi > 0
-), turned AS (
-  SELECT run_id, arm_a AS first, arm_b AS second, blocks, quantity, ratio_lo, ratio, ratio_hi, verdict FROM pairs WHERE ratio >= 1
-  UNION ALL
-  SELECT run_id, arm_b, arm_a, blocks, quantity, 1 / ratio_hi, 1 / ratio, 1 / ratio_lo,
-         CASE verdict WHEN 'slower' THEN 'faster' WHEN 'faster' THEN 'slower' ELSE verdict END FROM pairs WHERE ratio < 1
-)
-SELECT one.framework, two.framework AS other, first AS arm_id, second, blocks, quantity, ratio_lo, ratio, ratio_hi, verdict
-FROM turned
-JOIN arms AS one ON one.run_id = turned.run_id AND one.arm_id = first
-JOIN arms AS two ON two.run_id = turned.run_id AND two.arm_id = second
-ORDER BY ratio DESC, first, second"""
-    rows = chosen.board.query(sql)
-    if not rows:
-        return None
-    title = chosen.board.framework_title
-    data = rounded([{**row, "arm": f"{title(row['framework'])} ÷ {title(row['other'])}"} for row in rows])
-    low = min(0.97, *(row["ratio_lo"] for row in data)) * 0.99
-    high = max(1.1, *(row["ratio_hi"] for row in data)) * 1.03
-
-    def draw(width: int) -> Any:
-        base, size = lanes(data, width)
-        ticks = [value for value in (0.5, 0.71, 1, 1.19, 1.41, 2, 2.83, 4, 8, 16, 32) if low <= value <= high]
-        ticks = [value for value in ticks if value not in (1.19, 2.83) or high < 2.2]
-        x = alt.X(
-            "ratio:Q",
-            title="first ÷ second (log₂)",
-            scale=alt.Scale(type="log", base=2, domain=[low, high], nice=False),
-            axis=alt.Axis(values=ticks, format="~g"),
-        )
-        names = list(VERDICTS)
-        sure = alt.Color("verdict:N", legend=None, scale=alt.Scale(domain=names, range=[VERDICTS[name][0] for name in names]))
-        shape = alt.Shape("verdict:N", legend=None, scale=alt.Scale(domain=names, range=[VERDICTS[name][1] for name in names]))
-        near = alt.Chart(alt.Data(values=[{"lo": 0.98, "hi": 1.02}])).mark_rect(color="var(--chart-band)")
-        line = base.mark_rule(strokeWidth=2).encode(x=alt.X("ratio_lo:Q"), x2=alt.X2("ratio_hi"), color=sure)
-        dot = base.mark_point(filled=True, size=50, opacity=1).encode(x=x, color=sure, shape=shape)
-        height = size["height"] * (0.8 if width == NARROW else 0.62)
-        return alt.layer(near.encode(x=alt.X("lo:Q"), x2=alt.X2("hi")), line, dot).properties(width=size["width"], height=height)
-
-    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in VERDICTS}
-    told = form.listing([f"{n} {verdict}" for verdict, n in counts.items() if n])
-    return finish(
-        f"pairs-{stem}",
-        title=f"Pairs, {chosen.title} (further right: the first leads by more)",
-        sentence=f"{len(rows)} pairs, the better one first: {told}.",
-        note="Line: 95 % interval. Band: ±2 %, inside which two are called equivalent. Triangle: shown to be faster; square: equivalent; "
-        "circle: unresolved.",
-        sql=sql,
-        rows=rows,
-        data=data,
-        draw=draw,
-    )
-
-
-def starts(board: Board, run_ids: Sequence[str], arm_ids: Sequence[str], stem: str) -> Chart | None:
-    """Every process start of the chosen arms: from spawning the process to the end of its first call."""
-    sql = f"""
-SELECT framework, arm_id, precision, variant, start,
-       spawn_ns / 1e6 AS spawn_ms, load_ns / 1e6 AS load_ms, first_ns / 1e6 AS first_ms, second_ns / 1e6 AS second_ms
-FROM starts JOIN arms USING (run_id, arm_id)
-WHERE run_id IN ({literals(run_ids)})
-  AND arm_id IN ({literals(arm_ids)}) AND role = 'measured' AND spawn_ns IS NOT NULL
-ORDER BY min(spawn_ns) OVER (PARTITION BY arm_id), arm_id, start"""
-    rows = board.query(sql)
-    if not rows:
-        return None
-    data = named(board, rows)
-    end = max(row["spawn_ms"] for row in data)
-
-    def draw(width: int) -> Any:
-        base, size = lanes(data, width)
-        x = alt.X("spawn_ms:Q", title="ms", scale=alt.Scale(domain=[0, end * 1.05], nice=False), axis=alt.Axis(tickCount=5))
-        loads = base.mark_tick(thickness=2, height=12, opacity=0.8).encode(x=alt.X("load_ms:Q"))
-        return alt.layer(loads, dots(base, data).encode(x=x)).properties(**size)
-
-    best = data[0]
-    return finish(
-        f"starts-{stem}",
-        title="From starting the process to ready (lower is better)",
-        sentence=f"{best['arm']} was ready soonest: {form.number(best['spawn_ms'], 0)} ms after its process was started.",
-        note="Filled shape: a process start until the worker is ready, with its first and second call. Tick: loading the model alone.",
-        sql=sql,
-        rows=rows,
-        data=data,
-        draw=draw,
-    )
-
-
-def named(board: Board, rows: Rows) -> list[dict[str, Any]]:
-    """The rows with `arm`, the name that a chart prints, and rounded."""
-    names = labels(board, rows)
-    return rounded([{**row, "arm": names[row["arm_id"]]} for row in rows])
-
-
-def frameworks(rows: Rows) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(row["framework"] for row in rows))
-
-
-def scale_of(rows: Rows) -> alt.Scale:
-    return scale([row["framework"] for row in rows])["color"]
-
-
-def room(names: Sequence[str]) -> int:
-    """Pixels that names of 12 px take in a wide typeface: Vega measures with a narrower one than the reader may have."""
-    return 12 + round(7.1 * max(map(len, names)))
-
-
-def lanes(data: Rows, width: int) -> tuple[alt.Chart, dict[str, int]]:
-    """A chart with one lane per arm, in the order of the rows, and its size. On phones a name stands above its lane."""
-    narrow = width == NARROW
-    order = list(dict.fromkeys(row["arm"] for row in data))
-    beside = room(order)
-    place = {"labelAlign": "left", "labelPadding": -6, "labelOffset": -17} if narrow else {"minExtent": beside}
-    axis = alt.Axis(labelColor="var(--chart-ink)", labelFontSize=12, ticks=False, domain=False, labelLimit=400, zindex=1, **place)
-    chart = alt.Chart(alt.NamedData("rows")).encode(
-        y=alt.Y("arm:N", sort=order, title=None, axis=axis), color=alt.Color("framework:N", scale=scale_of(data), legend=None)
-    )
-    return chart, {"width": width - (20 if narrow else beside + 15), "height": len(order) * (46 if narrow else 34)}
-
-
-def dots(base: alt.Chart, data: Rows) -> alt.Chart:
-    """The framework's own filled shape."""
-    shapes = scale([row["framework"] for row in data])["shape"]
-    return base.mark_point(filled=True, size=80, opacity=1).encode(shape=alt.Shape("framework:N", scale=shapes, legend=None))
-
-
-def spread(values: Mapping[str, float], gap: float) -> dict[str, float]:
-    """Where labels go so that none covers another: in order of value, at least `gap` apart, each crowd around its own centre."""
-    groups: list[tuple[list[str], float]] = []
-    for name, value in sorted(values.items(), key=lambda item: (item[1], item[0])):
-        groups.append(([name], value))
-        while len(groups) > 1:
-            (low_names, low), (high_names, high) = groups[-2:]
-            both = len(low_names) + len(high_names)
-            if high - low >= gap * both / 2:
-                break
-            groups[-2:] = [(low_names + high_names, (low * len(low_names) + high * len(high_names)) / both)]
-    return {name: centre + gap * (i - (len(names) - 1) / 2) for names, centre in groups for i, name in enumerate(names)}

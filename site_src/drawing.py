@@ -6,6 +6,7 @@ scaled-down text cannot be read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 import vl_convert
 from altair.utils.schemapi import debug_mode
 
+from bench import paths
 from site_src.board import Board
 from site_src.marks import INK, MARKS, OTHER
 
@@ -94,10 +96,32 @@ def config() -> dict[str, Any]:
 
 def svg(spec: Mapping[str, Any], prefix: str) -> str:
     """One SVG whose ids are its own, since several stand inline in a page, and counted anew, since Vega counts on from chart to chart."""
-    text = str(vl_convert.vegalite_to_svg(json.dumps(spec, sort_keys=True), vl_version=VL_VERSION)).replace("\n", " ")
+    text = picture(json.dumps(spec, sort_keys=True)).replace("\n", " ")
     names = {old: f"{prefix}-{count}" for count, old in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', text)))}
     text = re.sub(r'\bid="([^"]+)"', lambda found: f'id="{names[found.group(1)]}"', text)
     return re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{names[found.group(1)]})", text)
+
+
+def picture(spec: str) -> str:
+    """The SVG of a specification."""
+    return kept("svg", spec, lambda: str(vl_convert.vegalite_to_svg(spec, vl_version=VL_VERSION)).encode()).decode()
+
+
+def raster(svg_text: str, scale: float = 2) -> bytes:
+    """A PNG of an SVG."""
+    return kept("png", f"{scale} {svg_text}", lambda: bytes(vl_convert.svg_to_png(svg_text, scale=scale)))
+
+
+def kept(kind: str, source: str, make: Callable[[], bytes]) -> bytes:
+    """What `make` draws from `source`, kept under build/ by the hash of its source: a site that is built again draws only what is new."""
+    digest = hashlib.sha256(f"{version('vl-convert-python')} {VL_VERSION} {source}".encode()).hexdigest()[:32]
+    file = paths.BUILD / "site" / "pictures" / f"{digest}.{kind}"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+        unfinished.write_bytes(make())
+        unfinished.rename(file)
+    return file.read_bytes()
 
 
 def finish(
@@ -111,6 +135,7 @@ def finish(
     data: Rows,
     draw: Callable[[int], Any],
     frameworks: tuple[str, ...] = (),
+    wide_width: int = WIDE,
 ) -> Chart:
     """Draw at both widths. `draw(width)` returns the Altair chart, in which the data set "rows" stands for `data`.
 
@@ -118,12 +143,12 @@ def finish(
     the data is put in last, and a test checks the finished specifications.
     """
     specs = {}
-    for width in (WIDE, NARROW):
+    for width in (wide_width, NARROW):
         with debug_mode(False):
             spec = draw(width).to_dict(validate=False)
         specs[width] = {**spec, "$schema": SCHEMA, "datasets": {"rows": list(data)}, "config": config()}
-    wide, narrow = svg(specs[WIDE], f"{name}-w"), svg(specs[NARROW], f"{name}-n")
-    return Chart(name, title, sentence, note, sql.strip(), rows, specs[WIDE], wide, narrow, frameworks)
+    wide, narrow = svg(specs[wide_width], f"{name}-w"), svg(specs[NARROW], f"{name}-n")
+    return Chart(name, title, sentence, note, sql.strip(), rows, specs[wide_width], wide, narrow, frameworks)
 
 
 def vega_bundle(folder: Path) -> str:

@@ -14,15 +14,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib import resources
 from pathlib import Path
 
 from bench import catalog, paths
 from bench.errors import BenchError
-from site_src import drawing, marks, record_pages, standing_pages
+from site_src import cards, drawing, marks, model_page, overview_page, question_pages, record_pages, standing_pages
 from site_src.board import Board, open_database
 from site_src.press import HERE, Press
 
 INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+SLATE = re.compile(r"\[data-md-color-scheme=slate\](?:\[[^]]*\])?\s*\{([^}]*)\}")
 EPOCH_S = 1_750_000_000  # the date that files of an empty database carry
 
 
@@ -53,14 +55,19 @@ def write(board: Board, database: Path, folder: Path) -> None:
     press = Press(board, folder)
     shutil.copytree(HERE / "assets", folder / "assets")
     press.text("assets/frameworks.css", marks.stylesheet())
+    press.text("assets/dark-without-scripts.css", dark_without_scripts())
     press.text("assets/vega.js", drawing.vega_bundle(paths.BUILD / "site"))
-    standing_pages.overview(press)
+    overview_page.overview(press)
     for model, standings in board.standings.items():
-        standing_pages.model(press, model, standings)
+        model_page.model(press, model, standings)
+        cards.card(press, model, standings)
     standing_pages.frameworks(press)
     standing_pages.compare(press)
     standing_pages.cold_start(press)
     standing_pages.coverage(press)
+    question_pages.slo(press)
+    question_pages.knobs(press)
+    question_pages.history(press)
     for run in board.runs:
         record_pages.run(press, run)
     record_pages.runs(press)
@@ -68,6 +75,16 @@ def write(board: Board, database: Path, folder: Path) -> None:
     record_pages.data(press, database)
     record_pages.method(press)
     record_pages.for_machines(press)
+
+
+def dark_without_scripts() -> str:
+    """The dark scheme for readers without JavaScript: what the theme, our own style and the frameworks' colours set on `slate`, set on the
+    scheme that a page has when no script has chosen one."""
+    theme = resources.files("material") / "templates" / "assets" / "stylesheets"
+    palettes = sorted((file for file in theme.iterdir() if re.fullmatch(r"palette\..*\.css", file.name)), key=lambda file: file.name)
+    sheets = [file.read_text(encoding="utf-8") for file in (*palettes, HERE / "assets" / "board.css")]
+    blocks = [block for sheet in (*sheets, marks.stylesheet()) for block in SLATE.findall(sheet)]
+    return "\n".join(f"[data-md-color-scheme=default] {{ color-scheme: dark; {block} }}" for block in blocks) + "\n"
 
 
 def swap(fresh: Path, target: Path) -> None:

@@ -31,7 +31,13 @@ MARKS: dict[str, Mark] = {
 }
 OTHER = Mark("#5c6370", "#a8b0bd", (1, 2), "triangle-right", "M5.2 0L-4.4 5.5V-5.5Z")
 
-INK = {"ink": ("#1d2430", "#e8ebf0"), "muted": ("#5a6372", "#a5aebb"), "grid": ("#e3e6eb", "#363d49"), "band": ("#eceff3", "#2c323d")}
+INK = {
+    "ink": ("#1d2430", "#e8ebf0"),
+    "muted": ("#5a6372", "#a5aebb"),
+    "grid": ("#e3e6eb", "#363d49"),
+    "band": ("#dde3ea", "#323a47"),
+    "heat": ("#2f7fd6", "#3f8fe6"),
+}
 
 
 def mark(framework: str) -> Mark:
@@ -50,7 +56,11 @@ def stylesheet() -> str:
     """The colours as CSS variables of both schemes: the only place where they become CSS."""
     light = {f"fw-{name}": m.light for name, m in MARKS.items()} | {"fw-other": OTHER.light} | {f"chart-{k}": v[0] for k, v in INK.items()}
     dark = {f"fw-{name}": m.dark for name, m in MARKS.items()} | {"fw-other": OTHER.dark} | {f"chart-{k}": v[1] for k, v in INK.items()}
-    blocks = ((":root, [data-md-color-scheme=default]", light), ("[data-md-color-scheme=slate]", dark))
+    # Without JavaScript nothing sets the scheme: then the reader's own preference decides.
+    blocks = (
+        (":root, [data-md-color-scheme=default]", light),
+        ("[data-md-color-scheme=slate]", dark),
+    )
     return "\n".join(f"{selector} {{ {' '.join(f'--{k}: {v};' for k, v in names.items())} }}" for selector, names in blocks) + "\n"
 
 

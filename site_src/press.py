@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -33,7 +32,9 @@ class Press:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content.encode() if isinstance(content, str) else content)
 
-    def page(self, path: str, template: str, *, title: str, description: str, section: str, sidebars: str = "", **context: Any) -> None:
+    def page(
+        self, path: str, template: str, *, title: str, description: str, section: str, sidebars: str = "", image: str = "", **context: Any
+    ) -> None:
         """Render one template to `<path>.md`.
 
         In templates `root` leads to the top of the site and `base` to this page's data files. `section` is the tab that is lit;
@@ -43,6 +44,7 @@ class Press:
         root = "../" * depth
         hide = [name for name in ("navigation", "toc") if name not in sidebars]
         front = {"title": form.plain(title), "description": form.plain(description), "section": section, "hide": hide}
+        front |= {"image": image} if image else {}
         head = "".join(f"{name}: {form.to_json(value, None)}\n" for name, value in front.items())
         body = self.env.get_template(template).render(root=root, base=f"{root}data/{path}/", title=title, **context)
         self.text(f"{path}.md", f"---\n{head}---\n{body.rstrip()}\n")
@@ -57,7 +59,7 @@ class Press:
         picture = drawing.plain_colours(chart.wide)
         self.text(f"{stem}.csv", as_csv(chart.columns, chart.rows))
         self.text(f"{stem}.svg", picture)
-        self.text(f"{stem}.png", vl_convert.svg_to_png(picture, scale=2))
+        self.text(f"{stem}.png", drawing.raster(picture))
         self.text(f"{stem}.vl.json", form.to_json(chart.spec, None))
 
     def rows(self, stem: str, rows: Sequence[Row]) -> None:
@@ -76,7 +78,13 @@ def environment(board: Board) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {"pre": form.pre, "code": code, "reason": reason, "capitalize_first": lambda text: text[:1].upper() + text[1:]}
+    env.filters |= {
+        "pre": form.pre,
+        "code": code,
+        "reason": reason,
+        "framework_title": board.framework_title,
+        "capitalize_first": lambda text: text[:1].upper() + text[1:],
+    }
     env.globals |= {
         "anchor": anchor,
         "cell": cell,

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from site_src import form, words
 from site_src.board import TABLES, Row, Standing
+from site_src.model_page import measured_frameworks
 from site_src.press import HERE, Press, anchor, public
 
 HOLDS = {
@@ -46,9 +47,6 @@ def run(press: Press, run: Row) -> None:
     def name(arm_id: str) -> str:
         return names.get(arm_id, arm_id)
 
-    comparisons = ask("SELECT * FROM comparisons WHERE run_id = ? ORDER BY scenario, arm_a, arm_b")
-    for pair in comparisons:
-        pair |= {"name_a": name(pair["arm_a"]), "name_b": name(pair["arm_b"])}
     checks = [{**check, "title": name(check["arm_id"])} for check in ask("SELECT * FROM checks WHERE run_id = ? ORDER BY arm_id, name")]
     starts = ask(
         "SELECT arm_id, start, spawn_ns / 1e6 AS spawn_ms, load_ns / 1e6 AS load_ms, first_ns / 1e6 AS first_ms,"
@@ -58,19 +56,15 @@ def run(press: Press, run: Row) -> None:
         "SELECT scenario, count(*) AS blocks, count(*) FILTER (noisy) AS noisy, string_agg(DISTINCT note, '; ' ORDER BY note) AS notes"
         " FROM blocks WHERE run_id = ? GROUP BY scenario ORDER BY scenario"
     )
-    raw = [
-        {
-            "anchor": anchor(row),
-            "name": name(row["arm_id"]),
-            "scenario": row["scenario"],
-            "status": row["status"],
-            "json": form.to_json(public(row)),
-        }
-        for row in rows
-    ]
     press.text(f"data/{path}/rows.json", form.to_json([public(row) for row in rows]))
     press.text(f"data/{path}/run.json", form.to_json(run["run_json"]))
     press.text(f"data/{path}/machine.json", form.to_json(run["machine_json"]))
+    tables = board.tables(rows)
+    standing = Standing(run["model"], run["machine_id"], run["machine"], run["weights"], run["complete"], (run,), tables)
+    served = {row["served_scenario"] or row["scenario"]: row for row in sorted(rows, key=lambda row: row["served_scenario"] is not None)}
+    scenarios = [{"name": scenario, "title": load_title(press, row)} for scenario, row in served.items()]
+    order = list(board.catalog.scenarios)
+    scenarios.sort(key=lambda entry: (order.index(entry["name"]) if entry["name"] in order else len(order), entry["name"]))
     press.page(
         path,
         "run.md.j2",
@@ -81,14 +75,49 @@ def run(press: Press, run: Row) -> None:
         model_title=board.model_title(run["model"]),
         facts=words.run_facts(run),
         machine=form.flatten(run["machine_json"]),
-        standing=Standing(run["model"], run["machine_id"], run["machine"], run["weights"], run["complete"], (run,), board.tables(rows)),
+        standing=standing,
+        scenarios=scenarios,
+        frameworks=[name for name in measured_frameworks(press) if any(row["framework"] == name for row in rows)],
         arms=arms,
         starts=[{**start, "name": name(start["arm_id"])} for start in starts],
         blocks=blocks,
         checks=checks,
-        comparisons=comparisons,
-        rows=raw,
     )
+    comparisons = ask("SELECT * FROM comparisons WHERE run_id = ? ORDER BY scenario, arm_a, arm_b")
+    for entry in scenarios:
+        own = [row for row in rows if (row["served_scenario"] or row["scenario"]) == entry["name"]]
+        names_of = {row["scenario"] for row in own}
+        press.page(
+            f"{path}/{form.slug(entry['name'])}",
+            "run_scenario.md.j2",
+            title=f"{entry['title']}, run {run_id}",
+            section="Runs",
+            description=f"{entry['title']} in run {run_id}: intervals, clients, pairs and raw rows",
+            heading=entry["title"],
+            run=run,
+            standing=standing,
+            tables=[t for t in tables if (t.scenario == entry["name"] or t.load == "slo") and t.scenario in names_of],
+            comparisons=[
+                {**pair, "name_a": name(pair["arm_a"]), "name_b": name(pair["arm_b"])}
+                for pair in comparisons
+                if pair["scenario"] == entry["name"]
+            ],
+            rows=[
+                {
+                    "anchor": anchor(row),
+                    "name": name(row["arm_id"]),
+                    "scenario": row["scenario"],
+                    "status": row["status"],
+                    "json": form.to_json({key: value for key, value in public(row).items() if value is not None}),
+                }
+                for row in own
+            ],
+        )
+
+
+def load_title(press: Press, row: Row) -> str:
+    """The title of a served load, whichever of its rows is at hand."""
+    return press.board.scenario_title({**row, "scenario": row["served_scenario"] or row["scenario"], "served_scenario": None})
 
 
 def runs(press: Press) -> None:

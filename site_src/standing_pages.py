@@ -1,137 +1,16 @@
-"""The pages that compare: overview, models, frameworks, coverage, pairs, cold start. Each function writes one kind of page."""
+"""The pages over all models: frameworks, coverage, pairs, cold start. Each function writes one kind of page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bench.catalog import Framework
-from site_src import charts, drawing, form, words
-from site_src.board import Row, Standing, Table, shown
+from site_src import charts_models, drawing, form, words
+from site_src.board import Row, Table, shown
+from site_src.charts_models import Place
+from site_src.model_page import MOST_CHARTS, headline, measured_frameworks
 from site_src.press import Press
-
-
-def overview(press: Press) -> None:
-    """The start page: per model the answer, and what is not measured yet."""
-    board = press.board
-    cards, waiting = [], []
-    for model, standings in board.standings.items():
-        facts = words.model_facts(board.catalog.models.get(model))
-        if not standings:
-            waiting.append({"model": model, "facts": facts})
-            continue
-        best = standings[0]
-        lead = best.served[0]
-        chart = alone_and_together(press, best)
-        if chart:
-            press.chart(f"index/{form.slug(model)}", chart)
-        cards.append(
-            {
-                "model": model,
-                "facts": facts,
-                "best": best,
-                "verdict": words.verdict(board, lead, best.mixed),
-                "tasks": words.tasks(board, best),
-                "failed": lead.failed,
-                "chart": chart,
-            }
-        )
-    press.page(
-        "index",
-        "index.md.j2",
-        title="Embedding models on CPU",
-        section="Overview",
-        description="Which framework should serve an embedding model on a CPU, measured over six frameworks",
-        cards=cards,
-        slo=any(row["scenario"].startswith("slo") for found in board.standings.values() for s in found for row in every_row(s)),
-        waiting=waiting,
-    )
-
-
-def alone_and_together(press: Press, standing: Standing) -> drawing.Chart | None:
-    """The Pareto panel: the first scenario of single requests against the first one of batches."""
-    alone = next((table for table in standing.served if (table.batch or 1) == 1 and table.rows), None)
-    together = next((table for table in standing.served if (table.batch or 1) > 1 and table.rows), None)
-    if alone is None or together is None or standing.mixed:
-        return None
-    return charts.pareto(chosen(press, standing, alone), together.scenario, together.title, form.ident(standing.model))
-
-
-def chosen(press: Press, standing: Standing, table: Table) -> charts.Selection:
-    """The shown rows of a table, for a chart."""
-    arms = [row["arm_id"] for row in table.rows]
-    return charts.Selection(press.board, [run["run_id"] for run in standing.runs], arms, table.scenario, table.title)
-
-
-def model(press: Press, name: str, standings: Sequence[Standing]) -> None:
-    """A model's page: the best standing in full, the others as tables."""
-    board = press.board
-    path = f"models/{form.slug(name)}"
-    title = board.model_title(name)
-    best = standings[0] if standings else None
-    sql = ""
-    if best:
-        sql = (
-            f"SELECT *\nFROM leaderboard\nWHERE run_id IN ({drawing.literals([run['run_id'] for run in best.runs])})\n"
-            f"  AND weights = {drawing.literal(best.weights)}\nORDER BY scenario, precision, rank_lo, requests_per_s DESC"
-        )
-        press.rows(f"data/{path}/leaderboard", [row for standing in standings for row in every_row(standing)])
-    press.page(
-        path,
-        "model.md.j2",
-        title=title,
-        section="Overview",
-        description=f"{title} in six frameworks on CPU: throughput, latency, memory and start, with intervals",
-        model=name,
-        facts=words.model_facts(board.catalog.models.get(name)),
-        best=best,
-        others=standings[1:],
-        verdict=words.verdict(board, best.served[0], best.mixed) if best else "",
-        sections=sections(press, path, best) if best else [],
-        floors=[row for table in best.served for row in table.floors] if best else [],
-        controls=controls(press, best) if best else [],
-        runs=[run for run in board.runs if run["model"] == name],
-        shown_runs={run["run_id"] for standing in standings for run in standing.runs},
-        sql=sql,
-    )
-
-
-def controls(press: Press, standing: Standing) -> list[dict[str, Any]]:
-    """What the controls of the standing's newest run showed: each against the arm that it was made from."""
-    return press.board.query(
-        "SELECT control.role, control.framework, other.framework AS other, scenario, ratio, ratio_lo, ratio_hi, blocks, verdict, note"
-        " FROM comparisons AS pair JOIN arms AS control ON control.run_id = pair.run_id AND control.arm_id = arm_a"
-        " JOIN arms AS other ON other.run_id = pair.run_id AND other.arm_id = arm_b"
-        " WHERE pair.run_id = ? AND control.role NOT IN ('measured', 'floor') ORDER BY ALL",
-        [standing.runs[0]["run_id"]],
-    )
-
-
-def every_row(standing: Standing) -> list[Row]:
-    return [row for table in standing.tables for row in (*table.rows, *table.failed, *table.floors, *table.controls)]
-
-
-def sections(press: Press, path: str, standing: Standing) -> list[dict[str, Any]]:
-    """One section per served scenario and precision: its table, its charts, the tables derived from it."""
-    found = []
-    for place, table in enumerate(standing.served):
-        # The first scenario has all charts, the others what differs there; rows of different runs have no common best.
-        wanted = [charts.latency, *([] if standing.mixed else [charts.ratios])]
-        if place == 0:
-            wanted += [charts.load_curve, charts.ecdf]
-        drawn = [chart for draw in wanted if table.rows and (chart := draw(chosen(press, standing, table)))]
-        for chart in drawn:
-            press.chart(path, chart)
-        found.append(
-            {
-                "id": form.ident(f"{table.scenario}-{table.precision}"),
-                "table": table,
-                "charts": drawn,
-                "derived": standing.derived(table),
-                "several": sum(other.scenario == table.scenario for other in standing.served) > 1,
-            }
-        )
-    return found
 
 
 def frameworks(press: Press) -> None:
@@ -147,8 +26,7 @@ def frameworks(press: Press) -> None:
                     key,
                     {"id": form.ident("-".join(key)), "title": table.title, "precision": table.precision, "frameworks": known, "lines": []},
                 )
-                cells = {row["framework"]: row for row in (*table.failed, *reversed(table.rows))}
-                line = {"standing": standing, "several": len(standings) > 1, "cells": [cells.get(name) for name in known]}
+                line = {"standing": standing, "table": table, "several": len(standings) > 1, "cells": [table.of(name) for name in known]}
                 grid["lines"].append(line)
     press.page(
         "frameworks/index",
@@ -163,14 +41,6 @@ def frameworks(press: Press) -> None:
         framework(press, entry)
 
 
-def measured_frameworks(press: Press) -> list[str]:
-    """The catalogue's measured frameworks in its order, then others that the current rows name."""
-    catalogue = [f.name for f in press.board.catalog.frameworks.values() if f.role == "measured"]
-    rows = [row for standings in press.board.standings.values() for standing in standings for row in every_row(standing)]
-    others = sorted({row["framework"] for row in rows if row["role"] == "measured"} - set(catalogue))
-    return [*catalogue, *others]
-
-
 def framework(press: Press, entry: Framework) -> None:
     """One framework over all models: current rows, settings as read back, history."""
     board = press.board
@@ -178,8 +48,8 @@ def framework(press: Press, entry: Framework) -> None:
     for standings in board.standings.values():
         for standing in standings:
             for table in standing.served:
-                own = [row for row in (*table.rows, *table.failed, *table.floors) if row["framework"] == entry.name]
-                rows += [{"row": row, "title": table.title, "mixed": standing.mixed, "shown": shown(row)} for row in own]
+                own = [row for row in (*table.rows, *table.variants, *table.failed, *table.floors) if row["framework"] == entry.name]
+                rows += [{"row": row, "title": table.title, "mixed": table.mixed, "shown": shown(row)} for row in own]
     history = board.query(
         "SELECT * REPLACE (epoch_us(measured_at) AS measured_at) FROM leaderboard WHERE framework = ? AND served_scenario IS NULL"
         " AND status IN ('OK', 'PARTIAL') AND role IN ('measured', 'floor') AND requests_per_s IS NOT NULL"
@@ -217,14 +87,13 @@ def coverage(press: Press) -> None:
             lines.append({"model": name, "weights": "", "machine": "", "title": "", "cells": [None] * len(known)})
         for standing in standings:
             for table in standing.served:
-                cells = {row["framework"]: row for row in (*table.failed, *reversed(table.rows))}
                 lines.append(
                     {
                         "model": name,
                         "weights": standing.weights,
                         "machine": standing.machine,
                         "title": f"{table.title}, {table.precision}",
-                        "cells": [cells.get(framework) for framework in known],
+                        "cells": [table.of(framework) for framework in known],
                     }
                 )
                 for row in (*table.rows, *table.failed):
@@ -263,48 +132,45 @@ def state_of(row: Row) -> tuple[str, str]:
 
 
 def compare(press: Press) -> None:
-    """All pairs of the current runs: forest plots, tables, and the JSON behind the picker."""
+    """All pairs of the current runs: a forest over the models, tables of the headline loads, and the JSON behind the picker."""
     board = press.board
     parts, answers, seen = [], [], set()
+    listed: dict[tuple[str, str], list[tuple[Place, str]]] = {}
     for name, standings in board.standings.items():
         for standing in standings[:1]:
+            lead = headline(standing)
             for table in standing.served:
                 rows = {row["arm_id"]: row for row in table.rows}
-                pairs = [] if standing.mixed else pairs_of(press, standing, table, rows)
-                if not pairs:
-                    continue
-                names = drawing.labels(board, table.rows)
+                pairs = [] if table.mixed else pairs_of(press, table, rows)
                 for pair in pairs:
-                    pair |= {"name_a": names[pair["arm_a"]], "name_b": names[pair["arm_b"]]}
                     ends = {"a": rows[pair["arm_a"]]["framework"], "b": rows[pair["arm_b"]]["framework"]}
+                    pair |= {f"name_{key}": board.framework_title(value) for key, value in ends.items()}
                     seen |= set(ends.values())
-                    told = {key: pair[key] for key in ("ratio", "ratio_lo", "ratio_hi", "verdict", "blocks", "quantity", "note")}
-                    answers.append(
+                    told = {key: rounded(pair[key]) for key in ("ratio", "ratio_lo", "ratio_hi", "verdict", "blocks", "quantity", "note")}
+                    load = f"{table.title}, {table.precision}"
+                    answers.append({**ends, **told, "model": board.model_title(name), "weights": standing.weights, "load": load})
+                if pairs and table in lead:
+                    listed.setdefault((table.scenario, table.precision), []).append((place_of(table), table.title))
+                    parts.append(
                         {
-                            **ends,
-                            **told,
-                            "model": board.model_title(name),
-                            "weights": standing.weights,
-                            "load": f"{table.title}, {table.precision}",
+                            "standing": standing,
+                            "title": table.title,
+                            "precision": table.precision,
+                            "id": form.ident(f"{form.slug(name)}-{table.scenario}-{table.precision}"),
+                            "pairs": pairs,
+                            "quantity": pairs[0]["quantity"],
+                            "note": next((row["rank_note"] for row in table.rows if not row["ranked"] and row["rank_note"]), ""),
                         }
                     )
-                stem = form.ident(f"{form.slug(name)}-{table.scenario}-{table.precision}")
-                chart = charts.forest(chosen(press, standing, table), stem)
-                if chart:
-                    press.chart("compare", chart)
-                parts.append(
-                    {
-                        "standing": standing,
-                        "title": table.title,
-                        "precision": table.precision,
-                        "id": stem,
-                        "chart": chart,
-                        "pairs": pairs,
-                        "quantity": pairs[0]["quantity"],
-                        "note": next((row["rank_note"] for row in table.rows if not row["ranked"] and row["rank_note"]), ""),
-                    }
-                )
-    press.text("data/compare.json", form.to_json(answers))
+    present = [framework for framework in measured_frameworks(press) if framework in seen]
+    drawn: list[drawing.Chart] = []
+    for (scenario, precision), found in listed.items():
+        title = f"{found[0][1]}, {precision}"
+        chart = charts_models.forest(board, [place for place, _ in found], present[0], title, form.ident(f"{scenario}-{precision}"))
+        if chart and len(drawn) < MOST_CHARTS:
+            press.chart("compare", chart)
+            drawn.append(chart)
+    press.text("data/compare.json", form.to_json(answers, None))
     press.page(
         "compare",
         "compare.md.j2",
@@ -312,14 +178,25 @@ def compare(press: Press) -> None:
         section="Compare",
         description="Any two frameworks: paired ratios with intervals over all models",
         parts=parts,
-        frameworks=[framework for framework in measured_frameworks(press) if framework in seen],
+        charts=drawn,
+        frameworks=present,
     )
 
 
-def pairs_of(press: Press, standing: Standing, table: Table, rows: Mapping[str, Row]) -> list[dict[str, Any]]:
+def rounded(value: Any) -> Any:
+    """Six digits are more than an interval is good for."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def place_of(table: Table) -> Place:
+    return Place(table.rows[0]["run_id"], table.scenario, table.precision)
+
+
+def pairs_of(press: Press, table: Table, rows: Mapping[str, Row]) -> list[dict[str, Any]]:
     """The comparisons among the shown rows of a table."""
     found = press.board.query(
-        "SELECT * FROM comparisons WHERE run_id = ? AND scenario = ? ORDER BY arm_a, arm_b", [standing.runs[0]["run_id"], table.scenario]
+        "SELECT * FROM comparisons WHERE run_id = ? AND scenario = ? ORDER BY arm_a, arm_b",
+        [next(iter(rows.values()))["run_id"] if rows else "", table.scenario],
     )
     return [pair for pair in found if pair["arm_a"] in rows and pair["arm_b"] in rows]
 
@@ -328,18 +205,19 @@ def cold_start(press: Press) -> None:
     """Start, load and memory of the best standing of each model."""
     board = press.board
     counted = board.query("SELECT run_id, arm_id, count(*) AS starts FROM starts GROUP BY ALL ORDER BY ALL")
-    parts = []
-    for name, standings in board.standings.items():
+    starts = {(row["run_id"], row["arm_id"]): row["starts"] for row in counted}
+    parts, listed = [], []
+    for standings in board.standings.values():
         table = next((table for table in standings[0].served if table.rows), None) if standings else None
         if table is None:
             continue
-        picked = chosen(press, standings[0], table)
-        chart = charts.starts(board, picked.run_ids, picked.arm_ids, form.ident(name))
-        if chart:
-            press.chart("cold-start", chart)
+        listed.append(place_of(table))
         rows = sorted(table.rows, key=lambda row: (row["load_ms"] is None, row["load_ms"] or 0.0, row["framework"]))
-        starts = {(row["run_id"], row["arm_id"]): row["starts"] for row in counted}
-        parts.append({"standing": standings[0], "rows": rows, "chart": chart, "starts": starts})
+        most = {name: max((row[name] or 0 for row in rows), default=0) for name in ("load_ms", "peak_rss_bytes")}
+        parts.append({"standing": standings[0], "rows": rows, "starts": starts, "most": most})
+    chart = charts_models.starts(board, listed) if listed else None
+    if chart:
+        press.chart("cold-start", chart)
     press.page(
         "cold-start",
         "cold_start.md.j2",
@@ -347,4 +225,5 @@ def cold_start(press: Press) -> None:
         section="Cold start",
         description="Starting the process, loading the model, the first call, and the memory it holds",
         parts=parts,
+        chart=chart,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from bench.catalog import Framework, Model, Scenario
 from site_src import form
 from site_src.board import Board, Row, Standing, Table
+from site_src.operating import Limits
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ def model_facts(model: Model | None) -> str:
     return f"{model.modality.capitalize()} to {model.dim} dimensions, {size}, {pooling}, {reads}. Licence {model.license}."
 
 
-def leaders(table: Table, mixed: bool) -> tuple[Row, ...]:
+def leaders(table: Table) -> tuple[Row, ...]:
     """The arms that nothing beats: rank interval from 1. Empty where nothing is ranked."""
-    return () if mixed else tuple(row for row in table.rows if row["ranked"] and row["rank_lo"] == 1)
+    return () if table.mixed else tuple(row for row in table.rows if row["ranked"] and row["rank_lo"] == 1)
 
 
 def name(board: Board, row: Row, table: Table) -> str:
@@ -70,13 +71,13 @@ def merit(row: Row, table: Table) -> str:
     return f"{text} at {form.number(table.rate_per_s)} requests per second"
 
 
-def verdict(board: Board, table: Table, mixed: bool) -> str:
+def verdict(board: Board, table: Table) -> str:
     """Who leads in the quantity of the table, how sure that is, and how far the last one is behind."""
     if not table.rows:
         return f"No framework has a number for {table.title}: the table gives the reasons."
     what = f"{table.title[:1].upper()}{table.title[1:]}, {table.precision}"
-    lead = leaders(table, mixed)
-    if mixed:
+    lead = leaders(table)
+    if table.mixed:
         return f"{what}: not ranked, since these rows come from different runs."
     first = lead[0] if lead else table.rows[0]
     if len(lead) > 1:
@@ -102,52 +103,57 @@ def ratio(row: Row) -> str:
     return f"{form.number(row['ratio_to_best'], 2)} {ends}".strip()
 
 
-def tasks(board: Board, standing: Standing) -> list[Task]:
-    """The questions of the overview: most throughput per served scenario, then what one column answers."""
-    served = standing.served
-    found = []
-    for table in served:
-        if not table.rows or table.rate_per_s is not None:
-            continue
-        lead = leaders(table, standing.mixed)
-        shown = lead or (table.rows[0],)
-        best = shown[0]
-        rest = [row for row in table.rows if row not in shown]
-        places = form.decimals([best["requests_per_s"]])
-        low = min((row["ratio_to_best"] for row in rest if row["ratio_to_best"] is not None), default=None)
-        high = max((row["ratio_to_best"] for row in rest if row["ratio_to_best"] is not None), default=None)
-        why = (
-            "rows of different runs do not rank against each other" if standing.mixed else str(best["rank_note"] or "no rank was computed")
-        )
-        batched = (table.batch or 1) > 1
-        found.append(
-            Task(
-                title=f"Throughput, {table.title}",
-                link=form.ident(f"{table.scenario}-{table.precision}"),
-                leaders=shown,
-                value=f"{form.number(best['requests_per_s'], places)} {'rows' if batched else 'requests'}/s",
-                rest=""
-                if standing.mixed or low is None
-                else f"{form.number(low, 2)} – {form.number(high, 2)} ×"
-                if low != high
-                else f"{form.number(low, 2)} ×",
-                flag="" if lead else "not ranked",
-                why="" if lead else why,
-            )
-        )
-    if served and served[0].rows:
-        rows = served[0].rows
-        link = form.ident(f"{served[0].scenario}-{served[0].precision}")
-        single: list[tuple[str, str, str, Callable[[Row], float | None], Callable[[float], str]]] = [
-            ("Low latency, one client", link, "p50", lambda row: row["p50_ms"], lambda v: f"{form.number(v)} ms"),
-            ("Little memory", "resources", "peak RSS", lambda row: row["peak_rss_bytes"], lambda v: f"{form.megabytes(v)} MB"),
-            ("A fast load", "resources", "load", lambda row: row["load_ms"], lambda v: f"{form.number(v, 0)} ms"),
-        ]
-        for title, target, _column, key, text in single:
-            task = smallest(rows, title, target, key, text)
-            if task:
-                found.append(task)
+#: The questions of the start page, each with what its answer is read from.
+QUESTIONS = (
+    ("Within the tightest limit", "the largest rate of arrivals at the smallest latency limit that some framework keeps"),
+    ("Fastest single query", "median latency, one client"),
+    ("Most throughput", "rows per second in batches"),
+    ("Least memory", "peak RSS of the process"),
+    ("Fastest load", "from its files to a usable session"),
+)
+
+
+def answers(standing: Standing, lead: Sequence[Table], limits: Limits | None) -> list[Task | None]:
+    """The answers to QUESTIONS for one model, None where nothing was measured for it."""
+    found: list[Task | None] = [within(limits)]
+    alone, many = lead[0], lead[-1] if len(lead) > 1 else None
+    link = form.ident(f"{alone.scenario}-{alone.precision}")
+    found.append(smallest(alone.rows, QUESTIONS[1][0], link, lambda row: row["p50_ms"], lambda v: f"{form.number(v)} ms"))
+    found.append(most(many, QUESTIONS[2][0]) if many else most(alone, QUESTIONS[2][0]))
+    rows = alone.rows
+    found.append(smallest(rows, QUESTIONS[3][0], "resources", lambda row: row["peak_rss_bytes"], lambda v: f"{form.megabytes(v)} MB"))
+    found.append(smallest(rows, QUESTIONS[4][0], "resources", lambda row: row["load_ms"], lambda v: f"{form.number(v, 0)} ms"))
     return found
+
+
+def within(limits: Limits | None) -> Task | None:
+    """The arms with the largest rate at the smallest limit that any arm keeps."""
+    limit = limits.smallest_met if limits else None
+    if limits is None or limit is None:
+        return None
+    points = limits.leaders(limit)
+    rate_text = f"{'' if limits.searched else '≥ '}{form.number(points[0].rate_per_s)}/s"
+    return Task(QUESTIONS[0][0], "slo", tuple(p.row for p in points), rate_text, f"p99 ≤ {limit:g} ms")
+
+
+def most(table: Table, title: str) -> Task | None:
+    """The leading tie group of a table by throughput."""
+    if not table.rows:
+        return None
+    lead = leaders(table)
+    group = lead or (table.rows[0],)
+    best = group[0]
+    why = "rows of different runs do not rank against each other" if table.mixed else str(best["rank_note"] or "no rank was computed")
+    batched = (table.batch or 1) > 1
+    return Task(
+        title=title,
+        link=form.ident(f"{table.scenario}-{table.precision}"),
+        leaders=group,
+        value=f"{form.number(best['requests_per_s'], form.decimals([best['requests_per_s']]))} {'rows' if batched else 'requests'}/s",
+        rest="",
+        flag="" if lead else "not ranked",
+        why="" if lead else why,
+    )
 
 
 def smallest(rows: Sequence[Row], title: str, link: str, key: Callable[[Row], float | None], text: Callable[[float], str]) -> Task | None:

@@ -16,7 +16,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from bench import paths
+from bench import catalog, paths
 
 SCHEMA = Path(paths.__file__).with_name("schema.sql")
 START = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
@@ -40,6 +40,42 @@ class Failure:
     status: str
     reason: str
 
+
+@dataclass(frozen=True)
+class Load:
+    """A served scenario of the fixture. `clients` above 1 are derived rows; `rate` makes it an open loop."""
+
+    name: str
+    title: str
+    load: str
+    batch: int = 1
+    clients: tuple[int, ...] = (1,)
+    rate: float | None = None
+    limits_ms: tuple[float, ...] = ()
+
+
+BASIC = (
+    Load("closed-1", "single requests, back to back", "closed", 1, (1, 4, 16, 64, 128)),
+    Load("offline-32", "batches of 32", "offline", 32),
+)
+STANDARD = (
+    *BASIC,
+    Load("closed-batched-4", "4 clients, batched", "closed", 4, (4,)),
+    Load("closed-batched-32", "32 clients, batched", "closed", 32, (32, 64, 128)),
+    Load("offline-1", "one by one, back to back", "offline", 1),
+    Load("offline-8", "batches of 8", "offline", 8),
+    *(
+        Load(f"poisson-{name}{tail}", f"Poisson arrivals, {name} rate{said}", "open", batch, rate=rate)
+        for tail, said, batch in (("", "", 1), ("-batched", ", batched", 32))
+        for name, rate in (("low", 20.0), ("middle", 60.0), ("high", 120.0))
+    ),
+    Load("bulk-sorted", "a corpus in batches of 32, sorted by length", "offline", 32),
+    Load("length-sweep", "texts of 16 to 512 tokens, one by one", "offline", 1),
+    Load("new-shape", "text lengths that the process has not seen", "offline", 1),
+    Load("slo", "the largest Poisson rate within a latency limit", "slo", 1, limits_ms=(10, 25, 50, 100, 250, 1000)),
+)
+
+DEFAULT = ("fp32", "default", 1.0)
 
 FAILURES = {
     "candle": Failure("CRASH", "CRASH(SIGSEGV) in block 2 of closed-1: <script>window.pwned = 1</script> & exit -11"),
@@ -73,6 +109,33 @@ def build(path: Path, *, samples_per_arm: int = 600, hostile: bool = False) -> P
     return path
 
 
+def build_board(path: Path, *, samples_per_arm: int = 600, loads: tuple[Load, ...] = STANDARD) -> Path:
+    """The whole catalogue: every model under every load, one of them with failed cells, precisions and knobs of the small one."""
+    path.unlink(missing_ok=True)
+    known = list(catalog.load().models)
+    with duckdb.connect(str(path)) as con:
+        con.execute(SCHEMA.read_text(encoding="utf-8"))
+        add_run(con, "minilm-20261119-090000", "minilm", day=-1, samples=60, drift=1.05)
+        for place, model in enumerate(known):
+            small = model == "minilm"
+            add_run(
+                con,
+                f"{model}-20261121-090000",
+                model,
+                day=1 + place / 24,
+                samples=samples_per_arm if small else max(60, samples_per_arm // 4),
+                scale=1 if small else 4 + 5 * place,
+                weights="wheel" if small else "synthetic",
+                loads=loads,
+                twin=small,
+                failures=FAILURES if place == len(known) - 1 else {},
+                variants=(DEFAULT, ("bf16", "default", 0.55), ("fp32", "tuned", 0.9)) if small else (DEFAULT,),
+            )
+        knobs = (DEFAULT, ("fp32", "knob:spinning=0", 1.3))
+        add_run(con, "minilm-20261123-090000", "minilm", day=3, samples=60, only=("onnx-python",), complete=False, variants=knobs)
+    return path
+
+
 def add_run(
     con: duckdb.DuckDBPyConnection,
     run_id: str,
@@ -88,8 +151,14 @@ def add_run(
     failures: dict[str, Failure] | None = None,
     rank_note: str | None = None,
     machine: str = MACHINE,
+    loads: tuple[Load, ...] = BASIC,
+    variants: tuple[tuple[str, str, float], ...] = (DEFAULT,),
+    twin: bool = False,
 ) -> None:
-    """One run of one model: its arms, starts, samples, results, comparisons and checks."""
+    """One run of one model: its arms, starts, samples, results, comparisons and checks.
+
+    `variants` are (precision, variant, factor of the time) of every framework; `twin` adds a second copy of PyTorch as a control.
+    """
     failures = failures or {}
     at = START + timedelta(days=day)
     random = np.random.default_rng(abs(hash((day, samples))) % 2**32)
@@ -98,30 +167,29 @@ def add_run(
     arms, starts, results, sample_frames, checks = [], [], [], [], []
     scenarios = [
         {
-            "name": "closed-1",
-            "title": "single requests, back to back",
-            "load": "closed",
-            "batch": 1,
-            "clients": [1, 4, 16, 64, 128],
-            "rate_per_s": None,
-            "plan": "closed-1",
+            "name": load.name,
+            "title": load.title,
+            "load": load.load,
+            "batch": load.batch,
+            "clients": list(load.clients),
+            "rate_per_s": load.rate,
+            "limits_ms": list(load.limits_ms),
+            "plan": load.name,
             "plan_hash": "a1" * 32,
-        },
-        {
-            "name": "offline-32",
-            "title": "batches of 32",
-            "load": "offline",
-            "batch": 32,
-            "clients": [1],
-            "rate_per_s": None,
-            "plan": "offline-32",
-            "plan_hash": "b2" * 32,
-        },
+        }
+        for load in loads
     ]
-    for name, (language, version, ms) in names.items():
-        floor = name in NULLS
-        arm_id = f"{name}-fp32".replace("<", "").replace(">", "").replace("/", "")[:24]
-        role = "floor" if floor else "measured"
+    lanes = [
+        (name, language, version, ms * factor, precision, variant, "floor" if name in NULLS else "measured")
+        for name, (language, version, ms) in names.items()
+        for precision, variant, factor in (variants if name not in NULLS else variants[:1])
+    ]
+    if twin:
+        lanes += [("pytorch", *FRAMEWORKS["pytorch"][:2], FRAMEWORKS["pytorch"][2] * 1.002, "fp32", "twin-2", "twin")]
+    for name, language, version, ms, precision, variant, role in lanes:
+        floor = role == "floor"
+        known_as = "" if variant == "default" else "-" + variant.replace(":", "-")
+        arm_id = f"{name}-{precision}{known_as}".replace("<", "").replace(">", "").replace("/", "")[:40]
         failure = failures.get(name)
         arms.append(
             {
@@ -129,8 +197,8 @@ def add_run(
                 "arm_id": arm_id,
                 "framework": name,
                 "language": language,
-                "precision": "fp32",
-                "variant": "default",
+                "precision": precision,
+                "variant": variant,
                 "sessions": 1,
                 "threads": 2,
                 "role": role,
@@ -152,8 +220,8 @@ def add_run(
             "framework": name,
             "framework_version": version,
             "language": language,
-            "precision": "fp32",
-            "variant": "default",
+            "precision": precision,
+            "variant": variant,
             "sessions": 1,
             "threads": 2,
             "errors": 0,
@@ -164,14 +232,15 @@ def add_run(
             "artefact_hash": "c3" * 32,
         }
         if failure:
-            for scenario, served, clients, batch in scenario_rows():
+            for scenario, load, clients in scenario_rows(loads):
                 results.append(
                     {
                         **base,
                         "scenario": scenario,
-                        "served_scenario": served,
+                        "served_scenario": None if scenario == load.name else load.name,
                         "clients": clients,
-                        "batch": batch,
+                        "batch": load.batch,
+                        "rate_per_s": load.rate,
                         "status": failure.status,
                         "reason": failure.reason,
                         "rank_note": failure.reason,
@@ -192,80 +261,68 @@ def add_run(
             }
             for start in range(3)
         ]
-        service = ms * scale * (1 if floor else drift) * random.lognormal(0, 0.05, samples)
-        service[:: max(40, samples // 8)] *= 1.8
-        batch_ms = np.repeat(ms * scale * 22 * random.lognormal(0, 0.02, max(3, samples // 32)), 32)
-        for scenario, values in (("closed-1", service), ("offline-32", batch_ms)):
-            ends = np.cumsum(values if scenario == "closed-1" else np.where(np.arange(len(values)) % 32 == 0, values, 0))
-            ends_ns = (ends * 1e6).astype("int64") + 10**12
-            rows = len(values)
-            sample_frames.append(
-                pd.DataFrame(
+        factor = ms * scale * (1 if floor else drift)
+        for load in loads:
+            if load.load == "slo":
+                results += [
+                    {**base, "scenario": f"slo-{limit:g}", "served_scenario": load.name, "clients": 1, "batch": 1,
+                     "rate_per_s": rate if (rate := round(0.7e3 / factor, 1)) and limit > 2 * factor else None, "n": 430,
+                     "reason": None if limit > 2 * factor else f"no rate: services alone take longer than {limit:g} ms too often"}
+                    for limit in load.limits_ms if not floor
+                ]  # fmt: skip
+                continue
+            latency, rows_per_s, frame = served(load, factor, samples, random)
+            if role != "twin":
+                sample_frames.append(frame.assign(run_id=run_id, arm_id=arm_id, scenario=load.name, preprocess_ns=120_000,
+                                                  cosine=None if floor else 1 - 1e-12, max_abs_diff=None if floor else 2.4e-7))  # fmt: skip
+            for scenario, _, clients in scenario_rows((load,)):
+                values = latency * (clients / max(1, load.clients[0]))
+                rate, n, shown99, finite = rows_per_s, len(values), samples >= 600, bool(np.isfinite(values[0]))
+                results.append(
                     {
-                        "run_id": run_id,
-                        "arm_id": arm_id,
+                        **base,
                         "scenario": scenario,
-                        "block": np.arange(rows) * 12 // rows,
-                        "slice": 0,
-                        "request": np.arange(rows),
-                        "tokens": random.integers(8, 64, rows),
-                        "due_ns": ends_ns - (values * 1e6).astype("int64"),
-                        "start_ns": ends_ns - (values * 1e6).astype("int64"),
-                        "end_ns": ends_ns,
-                        "preprocess_ns": 120_000,
-                        "cosine": None if floor else 1 - 1e-12,
-                        "max_abs_diff": None if floor else 2.4e-7,
+                        "served_scenario": None if scenario == load.name else load.name,
+                        "clients": clients,
+                        "batch": load.batch,
+                        "rate_per_s": load.rate,
+                        "blocks": 12,
+                        "n": n,
+                        "n_eff": n * 0.9,
+                        "mean_ms": values.mean() if finite else None,
+                        "stdev_ms": values.std() if finite else None,
+                        "max_ms": values.max(),
+                        **{
+                            f"p{name}_ms": float(np.quantile(values, p, method="inverted_cdf"))
+                            for name, p in (("50", 0.5), ("90", 0.9), ("95", 0.95), ("99", 0.99))
+                            if name != "99" or shown99
+                        },
+                        "p50_lo_ms": np.median(values) * 0.99 if finite else None,
+                        "p50_hi_ms": np.median(values) * 1.01 if finite else None,
+                        "p99_lo_ms": np.quantile(values, 0.97) if shown99 and finite else None,
+                        "p99_hi_ms": values.max() if shown99 else None,
+                        "tail_note": None if shown99 else f"p99 and p99.9 are withheld: {n} samples, about 1000 and 10000 are needed",
+                        "service_p50_ms": float(np.median(values)) if finite else None,
+                        "wait_p50_ms": 0.0,
+                        "preprocess_p50_ms": None if floor else 0.12,
+                        "text_p50_ms": None if floor else float(values[len(values) // 2]) + 0.12,
+                        "requests_per_s": rate,
+                        "requests_per_s_lo": rate * 0.985,
+                        "requests_per_s_hi": rate * 1.016,
+                        "embeddings_per_s": rate,
+                        "tokens_per_s": rate * 34,
+                        "load_ms": 90.0 * scale,
+                        "first_ms": ms * scale * 4,
+                        "peak_rss_bytes": int((90 + 12 * ms) * 1e6 * max(1, scale / 4)),
+                        "rss_bytes": int((80 + 12 * ms) * 1e6),
+                        "cpu_percent": 198.0,
+                        "cpu_s_per_1000": 2 * ms * scale,
+                        "min_cosine": None if floor else 1 - 1.1e-12,
+                        "max_abs_diff": None if floor else 2.9e-7,
+                        "ranked": not floor and rank_note is None,
+                        "rank_note": "the harness's own floor" if floor else rank_note,
                     }
                 )
-            )
-        for scenario, served, clients, batch in scenario_rows():
-            values = batch_ms if scenario == "offline-32" else service * clients
-            rate = len(values) / (values[::32].sum() if scenario == "offline-32" else service.sum()) * 1e3
-            n, shown99 = len(values), samples >= 600
-            results.append(
-                {
-                    **base,
-                    "scenario": scenario,
-                    "served_scenario": served,
-                    "clients": clients,
-                    "batch": batch,
-                    "blocks": 12,
-                    "n": n,
-                    "n_eff": n * 0.9,
-                    "mean_ms": values.mean(),
-                    "stdev_ms": values.std(),
-                    "max_ms": values.max(),
-                    **{
-                        f"p{name}_ms": float(np.quantile(values, p, method="inverted_cdf"))
-                        for name, p in (("50", 0.5), ("90", 0.9), ("95", 0.95), ("99", 0.99))
-                        if name != "99" or shown99
-                    },
-                    "p50_lo_ms": np.quantile(values, 0.5) * 0.99,
-                    "p50_hi_ms": np.quantile(values, 0.5) * 1.01,
-                    "p99_lo_ms": np.quantile(values, 0.97) if shown99 else None,
-                    "p99_hi_ms": values.max() if shown99 else None,
-                    "tail_note": None if shown99 else f"p99 and p99.9 are withheld: {n} samples, about 1000 and 10000 are needed",
-                    "service_p50_ms": float(np.median(values)),
-                    "wait_p50_ms": 0.0,
-                    "preprocess_p50_ms": None if floor else 0.12,
-                    "text_p50_ms": None if floor else float(np.median(values)) + 0.12,
-                    "requests_per_s": rate,
-                    "requests_per_s_lo": rate * 0.985,
-                    "requests_per_s_hi": rate * 1.016,
-                    "embeddings_per_s": rate,
-                    "tokens_per_s": rate * 34,
-                    "load_ms": 90.0 * scale,
-                    "first_ms": ms * scale * 4,
-                    "peak_rss_bytes": int((90 + 12 * ms) * 1e6 * max(1, scale / 4)),
-                    "rss_bytes": int((80 + 12 * ms) * 1e6),
-                    "cpu_percent": 198.0,
-                    "cpu_s_per_1000": 2 * ms * scale,
-                    "min_cosine": None if floor else 1 - 1.1e-12,
-                    "max_abs_diff": None if floor else 2.9e-7,
-                    "ranked": not floor and rank_note is None,
-                    "rank_note": "the harness's own floor" if floor else rank_note,
-                }
-            )
         checks.append(
             {
                 "run_id": run_id,
@@ -327,54 +384,97 @@ def add_run(
     insert(con, "samples", pd.concat(sample_frames, ignore_index=True))
 
 
-def scenario_rows() -> list[tuple[str, str | None, int, int]]:
-    """(scenario, served scenario, clients, batch)"""
-    return [("closed-1", None, 1, 1), *((f"closed-{c}", "closed-1", c, 1) for c in (4, 16, 64, 128)), ("offline-32", None, 1, 32)]
+def scenario_rows(loads: tuple[Load, ...]) -> list[tuple[str, Load, int]]:
+    """(scenario, the load it was served as, clients); the first client count of a load has the load's own name."""
+    rows = []
+    for load in loads:
+        stem = load.name.rsplit("-", 1)[0]
+        rows += [(load.name if i == 0 else f"{stem}-{c}", load, c) for i, c in enumerate(load.clients)]
+    return rows
+
+
+def served(load: Load, factor: float, samples: int, random: Any) -> tuple[Any, float, pd.DataFrame]:
+    """Latencies in ms, rows a second and the samples of one arm under one load. `factor`: ms of a usual single request."""
+    rows = max(3, samples // load.batch) * load.batch
+    tokens = random.choice([16, 32, 64, 128, 256, 512], rows) if load.name == "length-sweep" else random.integers(8, 120, rows)
+    longest = np.repeat(tokens.reshape(-1, load.batch).max(axis=1), load.batch)
+    work = factor * (0.4 + longest / 80) * (0.55 + 0.45 / load.batch) * load.batch
+    service = work * np.repeat(random.lognormal(0, 0.05, rows // load.batch), load.batch)
+    service[:: max(40, rows // 8)] *= 1.8
+    taken = np.where(np.arange(rows) % load.batch == 0, service, 0)
+    rows_per_s = 1e3 * rows / taken.sum()
+    ends = np.cumsum(taken)
+    latency = service
+    if load.rate:  # an M/D/1-like wait; beyond the knee the backlog never ends
+        busy = load.rate / rows_per_s
+        latency = service * (1 + busy / max(0.02, 1 - busy)) if busy < 1 else np.full(rows, np.inf)
+        rows_per_s = min(rows_per_s, load.rate)
+    ends_ns = (ends * 1e6).astype("int64") + 10**12
+    start_ns = ends_ns - (service * 1e6).astype("int64")
+    number = np.arange(rows)
+    block = number * 12 // rows
+    frame = pd.DataFrame({"block": block, "slice": 0, "request": number, "tokens": tokens, "due_ns": start_ns, "start_ns": start_ns,
+                          "end_ns": ends_ns})  # fmt: skip
+    return latency, rows_per_s, frame
 
 
 def rank(results: list[dict[str, Any]]) -> None:
     """Rank intervals by gaps of 2 %: a stand-in for bench/stats.py, good enough to lay out a page."""
-    for scenario, *_ in scenario_rows():
-        rows = [r for r in results if r["scenario"] == scenario and r["role"] == "measured" and r.get("requests_per_s")]
-        rates = sorted((r["requests_per_s"] for r in rows), reverse=True)
+    for rows in families(results):
+
+        def merit(row: dict[str, Any]) -> float:
+            return float(row["requests_per_s"] if row.get("rate_per_s") is None else 1e3 / row["p50_ms"])
+
+        rates = sorted(map(merit, rows), reverse=True)
         for row in rows:
-            ratio = row["requests_per_s"] / rates[0]
-            row |= {"ratio_to_best": ratio, "ratio_lo": ratio * 0.985, "ratio_hi": ratio * 1.015}
+            ratio = merit(row) / rates[0] if rates[0] else 0.0
+            if ratio:
+                row.update(ratio_to_best=ratio, ratio_lo=ratio * 0.985, ratio_hi=ratio * 1.015)
             if row["ranked"]:
-                row["rank_lo"] = 1 + sum(rate > row["requests_per_s"] * 1.02 for rate in rates)
-                row["rank_hi"] = len(rates) - sum(rate < row["requests_per_s"] * 0.98 for rate in rates)
+                row["rank_lo"] = 1 + sum(rate > merit(row) * 1.02 for rate in rates)
+                row["rank_hi"] = len(rates) - sum(rate < merit(row) * 0.98 for rate in rates)
                 row["tie_group"] = row["rank_lo"]
 
 
+def families(results: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The rows that are ranked among each other: one scenario, precision and variant."""
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in results:
+        if row["role"] == "measured" and row.get("requests_per_s"):
+            found.setdefault((row["scenario"], row["precision"], row["variant"]), []).append(row)
+    return list(found.values())
+
+
 def compare(results: list[dict[str, Any]], run_id: str) -> list[dict[str, Any]]:
-    pairs = []
-    measured = [r for r in results if r["role"] == "measured" and r.get("requests_per_s")]
-    for a in measured:
-        for b in measured:
-            if a["scenario"] == b["scenario"] and a["arm_id"] < b["arm_id"]:
-                ratio = a["requests_per_s"] / b["requests_per_s"]
-                verdict = (
-                    "equivalent" if abs(ratio - 1) < 0.015 else "faster" if ratio > 1.03 else "slower" if ratio < 0.97 else "unresolved"
-                )
-                pairs.append(
-                    {
-                        "run_id": run_id,
-                        "scenario": a["scenario"],
-                        "arm_a": a["arm_id"],
-                        "arm_b": b["arm_id"],
-                        "quantity": "requests_per_s",
-                        "blocks": 12,
-                        "ratio": ratio,
-                        "ratio_lo": ratio * 0.985,
-                        "ratio_hi": ratio * 1.015,
-                        "p_value": 0.0005,
-                        "p_holm": 0.0075,
-                        "verdict": verdict,
-                        "note": None,
-                        "stats_version": 1,
-                    }
-                )
-    return pairs
+    """Every pair of a family, every variant and control against its framework's own default."""
+    pairs = [(a, b) for rows in families(results) for a in rows for b in rows if a["arm_id"] < b["arm_id"]]
+    default = {(r["framework"], r["scenario"]): r for r in results if r["variant"] == "default" and r["precision"] == "fp32"}
+    for row in results:
+        other = default.get((row["framework"], row["scenario"]))
+        if row is not other and other and row.get("requests_per_s") and other.get("requests_per_s"):
+            pairs.append((row, other))
+    return [pair_of(a, b, run_id) for a, b in pairs]
+
+
+def pair_of(a: dict[str, Any], b: dict[str, Any], run_id: str) -> dict[str, Any]:
+    ratio = a["requests_per_s"] / b["requests_per_s"]
+    verdict = "equivalent" if abs(ratio - 1) < 0.015 else "faster" if ratio > 1.03 else "slower" if ratio < 0.97 else "unresolved"
+    return {
+        "run_id": run_id,
+        "scenario": a["scenario"],
+        "arm_a": a["arm_id"],
+        "arm_b": b["arm_id"],
+        "quantity": "requests_per_s" if a.get("rate_per_s") is None else "p99_ms",
+        "blocks": 12,
+        "ratio": ratio,
+        "ratio_lo": ratio * 0.985,
+        "ratio_hi": ratio * 1.015,
+        "p_value": 0.0005,
+        "p_holm": 0.0075,
+        "verdict": verdict,
+        "note": None,
+        "stats_version": 1,
+    }
 
 
 def insert(con: duckdb.DuckDBPyConnection, table: str, frame: pd.DataFrame) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from bench import catalog, paths
 from bench.errors import BenchError
-from site_src import board, charts, drawing, form, generate, marks, press, standing_pages, words
+from site_src import board, charts, drawing, form, generate, layers, marks, model_page, press, words
 from tests import site_fixture
 
 MODEL = "models/minilm"
@@ -225,6 +225,9 @@ def test_a_run_page_says_where_a_number_comes_from(built: Path) -> None:
         "not exposed by the guest",
     ):
         assert said in content.text, said
+    load = page(built, "runs/minilm-20261121-090000/closed-1").text
+    assert '"min_cosine": 0.9999999999989' in load
+    assert load.count('"scenario": "closed-128"') == 9
     rows = json.loads((built / "site/data/runs/minilm-20261121-090000/rows.json").read_text(encoding="utf-8"))
     assert len(rows) == ask(built, "SELECT count(*) FROM leaderboard WHERE run_id = 'minilm-20261121-090000'")[0][0]
     assert {"p50_ms", "min_cosine", "rank_lo", "stats_version"} <= rows[0].keys()
@@ -366,9 +369,11 @@ def test_without_controls_nothing_is_ranked_but_everything_is_shown(tmp_path: Pa
         connection.execute("UPDATE results SET ranked = false, rank_note = 'no controls' WHERE role = 'measured'")
     shown = board.Board(board.open_database(database), catalog.load())
     best = shown.standings["minilm"][0]
-    assert words.verdict(shown, best.served[0], best.mixed).startswith("Not ranked (no controls). In this data: ")
-    assert all(task.flag == "not ranked" for task in words.tasks(shown, best)[:2])
-    assert words.leaders(best.served[0], best.mixed) == ()
+    assert words.verdict(shown, best.served[0]).startswith("Not ranked (no controls). In this data: ")
+    throughput = words.answers(best, model_page.headline(best), None)[2]
+    assert throughput
+    assert throughput.flag == "not ranked"
+    assert words.leaders(best.served[0]) == ()
 
 
 def test_a_tie_is_said_as_a_tie(tmp_path: Path) -> None:
@@ -377,7 +382,7 @@ def test_a_tie_is_said_as_a_tie(tmp_path: Path) -> None:
         connection.execute("UPDATE results SET rank_lo = 1, rank_hi = 2 WHERE framework IN ('openvino', 'onnx-cpp') AND role = 'measured'")
     shown = board.Board(board.open_database(database), catalog.load())
     table = shown.standings["minilm"][0].served[0]
-    said = words.verdict(shown, table, False)
+    said = words.verdict(shown, table)
     assert "OpenVINO and ONNX Runtime (C++) lead together" in said or "ONNX Runtime (C++) and OpenVINO lead together" in said
     assert "serves the most" not in said
 
@@ -408,12 +413,12 @@ def test_pairs_for_the_picker_are_those_of_the_database(built: Path) -> None:
     assert len(found) == 15
     ratio = ask(built, "SELECT ratio FROM comparisons WHERE run_id = 'minilm-20261121-090000' AND scenario = 'closed-1' "
                        "AND arm_a = 'candle-fp32' AND arm_b = 'openvino-fp32'")[0][0]  # fmt: skip
-    assert next(p["ratio"] for p in found if (p["a"], p["b"]) == ("candle", "openvino")) == ratio
+    assert next(p["ratio"] for p in found if (p["a"], p["b"]) == ("candle", "openvino")) == pytest.approx(ratio, rel=1e-5)
 
 
 @pytest.mark.parametrize("gap", [5.0, 40.0])
 def test_labels_never_cover_each_other(gap: float) -> None:
-    places = charts.spread({"a": 100.0, "b": 101.0, "c": 102.0, "d": 300.0, "e": 1.0}, gap)
+    places = layers.spread({"a": 100.0, "b": 101.0, "c": 102.0, "d": 300.0, "e": 1.0}, gap)
     assert sorted(places, key=places.__getitem__) == ["e", "a", "b", "c", "d"]
     ordered = sorted(places.values())
     assert all(high - low >= gap - 1e-9 for low, high in itertools.pairwise(ordered))
@@ -448,10 +453,9 @@ def test_an_open_loop_is_judged_by_its_tail_and_may_never_end(tmp_path: Path) ->
     shown = board.Board(board.open_database(database), catalog.load())
     best = shown.standings["minilm"][0]
     table = best.served[0]
-    assert "has the lowest p99, 12.5 ms [12.0, 13.0] at 40.0 requests per second" in words.verdict(shown, table, False)
-    assert all("single requests" not in task.title for task in words.tasks(shown, best))
+    assert "has the lowest p99, 12.5 ms [12.0, 13.0] at 40.0 requests per second" in words.verdict(shown, table)
     arms = [row["arm_id"] for row in table.rows]
-    chart = charts.latency(charts.Selection(shown, [best.runs[0]["run_id"]], arms, "closed-1", table.title))
+    chart = charts.latency(layers.Selection(shown, [best.runs[0]["run_id"]], arms, "closed-1", table.title))
     assert chart is not None
     assert "NaN" not in chart.wide
     assert "Infinity" not in form.to_json(chart.spec).replace("nullif", "")
@@ -466,5 +470,5 @@ def test_controls_are_shown(tmp_path: Path) -> None:
         connection.execute(f"""INSERT INTO comparisons BY NAME SELECT * REPLACE ('twin' AS arm_a, 'equivalent' AS verdict, 1.001 AS ratio)
                                FROM comparisons WHERE run_id = '{run}' AND scenario = 'closed-1' AND arm_b = 'pytorch-fp32' LIMIT 1""")
     shown = board.Board(board.open_database(database), catalog.load())
-    found = standing_pages.controls(press.Press(shown, tmp_path), shown.standings["minilm"][0])
+    found = model_page.controls(press.Press(shown, tmp_path), shown.standings["minilm"][0])
     assert [(pair["role"], pair["framework"], pair["verdict"]) for pair in found] == [("twin", "pytorch", "equivalent")]

@@ -32,6 +32,57 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+// Filters: whatever frameworks, models or precisions the rows of a page name can be chosen; the choice stands in the address (?fw=candle,openvino).
+const kinds = { fw: "Frameworks", model: "Models", precision: "Precisions" };
+const title = (kind, row) => (kind === "fw" ? row.querySelector(".fw-name")?.textContent : kind === "model" ? row.querySelector("[data-title], th a")?.textContent : null);
+const filters = {};
+const shown = () => {
+  const asked = new URLSearchParams(location.search);
+  for (const kind of Object.keys(filters)) {
+    const chosen = (asked.get(kind) ?? "").split(",").filter((name) => filters[kind].has(name));
+    for (const [name, button] of filters[kind]) button.setAttribute("aria-pressed", String(chosen.includes(name)));
+    filters[kind].chosen = chosen;
+  }
+  for (const row of document.querySelectorAll("tbody tr")) {
+    row.hidden = Object.keys(filters).some((kind) => row.dataset[kind] && filters[kind].chosen.length && !filters[kind].chosen.includes(row.dataset[kind]));
+  }
+};
+const bar = document.querySelector(".filter");
+if (bar) {
+  for (const [kind, label] of Object.entries(kinds)) {
+    const names = new Map();
+    for (const row of document.querySelectorAll(`tbody tr[data-${kind}]`)) if (!names.get(row.dataset[kind])) names.set(row.dataset[kind], title(kind, row) || row.dataset[kind]);
+    if (names.size < 2) continue;
+    filters[kind] = new Map();
+    const group = document.createElement("div");
+    group.className = "filter";
+    group.setAttribute("role", "group");
+    group.setAttribute("aria-label", label);
+    const head = document.createElement("span");
+    head.textContent = label;
+    group.append(head);
+    for (const [name, text] of [...names].sort((a, b) => a[1].localeCompare(b[1]))) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = text;
+      button.addEventListener("click", () => {
+        const chosen = filters[kind].chosen.includes(name) ? filters[kind].chosen.filter((other) => other !== name) : [...filters[kind].chosen, name];
+        const asked = new URLSearchParams(location.search);
+        if (chosen.length) asked.set(kind, chosen.join(","));
+        else asked.delete(kind);
+        const query = decodeURIComponent(asked.toString());
+        history.replaceState(null, "", `${location.pathname}${query ? `?${query}` : ""}${location.hash}`);
+        shown();
+      });
+      filters[kind].set(name, button);
+      group.append(button);
+    }
+    bar.before(group);
+  }
+  bar.remove();
+  shown();
+}
+
 // A link to a raw row opens it.
 const open = () => {
   const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));

@@ -44,7 +44,10 @@ const strip = (row) => {
 const show = (rows) => {
   const [a, b] = [form.a.value, form.b.value];
   const names = [form.a.selectedOptions[0].text, form.b.selectedOptions[0].text];
-  const found = rows.filter((row) => (row.a === a && row.b === b) || (row.a === b && row.b === a)).map((row) => turn(row, a));
+  const found = rows
+    .filter((row) => (row.a === a && row.b === b) || (row.a === b && row.b === a))
+    .filter((row) => !form.load.value || row.load === form.load.value)
+    .map((row) => turn(row, a));
   target.replaceChildren();
   if (!found.length) {
     target.append(make("p", { class: "where" }, a === b ? "Choose two different ones." : `${names[0]} and ${names[1]} have not met in a current run.`));
@@ -73,12 +76,13 @@ const show = (rows) => {
 if (form) {
   const rows = await (await fetch(form.dataset.source)).json();
   const asked = new URLSearchParams(location.search);
-  for (const name of ["a", "b"]) {
+  for (const load of new Set(rows.map((row) => row.load))) form.load.append(make("option", { value: load }, load));
+  for (const name of ["a", "b", "load"]) {
     if ([...form[name].options].some((option) => option.value === asked.get(name))) form[name].value = asked.get(name);
   }
   form.hidden = false;
   form.addEventListener("change", () => {
-    history.replaceState(null, "", `?${new URLSearchParams({ a: form.a.value, b: form.b.value })}`);
+    history.replaceState(null, "", `?${new URLSearchParams({ a: form.a.value, b: form.b.value, ...(form.load.value ? { load: form.load.value } : {}) })}`);
     show(rows);
   });
   show(rows);

@@ -1,0 +1,179 @@
+"""A model's page: the best standing in full, the others as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from site_src import charts, charts_load, drawing, form, operating, words
+from site_src.board import Row, Standing, Table
+from site_src.layers import Selection
+from site_src.press import Press
+
+MOST_CHARTS = 7
+
+
+def model(press: Press, name: str, standings: Sequence[Standing]) -> None:
+    """One page per model of the catalogue or of the database, whether measured or not."""
+    board = press.board
+    path = f"models/{form.slug(name)}"
+    title = board.model_title(name)
+    best = standings[0] if standings else None
+    lead = headline(best) if best else []
+    sql = ""
+    drawn: dict[str, list[drawing.Chart]] = {}
+    if best:
+        sql = (
+            f"SELECT *\nFROM leaderboard\nWHERE run_id IN ({drawing.literals([run['run_id'] for run in best.runs])})\n"
+            f"  AND weights = {drawing.literal(best.weights)}\nORDER BY scenario, precision, rank_lo, requests_per_s DESC"
+        )
+        press.rows(f"data/{path}/leaderboard", [row for standing in standings for row in every_row(standing)])
+        drawn = figures(press, best, lead)
+        for chart in (chart for part in drawn.values() for chart in part):
+            press.chart(path, chart)
+    press.page(
+        path,
+        "model.md.j2",
+        title=title,
+        section="Overview",
+        image=f"data/{path}/card.png" if best else "",
+        description=f"{title} in six frameworks on CPU: throughput, latency, memory and start, with intervals",
+        model=name,
+        facts=words.model_facts(board.catalog.models.get(name)),
+        best=best,
+        others=standings[1:],
+        verdict=words.verdict(board, lead[0]) if lead else "",
+        sections=[section(best, table, drawn) for table in lead] if best else [],
+        open_tables=[table for table in best.served if table.load == "open" and table.precision == lead[0].precision]
+        if best and lead
+        else [],
+        batched=batched(best, lead[0].precision) if best and lead else [],
+        limits=operating.limits(board, best) if best else None,
+        charts=drawn,
+        precisions=by_precision(press, best, lead) if best else [],
+        variants=[(table, row) for table in best.served for row in table.variants] if best else [],
+        floors=[row for table in lead for row in table.floors],
+        controls=controls(press, best) if best else [],
+        runs=[run for run in board.runs if run["model"] == name],
+        shown_runs={run["run_id"] for standing in standings for run in standing.runs},
+        frameworks=measured_frameworks(press),
+        sql=sql,
+    )
+
+
+def headline(standing: Standing) -> list[Table]:
+    """The tables that are shown in full: the first of single requests and the first of the largest batches, in the first precision."""
+    if not standing.served:
+        return []
+    first = standing.served[0]
+    batches = [
+        table for table in standing.served if table.load == "offline" and table.precision == first.precision and (table.batch or 1) > 1
+    ]
+    largest = max(batches, key=lambda table: table.batch or 1, default=None)
+    return [first, largest] if largest is not None and largest is not first else [first]
+
+
+def batched(standing: Standing, precision: str) -> list[Table]:
+    """Closed loops in which several requests are served together, by number of clients."""
+    family = [t for t in standing.tables if t.load == "closed" and (t.batch or 1) > 1 and t.precision == precision]
+    return sorted(family, key=lambda table: (table.clients or 1, table.scenario))
+
+
+def section(standing: Standing, table: Table, drawn: dict[str, list[drawing.Chart]]) -> dict[str, Any]:
+    place = form.ident(f"{table.scenario}-{table.precision}")
+    return {
+        "id": place,
+        "table": table,
+        "charts": drawn.get(place, []),
+        "derived": standing.derived(table),
+        "several": sum(other.scenario == table.scenario for other in standing.served) > 1,
+    }
+
+
+def figures(press: Press, standing: Standing, lead: Sequence[Table]) -> dict[str, list[drawing.Chart]]:
+    """The charts of the page by the section they stand in, the more telling ones first, at most seven."""
+    if not lead or not lead[0].rows:
+        return {}
+    first = lead[0]
+    own = form.ident(f"{first.scenario}-{first.precision}")
+    rates = [t.scenario for t in standing.served if t.load == "open" and t.precision == first.precision]
+    alone = [s for s in rates if all((t.batch or 1) == 1 for t in standing.served if t.scenario == s)]
+    many = [s for s in rates if s not in alone]
+    offline: dict[int, str] = {}
+    for table in standing.served:
+        if table.load == "offline" and table.precision == first.precision and table.scenario.startswith("offline-"):
+            offline.setdefault(table.batch or 1, table.scenario)
+    together = [t.scenario for t in batched(standing, first.precision) if t.served is None]
+    pick = chosen(press, standing, first)
+    wanted: list[tuple[str, Callable[[], drawing.Chart | None]]] = [
+        (own, lambda: charts.latency(pick)),
+        (own, lambda: None if first.mixed else charts.ratios(pick)),
+        (own, lambda: charts.load_curve(pick)),
+        (own, lambda: charts.ecdf(pick)),
+        ("shapes", lambda: charts_load.by_shape(pick)),
+        ("arrivals", lambda: charts_load.open_loop(pick, alone, "one at a time")),
+        ("shapes", lambda: charts_load.scaling(pick, list(offline.values()))),
+        ("batched", lambda: charts.load_curve(pick, [first.scenario, *together], "batched") if together else None),
+        ("arrivals", lambda: charts_load.open_loop(pick, many, "batched")),
+        *(
+            (form.ident(f"{t.scenario}-{t.precision}"), lambda t=t: None if t.mixed else charts.ratios(chosen(press, standing, t)))
+            for t in lead[1:]
+            if t.rows
+        ),
+    ]
+    drawn: dict[str, list[drawing.Chart]] = {}
+    for place, draw in wanted:
+        if sum(map(len, drawn.values())) < MOST_CHARTS and (chart := draw()):
+            drawn.setdefault(place, []).append(chart)
+    return drawn
+
+
+def by_precision(press: Press, standing: Standing, lead: Sequence[Table]) -> list[dict[str, Any]]:
+    """Every framework in every precision under the headline loads, beside what it costs; empty with one precision."""
+    if len(standing.precisions) < 2 or not lead:
+        return []
+    found = press.board.query(
+        "SELECT arm_a, arm_b, scenario, ratio, ratio_lo, ratio_hi, verdict FROM comparisons WHERE run_id = ?", [standing.runs[0]["run_id"]]
+    )
+    pairs = {(pair["arm_a"], pair["arm_b"], pair["scenario"]): pair for pair in found}
+    lines = []
+    for table in standing.served:
+        if table.scenario not in {shown.scenario for shown in lead}:
+            continue
+        base = next((t for t in lead if t.scenario == table.scenario), None)
+        defaults = {row["framework"]: row for row in base.rows} if base else {}
+        for row in (*table.rows, *table.failed):
+            other = defaults.get(row["framework"])
+            pair = pairs.get((row["arm_id"], other["arm_id"], table.scenario)) if other else None
+            lines.append({"table": table, "row": row, "pair": pair, "base": row is other})
+    return lines
+
+
+def chosen(press: Press, standing: Standing, table: Table) -> Selection:
+    """The shown rows of a table, for a chart."""
+    arms = [row["arm_id"] for row in table.rows]
+    return Selection(press.board, [run["run_id"] for run in standing.runs], arms, table.scenario, table.title)
+
+
+def controls(press: Press, standing: Standing) -> list[dict[str, Any]]:
+    """What the controls of the standing's newest run showed: each against the arm that it was made from."""
+    return press.board.query(
+        "SELECT control.role, control.framework, other.framework AS other, scenario, ratio, ratio_lo, ratio_hi, blocks, verdict, note"
+        " FROM comparisons AS pair JOIN arms AS control ON control.run_id = pair.run_id AND control.arm_id = arm_a"
+        " JOIN arms AS other ON other.run_id = pair.run_id AND other.arm_id = arm_b"
+        " WHERE pair.run_id = (SELECT coalesce(json_extract_string(run_json, '$.controls_run_id'), run_id) FROM runs WHERE run_id = ?)"
+        " AND control.role NOT IN ('measured', 'floor') ORDER BY ALL",
+        [standing.runs[0]["run_id"]],
+    )
+
+
+def every_row(standing: Standing) -> list[Row]:
+    return [row for table in standing.tables for row in table.every]
+
+
+def measured_frameworks(press: Press) -> list[str]:
+    """The catalogue's measured frameworks in its order, then others that the current rows name."""
+    catalogue = [f.name for f in press.board.catalog.frameworks.values() if f.role == "measured"]
+    rows = [row for standings in press.board.standings.values() for standing in standings for row in every_row(standing)]
+    others = sorted({row["framework"] for row in rows if row["role"] == "measured"} - set(catalogue))
+    return [*catalogue, *others]

@@ -1,0 +1,97 @@
+"""Operating points: per latency limit the largest arrival rate that an arm keeps it at. Rows are picked here, nothing is computed.
+
+Two sources, and the page says which: a search (scenario `slo`), whose rows name a limit each; else the ladder of Poisson rates that all
+arms were measured at, of which the largest with p99 at or below the limit is taken: the real one lies at or above it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from site_src.board import Board, Row, Standing, Table
+
+LADDER_MS = (10.0, 25.0, 50.0, 100.0, 250.0, 1000.0)
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one arm sustains within one limit. `row` is where it stands; `rate_per_s` None: no known rate."""
+
+    row: Row
+    rate_per_s: float | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """All limits of one standing. `points[limit][arm_id]`."""
+
+    searched: bool
+    precision: str
+    limits_ms: tuple[float, ...]
+    arms: tuple[Row, ...]
+    """One row per arm, the one with the most at the smallest met limit first."""
+    points: dict[float, dict[str, Point]]
+
+    @property
+    def smallest_met(self) -> float | None:
+        """The smallest limit that some arm keeps at some rate."""
+        return next((limit for limit in self.limits_ms if any(p.rate_per_s for p in self.points[limit].values())), None)
+
+    def leaders(self, limit: float) -> tuple[Point, ...]:
+        """The points with the largest rate: several where a ladder puts them on one rung."""
+        known = [point for point in self.points[limit].values() if point.rate_per_s]
+        best = max((point.rate_per_s or 0.0 for point in known), default=0.0)
+        return tuple(point for point in known if point.rate_per_s == best)
+
+
+def limits(board: Board, standing: Standing) -> Limits | None:
+    """The operating points of a standing in its first precision; None where nothing arrived at a rate."""
+    searches = [table for table in standing.searches if limit_of(table) is not None]
+    if searches:
+        precision = searches[0].precision
+        found = {
+            limit: {row["arm_id"]: Point(row, row["rate_per_s"], row["reason"] or "") for row in (*table.rows, *table.failed)}
+            for table in searches
+            if table.precision == precision and (limit := limit_of(table)) is not None
+        }
+        return ordered(True, precision, found)
+    ladder = [table for table in standing.served if table.load == "open" and table.rate_per_s is not None]
+    ladder = [
+        t
+        for t in ladder
+        if t.precision == ladder[0].precision and board.scenario_entry((*t.every,)[0]).get("arrivals") in (None, "poisson")
+    ]
+    if not ladder:
+        return None
+    found = {}
+    for limit in LADDER_MS:
+        points: dict[str, Point] = {}
+        for table in ladder:
+            for row in table.rows:
+                known = points.get(row["arm_id"])
+                keeps = row["p99_ms"] is not None and row["p99_ms"] <= limit
+                if keeps and (known is None or (known.rate_per_s or 0) < (table.rate_per_s or 0)):
+                    points[row["arm_id"]] = Point(row, table.rate_per_s, table.title)
+                elif known is None:
+                    why = "p99 is withheld" if row["p99_ms"] is None else "p99 is above it at every rate that was tried"
+                    points[row["arm_id"]] = Point(row, None, why)
+        found[limit] = points
+    return ordered(False, ladder[0].precision, found)
+
+
+def limit_of(table: Table) -> float | None:
+    """The latency limit in ms that a row of a search is about: the number at the end of its name."""
+    found = re.search(r"(\d+(?:\.\d+)?)(?:ms)?$", table.scenario)
+    return float(found.group(1)) if found else None
+
+
+def ordered(searched: bool, precision: str, found: dict[float, dict[str, Point]]) -> Limits:
+    limits_ms = tuple(sorted(found))
+    arms = {arm_id: point.row for limit in reversed(limits_ms) for arm_id, point in found[limit].items()}
+
+    def most(arm_id: str) -> tuple[float, ...]:
+        return tuple(-(found[limit][arm_id].rate_per_s or 0.0) if arm_id in found[limit] else 0.0 for limit in limits_ms)
+
+    return Limits(searched, precision, limits_ms, tuple(arms[arm] for arm in sorted(arms, key=lambda a: (most(a), a))), found)

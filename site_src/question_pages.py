@@ -1,0 +1,119 @@
+"""Pages of one question each: operating points, what a switch is worth, what changed over time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from site_src import form, operating
+from site_src.model_page import measured_frameworks
+from site_src.press import Press
+
+
+def slo(press: Press) -> None:
+    """Per model and latency limit the largest rate that each arm sustains."""
+    parts = []
+    for name, standings in press.board.standings.items():
+        for standing in standings[:1]:
+            found = operating.limits(press.board, standing)
+            if found:
+                parts.append({"standing": standing, "limits": found, "id": form.ident(f"slo-{name}")})
+    press.page(
+        "slo",
+        "slo.md.j2",
+        title="Operating points",
+        section="Operating points",
+        description="The largest rate of requests that each framework sustains within a latency limit",
+        parts=parts,
+    )
+
+
+KNOBS = """
+SELECT one.framework, substr(one.variant, 6) AS knob, row.model, row.weights, row.scenario, row.served_scenario, row.precision, row.run_id,
+       row.arm_id, epoch_us(row.measured_at) AS measured_at, row.machine, row.rate_per_s, row.clients, row.status, row.reason,
+       row.min_cosine, row.requests_per_s, pair.blocks, pair.quantity, pair.note,
+       CASE WHEN pair.arm_a = row.arm_id THEN pair.ratio ELSE 1 / pair.ratio END AS ratio,
+       CASE WHEN pair.arm_a = row.arm_id THEN pair.ratio_lo ELSE 1 / pair.ratio_hi END AS ratio_lo,
+       CASE WHEN pair.arm_a = row.arm_id THEN pair.ratio_hi ELSE 1 / pair.ratio_lo END AS ratio_hi,
+       CASE WHEN pair.arm_a = row.arm_id OR pair.verdict NOT IN ('faster', 'slower') THEN pair.verdict
+            WHEN pair.verdict = 'faster' THEN 'slower' ELSE 'faster' END AS verdict
+FROM leaderboard AS row
+JOIN arms AS one ON one.run_id = row.run_id AND one.arm_id = row.arm_id
+LEFT JOIN arms AS base ON base.run_id = row.run_id AND base.framework = one.framework AND base.precision = one.precision
+    AND base.variant = 'default' AND base.role = 'measured' AND base.sessions = one.sessions AND base.threads = one.threads
+LEFT JOIN comparisons AS pair ON pair.run_id = row.run_id AND pair.scenario = row.scenario
+    AND ((pair.arm_a = row.arm_id AND pair.arm_b = base.arm_id) OR (pair.arm_b = row.arm_id AND pair.arm_a = base.arm_id))
+WHERE one.variant LIKE 'knob:%' AND row.role = 'measured' AND (row.served_scenario IS NULL OR row.clients IS NULL)
+QUALIFY row.measured_at = max(row.measured_at) OVER (
+    PARTITION BY row.machine_id, row.model, row.weights, row.scenario, row.precision, one.framework, one.variant)
+ORDER BY one.framework, knob, row.model, row.scenario, row.run_id
+"""
+
+
+def knobs(press: Press) -> None:
+    """What each switch is worth, against the same framework's default in the same run."""
+    board = press.board
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in board.query(KNOBS):
+        name = str(row["knob"]).partition("=")[0]
+        known = board.catalog.frameworks.get(row["framework"])
+        help_text = known.knobs[name].help if known and name in known.knobs else ""
+        groups.setdefault(row["framework"], []).append({**row, "help": help_text, "load": board.scenario_title(row)})
+    order = measured_frameworks(press)
+    press.page(
+        "knobs",
+        "knobs.md.j2",
+        title="Knobs",
+        section="Knobs",
+        description="What each switch of each framework is worth, paired with its default",
+        groups=sorted(groups.items(), key=lambda item: (order.index(item[0]) if item[0] in order else len(order), item[0])),
+        declared=[f for f in board.catalog.frameworks.values() if f.knobs and f.role == "measured"],
+    )
+
+
+HISTORY = """
+SELECT row.run_id, row.arm_id, row.model, row.weights, row.framework, row.framework_version, row.precision, row.variant, row.sessions,
+       row.threads, row.scenario,
+       row.served_scenario, row.clients, row.rate_per_s, row.machine, row.status, row.requests_per_s, row.requests_per_s_lo,
+       row.requests_per_s_hi, row.p50_ms, row.n, row.tail_note, row.rank_lo, row.rank_hi, row.ranked, row.rank_note,
+       epoch_us(row.measured_at) AS measured_at,
+       lag(row.framework_version) OVER arm AS version_before, lag(row.requests_per_s_lo) OVER arm AS lo_before,
+       lag(row.requests_per_s_hi) OVER arm AS hi_before, lag(row.run_id) OVER arm AS run_before
+FROM leaderboard AS row JOIN runs USING (run_id)
+WHERE row.role = 'measured' AND row.served_scenario IS NULL AND row.status IN ('OK', 'PARTIAL') AND row.requests_per_s IS NOT NULL
+  AND row.variant NOT LIKE 'knob:%' AND row.rate_per_s IS NULL
+WINDOW arm AS (PARTITION BY row.machine_id, row.model, row.weights, row.framework, row.precision, row.variant, row.sessions, row.threads,
+               row.scenario ORDER BY row.measured_at, row.run_id)
+ORDER BY row.measured_at DESC, row.run_id DESC, row.scenario, row.framework, row.precision, row.variant
+"""
+HISTORY_ROWS = 400
+
+
+def history(press: Press) -> None:
+    """What changed from run to run: a new version, or a throughput whose interval left the one before."""
+    board = press.board
+    rows = board.query(HISTORY)
+    changes = []
+    for row in rows:
+        if row["run_before"] is None:
+            continue
+        said = []
+        if row["version_before"] != row["framework_version"]:
+            said.append(f"version {row['version_before'] or 'unknown'} → {row['framework_version'] or 'unknown'}")
+        ends = (row["requests_per_s_lo"], row["requests_per_s_hi"], row["lo_before"], row["hi_before"])
+        if None not in ends and (ends[0] > ends[3] or ends[1] < ends[2]):
+            said.append(
+                "faster than before: the intervals do not meet" if ends[0] > ends[3] else "slower than before: the intervals do not meet"
+            )
+        if said:
+            changes.append({"row": row, "said": "; ".join(said), "load": board.scenario_title(row)})
+    press.page(
+        "history",
+        "history.md.j2",
+        title="History",
+        section="Runs",
+        description="What changed from run to run: versions, and throughput beyond its interval",
+        changes=changes[:HISTORY_ROWS],
+        rest=max(0, len(changes) - HISTORY_ROWS),
+        repeated=sum(row["run_before"] is not None for row in rows),
+        runs=board.runs,
+    )
