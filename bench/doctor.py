@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench import experiment, machine
+from bench import experiment, machine, machine_record, paths, resources
 from bench.catalog import Framework
 from bench.errors import BenchError
 from bench.process import WorkerFailed, state_version
@@ -30,14 +33,54 @@ def frameworks(wanted: Iterable[Framework]) -> Table:
 
 
 def facts() -> Table:
-    """The machine facts that decide speed."""
+    """The machine facts that decide speed, and what cannot be measured here."""
     table = Table("fact", "value", "what follows", title="Machine", title_justify="left")
-    for row in machine.advice():
-        table.add_row(*row)
+    for fact, value, note in [*advice(), *instruments()]:
+        table.add_row(fact, re.sub(r"\s+", " ", value), note)
     return table
+
+
+def advice() -> list[tuple[str, str, str]]:
+    """(fact, value, what follows) of what decides speed."""
+    flags = set(machine.cpu_flags())
+    memory, swap, disk = psutil.virtual_memory(), psutil.swap_memory(), psutil.disk_usage(str(paths.ROOT))
+    governor, quota, load = machine_record.frequency()["governor"], machine.cpu_quota(), os.getloadavg()[0]
+    known = isinstance(governor, str)
+    return [
+        ("CPU", machine.cpu_name(), ""),
+        ("physical cores allowed", str(machine.physical_cores()), f"of {os.cpu_count()} logical; sessions × threads never exceed it"),
+        ("CPU quota", "none" if quota is None else f"{quota:.2f} CPUs", "" if quota is None else "a cgroup limit throttles bursts"),
+        ("AVX-512", _yes("avx512f" in flags), ""),
+        ("VNNI (int8)", _yes(bool(flags & {"avx512_vnni", "avx_vnni", "asimddp"})), ""),
+        ("bf16 units", _yes(bool(flags & {"amx_bf16", "avx512_bf16", "bf16"})), "AMX" if "amx_bf16" in flags else ""),
+        (
+            "governor",
+            governor if known else "not exposed",
+            "`performance` measures steadier" if known and governor != "performance" else "",
+        ),
+        ("virtual machine", _yes("hypervisor" in flags), "neighbours may make it noisy" if "hypervisor" in flags else ""),
+        ("swap", _gib(swap.total), f"{_gib(swap.used)} in use; a swapped run is not ranked" if swap.used else ""),
+        ("free memory", _gib(memory.available), f"of {_gib(memory.total)}"),
+        ("free disk", _gib(disk.free), "artefacts of all models want about 30 GiB" if disk.free < 30 * 2**30 else ""),
+        ("load average", f"{load:.2f}", "other work is running: numbers will be noisy" if load > 0.5 else ""),
+    ]
+
+
+def instruments() -> list[tuple[str, str, str]]:
+    """(resource, no, why) of what this machine does not expose."""
+    found = resources.instruments()
+    return [(name.replace("_", " "), "not exposed", why["unavailable"]) for name, why in found.items() if isinstance(why, dict)]
 
 
 def print_all(wanted: Iterable[Framework]) -> None:
     console = Console()
     console.print(frameworks(wanted))
     console.print(facts())
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

@@ -14,15 +14,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench import files, footprint, machine, paths, recipes
+from bench import files, footprint, machine, machine_record, paths, portable, recipes
 from bench.budget import Pace
-from bench.experiment import Experiment
+from bench.experiment import Experiment, binary_hash
 
 
 def now() -> str:
     """ISO 8601 UTC with microseconds."""
     seconds = time.time()
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1e6):06d}Z"
+
+
+def _write(path: Path, value: Any) -> None:
+    """Run folders are published: no path of this machine stands in them."""
+    files.write_json(path, portable.portable(value))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,18 +98,21 @@ class RunFolder:
             for scenario in wish.scenarios
         ]
         with files.whole_folder(folder.path) as temporary:
-            files.write_json(temporary / "run.json", {
+            _write(temporary / "run.json", {
                 "run_id": run_id, "campaign_id": wish.campaign_id, "experiment_hash": experiment.hash, "boot_id": machine.boot_id(),
-                "measured_at": now(), "command": wish.command, "model": wish.model.name, "model_title": wish.model.title,
+                "measured_at": now(), "command": portable.command(wish.command), "model": wish.model.name, "model_title": wish.model.title,
                 "model_bytes": wish.model.bytes_fp32, "dim": wish.model.dim, "weights": experiment.source.kind,
                 "revision": experiment.source.revision, "source_sha256": dict(experiment.source.files), "seed": wish.seed,
                 "corpus": experiment.corpus_id, "budget_s": wish.budget_s, "requests": wish.requests, "code_commit": commit,
                 "code_dirty": dirty, "complete": wish.whole_catalog, "suite": wish.suite,
                 "controls_run_id": wish.controls_run_id, "arms": arms, "scenarios": scenarios,
             })  # fmt: skip
-            files.write_json(
+            _write(
                 temporary / "machine.json",
-                machine.describe({lane.framework.name: lane.version for lane in experiment.lanes}),
+                machine_record.describe(
+                    {lane.framework.name: lane.version for lane in experiment.lanes},
+                    {lane.framework.name: binary_hash(lane) for lane in experiment.lanes},
+                ),
             )
         for broken in experiment.broken:
             folder.failure(broken.arm.id, "*", broken.status, broken.reason)
@@ -133,14 +141,14 @@ class RunFolder:
         return len(list(self.path.glob(f"starts/{arm_id}-*.json")))
 
     def start_of(self, arm_id: str, start: int, facts: Mapping[str, Any]) -> None:
-        files.write_json(self.path / "starts" / f"{arm_id}-{start}.json", {"arm_id": arm_id, "start": start, **facts})
+        _write(self.path / "starts" / f"{arm_id}-{start}.json", {"arm_id": arm_id, "start": start, **facts})
 
     def pace(self, scenario: str) -> Pace | None:
         file = self.path / "blocks" / scenario / "pace.json"
         return Pace(**json.loads(file.read_text())) if file.exists() else None
 
     def set_pace(self, scenario: str, pace: Pace) -> None:
-        files.write_json(self.path / "blocks" / scenario / "pace.json", asdict(pace))
+        _write(self.path / "blocks" / scenario / "pace.json", asdict(pace))
 
     def has_block(self, scenario: str, block: int) -> bool:
         return (self._block(scenario, block) / "block.json").exists()
@@ -156,13 +164,13 @@ class RunFolder:
             samples.to_parquet(temporary / "samples.parquet", index=False)
             if discards is not None:
                 discards.to_parquet(temporary / "discards.parquet", index=False)
-            files.write_json(temporary / "block.json", {"scenario": scenario, "block": block, **facts})
+            _write(temporary / "block.json", {"scenario": scenario, "block": block, **facts})
 
     def discard(self, scenario: str, block: int, facts: Mapping[str, Any], samples: pd.DataFrame) -> None:
         """Keep a noisy block that is measured again, where no reader looks."""
         with files.whole_folder(self._discard(scenario, block)) as temporary:
             samples.to_parquet(temporary / "samples.parquet", index=False)
-            files.write_json(temporary / "block.json", {"scenario": scenario, "block": block, **facts})
+            _write(temporary / "block.json", {"scenario": scenario, "block": block, **facts})
 
     def has_discard(self, scenario: str, block: int) -> bool:
         return self._discard(scenario, block).exists()
@@ -201,7 +209,7 @@ class RunFolder:
         return (self.path / "checks" / f"{arm_id}.json").exists()
 
     def checks(self, arm_id: str, checks: Sequence[Mapping[str, Any]]) -> None:
-        files.write_json(self.path / "checks" / f"{arm_id}.json", list(checks))
+        _write(self.path / "checks" / f"{arm_id}.json", list(checks))
 
     def add_check(self, arm_id: str, check: Mapping[str, Any]) -> None:
         """Add a check to those of an arm, in place of an earlier one of its name."""
@@ -211,7 +219,7 @@ class RunFolder:
 
     def probe_set(self, about: Mapping[str, Any]) -> None:
         """What was asked of every arm: queries, documents, who answers whom."""
-        files.write_json(self.path / "probe" / "set.json", dict(about))
+        _write(self.path / "probe" / "set.json", dict(about))
 
     def probe(self, arm_id: str, vectors: npt.NDArray[np.float32]) -> None:
         """An arm's vectors of the probe set, float32 (queries + documents, dim)."""
@@ -220,13 +228,13 @@ class RunFolder:
     def quality(self, arm_id: str, items: pd.DataFrame | None, note: str | None) -> None:
         """What an arm found, per query and pair; or why that is not known."""
         if items is None:
-            files.write_json(self.path / "quality" / f"{arm_id}.json", {"note": note})
+            _write(self.path / "quality" / f"{arm_id}.json", {"note": note})
             return
         _whole_file(self.path / "quality" / f"{arm_id}.parquet", lambda file: items.to_parquet(file, index=False))
 
     def failure(self, arm_id: str, scenario: str, status: str, reason: str) -> None:
         name = f"{arm_id}--{'all' if scenario == '*' else scenario}.json"
-        files.write_json(
+        _write(
             self.path / "failures" / name,
             {"arm_id": arm_id, "scenario": scenario, "status": status, "reason": reason, "at": now()},
         )
@@ -235,7 +243,10 @@ class RunFolder:
         return (self.path / "failures" / f"{arm_id}--{scenario}.json").exists()
 
     def done(self, stages: Mapping[str, float]) -> None:
-        files.write_json(self.path / "done.json", {"ended_at": now(), "stages": dict(stages)})
+        """The last file. The workers' logs lose the paths of this machine first, as everything here has."""
+        for log in self.path.glob("logs/*.log"):
+            log.write_text(portable.portable(log.read_text(errors="replace")))
+        _write(self.path / "done.json", {"ended_at": now(), "stages": dict(stages)})
 
     def _block(self, scenario: str, block: int) -> Path:
         return self.path / "blocks" / scenario / f"{block:03d}"

@@ -12,10 +12,10 @@ from bench import paths
 
 #: Rooms from left to right. A module may import its own room and those before it.
 ROOMS = [
-    {"errors", "paths", "files", "fingerprint", "catalog", "frameworks", "variants", "tuned", "roles", "probe", "machine", "words"},
+    {"errors", "paths", "files", "fingerprint", "catalog", "frameworks", "variants", "tuned", "roles", "probe", "machine", "machine_versions", "portable", "words"},
     {"checkpoint", "published", "unlisted"}
     | {"weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build", "schedule", "corpus", "inputs", "loads", "plan", "recipes", "quality_sets"},
-    {"worker", "resources", "page_cache", "process", "lock", "budget", "parity", "reference", "progress", "records", "stats"},
+    {"worker", "resources", "machine_record", "page_cache", "process", "lock", "budget", "parity", "reference", "progress", "records", "stats"},
     {"quality", "experiment", "footprint", "starts", "checks", "verdicts", "run_to_run", "runfolder", "seats", "watch", "runner", "space"},
     {"store", "controls", "report"},
     {"campaign", "knobs", "tune", "forecast", "doctor", "floor", "bare"},
