@@ -230,6 +230,30 @@ def report(_: Context, format: str = "md", run: str = "", out: str = "") -> None
     print(reporter.report(paths.DATABASE, format, run or None, Path(out) if out else None))
 
 
+@command(
+    help={
+        "run-a": "a run's id, the end of one, or its folder: what was",
+        "run-b": "the same: what is",
+        "fail-on-regression": "exit 1 where an arm is slower, has failed, or its vectors have moved",
+        "json": "for programs",
+    },
+    positional=["run_a", "run_b"],
+)
+def compare(_: Context, run_a: str, run_b: str, fail_on_regression: bool = False, json: bool = False) -> None:
+    """Hold two runs of a model against each other, arm by arm: speed (unpaired) and vectors."""
+    from rich.console import Console
+
+    from bench import compare as comparison
+
+    changes = comparison.compare(run_a, run_b)
+    if json:
+        print(comparison.as_json(changes))
+    else:
+        Console().print(comparison.table(changes))
+    if fail_on_regression and any(change.regression for change in changes):
+        sys.exit(1)
+
+
 @command()
 def site(_: Context) -> None:
     """Build the leaderboard into site/ from data/results.duckdb."""

@@ -70,7 +70,7 @@ def measure(experiment: Experiment, folder: RunFolder, held: lock.MachineLock, s
             say(f"{lane.framework.name}: quality: {failure}")
             folder.quality(lane.arm.id, None, f"not measured: {failure}")
             continue
-        folder.probe(lane.arm.id, answers[0])
+        folder.vectors(lane.arm.id, answers[0])
         if asked and expected is not None:
             folder.quality(lane.arm.id, items(asked, answers[1], expected), None)
 
@@ -126,11 +126,11 @@ def _keep_probe(experiment: Experiment, folder: RunFolder, probe: Asked) -> None
     """The probe set and the fp32 reference's vectors of it, in the order queries, documents."""
     (one,) = probe.retrievals
     rows = [*probe.rows("query", one.queries), *probe.rows("document", one.documents)]
-    folder.probe_set({
+    folder.vector_set({
         "name": one.name, "plan_hash": probe.plan.hash, "queries": len(one.queries), "documents": len(one.documents), "rows": rows,
         "relevant": [sorted(places) for places in one.relevant],
     })  # fmt: skip
-    folder.probe("reference", _reference(experiment, probe.plan))
+    folder.vectors("reference", _reference(experiment, probe.plan))
 
 
 # --- asking a worker -----------------------------------------------------------------------------------------------------------------

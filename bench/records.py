@@ -234,7 +234,7 @@ class QualityData:
     """What a run folder holds of quality.
 
     `items` has a row per arm × set × item (RUNS.md, quality/<arm_id>.parquet); `probes` per arm, and under `reference` of the fp32
-    Embedder, float32 (queries + documents, dim); `failed` per arm why nothing was measured.
+    Embedder, float32 (queries + documents, dim); `failed` per arm why nothing was measured; `set_hash` says which texts they are of.
     """
 
     items: pd.DataFrame
@@ -242,6 +242,7 @@ class QualityData:
     queries: int
     relevant: tuple[frozenset[int], ...]
     failed: Mapping[str, str]
+    set_hash: str = ""
 
 
 @dataclass(frozen=True)

@@ -217,13 +217,13 @@ class RunFolder:
         others = [other for other in (files.read_json(file) if file.exists() else []) if other["name"] != check["name"]]
         self.checks(arm_id, [*others, check])
 
-    def probe_set(self, about: Mapping[str, Any]) -> None:
+    def vector_set(self, about: Mapping[str, Any]) -> None:
         """What was asked of every arm: queries, documents, who answers whom."""
-        _write(self.path / "probe" / "set.json", dict(about))
+        _write(self.path / "vectors" / "set.json", dict(about))
 
-    def probe(self, arm_id: str, vectors: npt.NDArray[np.float32]) -> None:
+    def vectors(self, arm_id: str, vectors: npt.NDArray[np.float32]) -> None:
         """An arm's vectors of the probe set, float32 (queries + documents, dim)."""
-        _whole_file(self.path / "probe" / f"{arm_id}.f32", lambda file: vectors.astype("<f4").tofile(file))
+        _whole_file(self.path / "vectors" / f"{arm_id}.f32", lambda file: vectors.astype("<f4").tofile(file))
 
     def quality(self, arm_id: str, items: pd.DataFrame | None, note: str | None) -> None:
         """What an arm found, per query and pair; or why that is not known."""

@@ -173,6 +173,11 @@ def _paired_blocks(
     return left, right
 
 
+def block_scores(cell: Cell, quantity: str) -> list[float]:
+    """The quantity of one cell in each of its blocks, turned so that more is better."""
+    return [_block_score(part, quantity) for part in _by_block(_compared(cell)).values()]
+
+
 def _bounded(x: float, y: float) -> tuple[float, float]:
     """An overrun block (score 0: its p99 is infinite) counts as OVERRUN times worse than the other; two overrun ones as equal."""
     if x == 0 and y == 0:

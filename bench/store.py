@@ -349,11 +349,11 @@ QUALITY_COLUMNS = ("measure", "set", "item", "value", "reference", "overlap", "g
 
 def _quality(folder: Path) -> QualityData | None:
     """What the folder holds of quality; None where no probe was served."""
-    if not (folder / "probe" / "set.json").exists():
+    if not (folder / "vectors" / "set.json").exists():
         return None
-    about = _read(folder / "probe" / "set.json")
+    about = _read(folder / "vectors" / "set.json")
     rows = about["queries"] + about["documents"]
-    probes = {path.stem: np.fromfile(path, dtype="<f4").reshape(rows, -1) for path in sorted((folder / "probe").glob("*.f32"))}
+    probes = {path.stem: np.fromfile(path, dtype="<f4").reshape(rows, -1) for path in sorted((folder / "vectors").glob("*.f32"))}
     frames = [
         pq.ParquetFile(path).read().to_pandas()[list(QUALITY_COLUMNS)].assign(arm_id=path.stem)
         for path in sorted((folder / "quality").glob("*.parquet"))
@@ -361,7 +361,8 @@ def _quality(folder: Path) -> QualityData | None:
     nothing = pd.DataFrame({name: pd.Series(dtype="float64") for name in ("arm_id", *QUALITY_COLUMNS)})
     failed = {path.stem: str(_read(path)["note"]) for path in sorted((folder / "quality").glob("*.json"))}
     relevant = tuple(frozenset(places) for places in about["relevant"])
-    return QualityData(pd.concat(frames, ignore_index=True) if frames else nothing, probes, about["queries"], relevant, failed)
+    items = pd.concat(frames, ignore_index=True) if frames else nothing
+    return QualityData(items, probes, about["queries"], relevant, failed, about["plan_hash"])
 
 
 def _failure(failure: Row) -> Failure:

@@ -17,7 +17,7 @@ ROOMS = [
     | {"weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build", "schedule", "corpus", "inputs", "loads", "plan", "recipes", "quality_sets"},
     {"worker", "resources", "machine_record", "page_cache", "process", "lock", "budget", "parity", "reference", "progress", "records", "stats"},
     {"quality", "experiment", "footprint", "starts", "checks", "verdicts", "run_to_run", "runfolder", "seats", "watch", "runner", "space"},
-    {"store", "controls", "report"},
+    {"compare", "store", "controls", "report"},
     {"campaign", "knobs", "tune", "forecast", "doctor", "floor", "bare"},
 ]
 HEAVY = ("torch", "transformers", "onnxruntime", "openvino", "onnx", "onnxscript")
