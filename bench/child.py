@@ -15,20 +15,38 @@ from typing import Any
 
 from pydantic import TypeAdapter
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from bench import files, paths
 from bench.errors import BenchError
 
+#: Where nobody watches a status line, a step that is expected to take longer is announced before it begins.
+WORTH_ANNOUNCING_S = 10.0
 
-def run(module: str, title: str, job: Mapping[str, Any], log: Path) -> dict[str, Any]:
-    """Do the job, with the time it takes on a status line; its result, with `seconds` and `peak_rss_bytes` (its peak resident size).
+
+class Left(ProgressColumn):
+    """The time left, from what such a step took before."""
+
+    def render(self, task: Task) -> Text:
+        expected: float | None = task.fields["expected_s"]
+        if expected is None:
+            return Text("")
+        left = expected - (task.elapsed or 0.0)
+        return Text(f"about {left:.0f} s left" if left > 0 else "longer than expected")
+
+
+def run(module: str, title: str, job: Mapping[str, Any], log: Path, expected_s: float | None = None) -> dict[str, Any]:
+    """Do the job, with its time and the time left (where `expected_s` is known) on a status line; its result, with `seconds` and
+    `peak_rss_bytes` (its peak resident size).
 
     Raises:
         BenchError: it failed; the line is its last words, and `log` keeps what it said on stderr.
     """
     console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn(), Left())
+    if expected_s and expected_s > WORTH_ANNOUNCING_S and not console.is_terminal:
+        console.print(f"{title}: about {expected_s:.0f} s", highlight=False, markup=False)
     started = time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -36,7 +54,7 @@ def run(module: str, title: str, job: Mapping[str, Any], log: Path) -> dict[str,
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
         log.open("w", encoding="utf-8") as stream,
     ):
-        progress.add_task(title, total=None)
+        progress.add_task(title, total=None, expected_s=expected_s)
         command = [sys.executable, "-m", module]
         done = subprocess.run(command, input=json.dumps(job), stdout=subprocess.PIPE, stderr=stream, cwd=paths.ROOT, text=True, check=False)
     if done.returncode:

@@ -36,6 +36,9 @@ OUTPUT = "sentence_embedding"  # `embedding` is the exporter's own name for a lo
 # Weights of this size and more lie beside the graph: a protobuf file cannot pass 2 GiB, and writing one holds the weights four times
 # (EmbeddingGemma, 1.2 GB: 5.5 GiB in one file, 2.1 GiB in two).
 EXTERNAL_DATA_BYTES = 1 << 30
+#: For the time left on the status line only: seen on a machine with two cores.
+STARTUP_S = 6.0
+SECONDS_PER_GB: Mapping[Kind, float] = {"safetensors": 3.0, "onnx": 30.0, "openvino": 6.0}
 MADE_FROM: Mapping[Kind, Kind | None] = {"safetensors": None, "onnx": "safetensors", "openvino": "onnx"}
 LIBRARIES: Mapping[Kind, tuple[str, ...]] = {
     "safetensors": ("torch", "transformers", "safetensors"),
@@ -177,11 +180,20 @@ def _make(
             "output": str(temporary),
             **(steps or {}),
         }
-        cost = child.run("bench.export", f"export {model.name} to {folder.name}", job, folder.with_name(f"{folder.name}.log"))
+        expected_s = _expected_s(folder, kind, model)
+        cost = child.run("bench.export", f"export {model.name} to {folder.name}", job, folder.with_name(f"{folder.name}.log"), expected_s)
         written = {path.name: {"sha256": fingerprint.of_file(path), "bytes": path.stat().st_size} for path in sorted(temporary.iterdir())}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         files.write_json(temporary / PROVENANCE, {"recipe": recipe, "files": written, "written_at": now, **cost})
     return _artefact(folder, recipe, written, cost["seconds"])
+
+
+def _expected_s(folder: Path, kind: Kind, model: Model) -> float:
+    """What the step took last time, else what such a step takes for weights of this size."""
+    try:
+        return float(files.read_json(folder / PROVENANCE)["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return STARTUP_S + SECONDS_PER_GB[kind] * model.bytes_fp32 / 1e9
 
 
 def work(job: Mapping[str, Any]) -> Mapping[str, Any] | None:

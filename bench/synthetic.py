@@ -26,6 +26,8 @@ from bench.catalog import Model, SyntheticWeights
 
 RECIPE = "synthetic.json"
 CODE = ("synthetic.py", "synthetic_tokenizer.py", "sources.py")
+# For the time left on the status line only: seen on a machine with two cores.
+STARTUP_S, SECONDS_PER_GB = 4.0, 10.0
 # A norm's gain is near one and a bias near zero, as in trained models; neither is exact, or a runtime that ignores them would pass.
 NORM_STD, BIAS_STD = 0.1, 0.02
 
@@ -38,7 +40,8 @@ def ensure(model: Model, weights: SyntheticWeights) -> tuple[Path, str]:
     if not _whole(folder, recipe):
         with files.whole_folder(folder) as temporary:
             job = {"model": child.plain(model), "output": str(temporary)}
-            child.run("bench.synthetic", f"draw synthetic weights of {model.name}", job, paths.WEIGHTS / f"{model.name}.log")
+            expected_s = STARTUP_S + SECONDS_PER_GB * model.bytes_fp32 / 1e9
+            child.run("bench.synthetic", f"draw synthetic weights of {model.name}", job, paths.WEIGHTS / f"{model.name}.log", expected_s)
             sizes = {path.relative_to(temporary).as_posix(): path.stat().st_size for path in temporary.rglob("*") if path.is_file()}
             files.write_json(temporary / RECIPE, {"recipe": recipe, "sizes": sizes})
     return folder, revision

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+from rich.console import Console
 
 from bench import checkpoint, files, fingerprint, synthetic
 from bench.catalog import FolderWeights, HubWeights, Model, WheelWeights
@@ -19,6 +22,7 @@ Choice = Literal["auto", "hub", "wheel", "synthetic"]
 Kind = Literal["wheel", "folder", "hub", "synthetic"]
 
 HUB_PROBE_S = 5.0
+WORTH_SAYING_BYTES = 10**9
 HUB_PATTERNS = ("*.json", "*.safetensors")
 HUB_IGNORED = ("onnx/*", "openvino/*")
 
@@ -93,6 +97,7 @@ def _hub(model: Model, hub: HubWeights) -> Source:
         folder = None
     if folder is None or _lacking(model, folder):
         _probe(model, hub)
+        _see_room(model)
         folder = Path(asking_hub(model.name, hub, lambda: snapshot_download(hub.repo, revision=hub.revision, **wanted)))
     if lacking := _lacking(model, folder):
         raise BenchError(
@@ -133,6 +138,23 @@ def _probe(model: Model, hub: HubWeights) -> None:
     from huggingface_hub import HfApi
 
     asking_hub(model.name, hub, lambda: HfApi().model_info(hub.repo, revision=hub.revision, timeout=HUB_PROBE_S))
+
+
+def _see_room(model: Model) -> None:
+    """Say what a download needs and what is free (the Hub's client then shows progress and the time left), or refuse it."""
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE)
+    there = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    needed, free = model.bytes_fp32, shutil.disk_usage(there).free
+    if needed > free:
+        raise BenchError(
+            f"weights of {model.name}: up to {needed / 1e9:.1f} GB are fetched into {cache}, {free / 1e9:.1f} GB are free: free some, or "
+            "set HF_HOME to a folder on another disk"
+        )
+    if needed >= WORTH_SAYING_BYTES:
+        line = f"{model.title}: up to {needed / 1e9:.1f} GB are fetched into {cache}, {free / 1e9:.1f} GB are free"
+        Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def asking_hub(model: str, hub: HubWeights, ask: Callable[[], T], cure: str = "mend the connection, or use --weights synthetic") -> T:

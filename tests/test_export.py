@@ -100,7 +100,7 @@ class Exporter:
         self.source = weights.Source("synthetic", published, "r1", {name: fingerprint.of_file(published / name) for name in names})
         self.steps: list[str] = []
 
-    def run(self, _module: str, _title: str, job: dict[str, Any], _log: Path) -> dict[str, Any]:
+    def run(self, _module: str, _title: str, job: dict[str, Any], _log: Path, _expected_s: float) -> dict[str, Any]:
         self.steps.append(job["kind"])
         export.work(job)
         return {"seconds": 1.0, "peak_rss_bytes": 1}
@@ -177,7 +177,7 @@ def test_kinds_of_weights_never_share_a_folder(exporter: Exporter) -> None:
 
 
 def test_an_interrupted_export_leaves_nothing_under_its_name(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_module: str, _title: str, job: dict[str, Any], _log: Path) -> dict[str, Any]:
+    def interrupted(_module: str, _title: str, job: dict[str, Any], _log: Path, _expected_s: float) -> dict[str, Any]:
         (Path(job["output"]) / "model.safetensors").write_bytes(b"half")
         raise KeyboardInterrupt
 

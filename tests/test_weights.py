@@ -256,6 +256,14 @@ def test_a_wrong_revision_or_repository_is_said(hub: Hub, tmp_path: Path) -> Non
         assert kind == "error" and "org/other" in message and "hf auth login" in message
 
 
+def test_too_little_disk_for_a_download_is_said_before_it(hub: Hub, tmp_path: Path) -> None:
+    model = dataclasses.replace(_hub_model(hub), parameters=10**16)
+    with hub.serving():
+        kind, message = _resolve(model, tmp_path / "home", hub.endpoint)
+    assert kind == "error" and "up to 40000000.0 GB" in message and "HF_HOME" in message
+    assert not any("resolve" in call for call in hub.calls), "nothing was fetched"
+
+
 def test_only_safetensors_are_loaded(hub: Hub, tmp_path: Path) -> None:
     (hub.folder / "model.safetensors").unlink()
     with hub.serving():
