@@ -23,7 +23,7 @@ from site_src import form
 Row = Mapping[str, Any]
 
 SHOWN = ("OK", "PARTIAL")
-TABLES = ("runs", "arms", "starts", "blocks", "samples", "results", "comparisons", "checks")
+TABLES = ("runs", "arms", "starts", "blocks", "samples", "results", "comparisons", "fits", "checks", "quality", "swaps")
 
 # The newest complete campaign of each machine × model × weights × precision × scenario in which some arm was at least tried: one whose
 # arms are all SKIPPED has nothing to show and hides no older one. Where there is no complete one, the newest row of each arm.
@@ -294,5 +294,5 @@ def open_database(database: Path) -> duckdb.DuckDBPyConnection:
     tables = {row[0] for row in connection.execute("SELECT table_name FROM information_schema.tables").fetchall()}
     if not set(TABLES) <= tables:
         connection.close()
-        raise BenchError(f"{database}: is not a results database (tables are missing); rebuild it with: invoke load")
+        raise BenchError(f"{database}: is not a results database of this version (tables are missing); rebuild it with: invoke load")
     return connection

@@ -89,6 +89,11 @@ def small(value: float | None) -> str:
     return f"{value / 10**exponent:.1f}e−{-exponent}" if exponent < -3 else f"{value:.4f}"
 
 
+def milliseconds(value: float | None) -> str:
+    """Whole milliseconds, as for starts and loads."""
+    return number(value, 0)
+
+
 def megabytes(value: float | None) -> str:
     return DASH if value is None else f"{value / 1e6:,.0f}"
 

@@ -68,6 +68,7 @@ def write(board: Board, database: Path, folder: Path) -> None:
     question_pages.slo(press)
     question_pages.knobs(press)
     question_pages.history(press)
+    question_pages.swap(press)
     for run in board.runs:
         record_pages.run(press, run)
     record_pages.runs(press)

@@ -52,6 +52,9 @@ def model(press: Press, name: str, standings: Sequence[Standing]) -> None:
         charts=drawn,
         precisions=by_precision(press, best, lead) if best else [],
         variants=[(table, row) for table in best.served for row in table.variants] if best else [],
+        fits=fits(press, best) if best else [],
+        resource_heads=[(name, unit, help_text) for name, unit, help_text, _column, _why, _text in RESOURCES],
+        resources=resources(lead[0].rows) if lead else [],
         floors=[row for table in lead for row in table.floors],
         controls=controls(press, best) if best else [],
         runs=[run for run in board.runs if run["model"] == name],
@@ -147,6 +150,49 @@ def by_precision(press: Press, standing: Standing, lead: Sequence[Table]) -> lis
             pair = pairs.get((row["arm_id"], other["arm_id"], table.scenario)) if other else None
             lines.append({"table": table, "row": row, "pair": pair, "base": row is other})
     return lines
+
+
+#: The columns of the resource table: name, unit, help, column, the column that says why it is empty, how a value is written.
+RESOURCES: tuple[tuple[str, str, str, str, str, Callable[[float], str]], ...] = (
+    (
+        "Start → first",
+        "ms",
+        "from starting the process to its first vector, files in the page cache",
+        "start_to_first_ms",
+        "",
+        form.milliseconds,
+    ),
+    ("Load", "ms", "from its files to a usable session", "load_ms", "", form.milliseconds),
+    ("Cold load", "ms", "with an empty page cache", "cold_load_ms", "cold_note", form.milliseconds),
+    ("First call", "ms", "32 tokens, or one image", "first_ms", "", form.number),
+    ("Peak RSS", "MB", "", "peak_rss_bytes", "", form.megabytes),
+    ("Steady RSS", "MB", "", "rss_bytes", "", form.megabytes),
+    ("PSS", "MB", "what is mapped by several processes counts in part", "pss_bytes", "", form.megabytes),
+    ("CPU per 1 000", "s", "CPU seconds per 1 000 embeddings", "cpu_s_per_1000", "", form.number),
+    ("Energy per 1 000", "J", "packages and their memory, by RAPL", "energy_j_per_1000", "energy_note", form.number),
+    ("Tokens/s", "", "useful tokens, padding not counted", "tokens_per_s", "", form.count),
+    ("Model", "", "the converted model on disk", "artefact_bytes", "footprint_note", form.size),
+    ("Libraries", "", "the runtime on disk", "library_bytes", "footprint_note", form.size),
+    ("max |Δ|", "", "largest difference to the fp32 reference", "max_abs_diff", "", form.small),
+)
+
+
+def resources(rows: Sequence[Row]) -> list[tuple[Row, list[tuple[float | None, str, str]]]]:
+    """Per arm the cells of RESOURCES: value, text, and why it is empty."""
+    return [
+        (row, [(row[column], text(row[column]) if row[column] is not None else "", (row[why] or "") if why else "")
+               for _name, _unit, _help, column, why, text in RESOURCES])
+        for row in rows
+    ]  # fmt: skip
+
+
+def fits(press: Press, standing: Standing) -> list[Row]:
+    """What was fitted to the times of the standing's runs: cost curves, cost of a new shape."""
+    runs = drawing.literals([run["run_id"] for run in standing.runs])
+    return press.board.query(
+        f"SELECT fits.*, framework, precision, variant FROM fits JOIN arms USING (run_id, arm_id) WHERE run_id IN ({runs})"
+        " AND role = 'measured' AND variant NOT LIKE 'knob:%' ORDER BY scenario, term, value NULLS LAST, framework, precision, variant"
+    )
 
 
 def chosen(press: Press, standing: Standing, table: Table) -> Selection:

@@ -6,7 +6,6 @@ arms were measured at, of which the largest with p99 at or below the limit is ta
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from site_src.board import Board, Row, Standing, Table
@@ -82,9 +81,8 @@ def limits(board: Board, standing: Standing) -> Limits | None:
 
 
 def limit_of(table: Table) -> float | None:
-    """The latency limit in ms that a row of a search is about: the number at the end of its name."""
-    found = re.search(r"(\d+(?:\.\d+)?)(?:ms)?$", table.scenario)
-    return float(found.group(1)) if found else None
+    """The latency limit in ms that a table of a search is about; None for the search itself."""
+    return next((float(row["slo_ms"]) for row in table.every if row.get("slo_ms") is not None), None)
 
 
 def ordered(searched: bool, precision: str, found: dict[float, dict[str, Point]]) -> Limits:

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from site_src import form, words
+from site_src import form, operating, words
 from site_src.board import TABLES, Row, Standing
 from site_src.model_page import measured_frameworks
 from site_src.press import HERE, Press, anchor, public
@@ -23,6 +23,9 @@ HOLDS = {
     "samples": "every request that the statistics used, in nanoseconds",
     "results": "the leaderboard: one row per run, arm and scenario",
     "comparisons": "every pair of arms that was compared",
+    "fits": "what a row costs by its length, and what a new shape costs",
+    "quality": "how much of fp32's retrieval and similarity an arm keeps",
+    "swaps": "an index built by one arm and asked by another",
     "checks": "hard inputs, repeats, batch equals single",
 }
 
@@ -77,6 +80,7 @@ def run(press: Press, run: Row) -> None:
         machine=form.flatten(run["machine_json"]),
         standing=standing,
         scenarios=scenarios,
+        limits=operating.limits(board, standing) if standing.searches else None,
         frameworks=[name for name in measured_frameworks(press) if any(row["framework"] == name for row in rows)],
         arms=arms,
         starts=[{**start, "name": name(start["arm_id"])} for start in starts],

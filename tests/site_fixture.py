@@ -265,7 +265,7 @@ def add_run(
         for load in loads:
             if load.load == "slo":
                 results += [
-                    {**base, "scenario": f"slo-{limit:g}", "served_scenario": load.name, "clients": 1, "batch": 1,
+                    {**base, "scenario": f"slo-{limit:g}ms", "slo_ms": limit, "served_scenario": load.name, "clients": 1, "batch": 1,
                      "rate_per_s": rate if (rate := round(0.7e3 / factor, 1)) and limit > 2 * factor else None, "n": 430,
                      "reason": None if limit > 2 * factor else f"no rate: services alone take longer than {limit:g} ms too often"}
                     for limit in load.limits_ms if not floor
@@ -381,6 +381,8 @@ def add_run(
     insert(con, "results", pd.DataFrame(results))
     insert(con, "comparisons", pd.DataFrame(comparisons))
     insert(con, "checks", pd.DataFrame(checks))
+    if loads is not BASIC:
+        insert(con, "swaps", pd.DataFrame(swaps(run_id, arms)))
     insert(con, "samples", pd.concat(sample_frames, ignore_index=True))
 
 
@@ -475,6 +477,27 @@ def pair_of(a: dict[str, Any], b: dict[str, Any], run_id: str) -> dict[str, Any]
         "note": None,
         "stats_version": 1,
     }
+
+
+def swaps(run_id: str, arms: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every measured arm as builder and asker: the same precision swaps freely, another one nearly."""
+    names = [(arm["arm_id"], arm["precision"]) for arm in arms if arm["role"] == "measured"] + [("reference", "fp32")]
+    return [
+        {
+            "run_id": run_id,
+            "built_arm": built,
+            "asked_arm": asked,
+            "queries": 400,
+            "overlap": 1.0 if one == two else 0.97,
+            "overlap_lo": 0.999 if one == two else 0.961,
+            "ndcg": 0.62,
+            "ndcg_kept": 1.0 if one == two else 0.996,
+            "ndcg_kept_lo": 0.999 if one == two else 0.991,
+            "verdict": "yes" if one == two else "nearly",
+        }
+        for built, one in names
+        for asked, two in names
+    ]
 
 
 def insert(con: duckdb.DuckDBPyConnection, table: str, frame: pd.DataFrame) -> None:
