@@ -207,11 +207,14 @@ def tune(
     the_tuning.run(options)
 
 
-@command()
-def load(_: Context) -> None:
+@command(help={"recompute": "compute all statistics again from the stored samples, and replace only what differs"})
+def load(_: Context, recompute: bool = False) -> None:
     """Rebuild data/results.duckdb from the run folders under data/runs."""
-    from bench import store
+    from bench import store, store_recompute
 
+    if recompute:
+        print(store_recompute.in_words(store_recompute.recompute(paths.DATABASE, paths.RUNS)))
+        return
     runs = store.load(paths.DATABASE, paths.RUNS)
     print(f"{paths.DATABASE}: {runs} runs")
 

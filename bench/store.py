@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, fields, replace
 from datetime import datetime
@@ -128,6 +128,18 @@ def connect(database: Path = paths.DATABASE) -> Iterator[duckdb.DuckDBPyConnecti
 
 
 @contextmanager
+def writing(database: Path = paths.DATABASE) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection for writing, on a database that is made first where absent.
+
+    Raises:
+        BenchError: another process holds it, or it is no database.
+    """
+    ensure(database)
+    with _open(database, read_only=False) as connection:
+        yield connection
+
+
+@contextmanager
 def _open(database: Path, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
@@ -179,12 +191,12 @@ def _cannot_open(database: Path, message: str) -> BenchError:
 # --- writing -----------------------------------------------------------------------------------------------------------------------
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, folder: Path, run: RunData) -> None:
-    """One run, with its statistics, in one transaction."""
+def tables_of(folder: Path, run: RunData) -> dict[str, pa.Table]:
+    """The rows of one run in every table, statistics computed."""
     run = replace(run, controls=_controls(folder))
     facts, machine, done = files.read_json(folder / "run.json"), files.read_json(folder / "machine.json"), _done(folder)
     results, comparisons = stats.leaderboard(run)
-    tables: dict[str, pa.Table] = {
+    return {
         "runs": _table([_run_row(facts, machine, done)]),
         "arms": _table([
             {"run_id": run.run_id, **{name: getattr(arm, name) for name in ARM_COLUMNS}, "version_json": _json(arm.version),
@@ -203,10 +215,19 @@ def _insert(connection: duckdb.DuckDBPyConnection, folder: Path, run: RunData) -
         "quality": _table([{"run_id": run.run_id, **asdict(row)} for row in stats.qualities(run)]),
         "swaps": _table([{"run_id": run.run_id, **asdict(row)} for row in stats.swaps(run)]),
     }  # fmt: skip
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, folder: Path, run: RunData) -> None:
+    """One run, with its statistics, in one transaction."""
+    put(connection, run.run_id, TABLES, tables_of(folder, run))
+
+
+def put(connection: duckdb.DuckDBPyConnection, run_id: str, names: Sequence[str], tables: Mapping[str, pa.Table]) -> None:
+    """Replace the rows of one run in the named tables, in one transaction."""
     connection.begin()
     try:
-        for name in TABLES:
-            connection.execute(f"DELETE FROM {name} WHERE run_id = ?", [run.run_id])
+        for name in names:
+            connection.execute(f"DELETE FROM {name} WHERE run_id = ?", [run_id])
             if tables[name].num_rows:
                 connection.register("incoming", tables[name])
                 connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM incoming")
@@ -370,15 +391,18 @@ def _failure(failure: Row) -> Failure:
 
 
 def _samples(blocks: Sequence[tuple[Path, Row]]) -> pd.DataFrame:
-    """The samples of all blocks in the order of SAMPLE_COLUMNS, sorted so that the same folder always gives the same table."""
+    """The samples of all blocks."""
     frames = [
         pq.ParquetFile(folder / "samples.parquet").read().to_pandas().assign(scenario=block["scenario"], block=int(block["block"]))
         for folder, block in blocks
     ]
-    if not frames:
-        return pd.DataFrame({name: pd.Series(dtype=_DTYPES.get(name, "int64")) for name in SAMPLE_COLUMNS})
-    samples: pd.DataFrame = pd.concat(frames, ignore_index=True)[list(SAMPLE_COLUMNS)]
-    return samples.sort_values(["scenario", "block", "slice", "start_ns", "arm_id", "request"], kind="stable", ignore_index=True)
+    return ordered(pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(SAMPLE_COLUMNS)))
+
+
+def ordered(samples: pd.DataFrame) -> pd.DataFrame:
+    """Samples as RunData has them: the columns SAMPLE_COLUMNS, sorted so that the same samples always give the same table."""
+    typed = samples[list(SAMPLE_COLUMNS)].astype({name: _DTYPES.get(name, "int64") for name in SAMPLE_COLUMNS})
+    return typed.sort_values(["scenario", "block", "slice", "start_ns", "arm_id", "request"], kind="stable", ignore_index=True)
 
 
 _DTYPES = {"arm_id": "str", "scenario": "str", "preprocess_ns": "float64", "cosine": "float64", "max_abs_diff": "float64"}
