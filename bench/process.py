@@ -24,7 +24,7 @@ from bench.errors import BenchError
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
 
 
-Reading = TypeVar("Reading")
+Reading = TypeVar("Reading", resources.Memory, resources.Meter)
 
 
 class WorkerFailed(Exception):
@@ -184,11 +184,12 @@ class Worker:
 
     def reset_peak(self) -> bool:
         """Let the high-water mark of its memory begin anew; False where the kernel does not let us."""
-        return resources.reset_peak(self.pid)
+        return all([resources.reset_peak(pid) for pid in resources.family(self.pid)])
 
     def _read(self, reader: Callable[[int], Reading]) -> Reading:
+        """The sum over its processes: a session may be one of its own."""
         try:
-            return reader(self.pid)
+            return resources.together([reader(pid) for pid in resources.family(self.pid)])
         except (OSError, ValueError, KeyError, IndexError):
             raise self._died() from None
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 ROOT = Path("/")
 RAPL = "sys/class/powercap"
@@ -75,8 +76,33 @@ class Machine:
         return plain | stalled
 
 
+Reading = TypeVar("Reading", Memory, Meter)
+#: Fields of a Meter that are not the process's own.
+OF_THE_MACHINE = ("steal_ns", "throttled_ns", "energy_uj")
 MACHINE_COUNTERS = ("steal_ns", "throttled_ns", "throttled_periods", "swapped_out_pages")
 PRESSURE_KEYS = tuple(f"{resource}_{line}" for resource, line in PRESSURES)
+
+
+def family(pid: int, root: Path = ROOT) -> list[int]:
+    """A process and its children (not theirs)."""
+    children = []
+    with suppress(OSError):
+        children = [int(word) for word in (_process(pid, root) / "task" / str(pid) / "children").read_text().split()]
+    return [pid, *children]
+
+
+def together(readings: Sequence[Reading]) -> Reading:
+    """The readings of several processes as one: their own counts added, the machine's (which all of them show) taken once.
+
+    Resident sets hold what is shared as often as it is mapped; the PSS does not.
+    """
+    first = readings[0]
+    if len(readings) == 1:
+        return first
+    own = [field.name for field in fields(first) if field.name not in OF_THE_MACHINE]
+    counts = {name: [getattr(reading, name) for reading in readings] for name in own}
+    summed: dict[str, Any] = {name: None if None in found else sum(found) for name, found in counts.items()}
+    return replace(first, **summed)
 
 
 def memory(pid: int, root: Path = ROOT, proportional: bool = True) -> Memory:

@@ -30,6 +30,8 @@ Session = Callable[..., Array]
 
 PR_SET_PDEATHSIG, PR_SET_TIMERSLACK = 1, 29
 SPIN_NS = 150_000
+#: The one knob that belongs to the loop: a framework's worker that lists it lets its sessions be processes.
+PROCESSES = "processes"
 
 
 @dataclass(frozen=True)
@@ -398,7 +400,7 @@ def _take_stdout() -> Any:
     return private
 
 
-def _bind_to_parent() -> None:
+def bind_to_parent() -> None:
     """Die with the parent, frozen or not, and make sleeps as exact as the kernel can."""
     if not sys.platform.startswith("linux"):
         return
@@ -418,7 +420,7 @@ def _fail(line: str, code: int) -> NoReturn:
 def run(version: Callable[[], Mapping[str, str]], load: Callable[[Options], Loaded], knobs: Mapping[str, Sequence[str]]) -> None:
     """The worker's `main`. `knobs` maps each `--set` key to the values it takes (none listed: any value)."""
     protocol = _take_stdout()
-    _bind_to_parent()
+    bind_to_parent()
     parser = _parser(list(knobs))
     flags = parser.parse_args()
     for key, value in flags.set:
@@ -435,7 +437,7 @@ def run(version: Callable[[], Mapping[str, str]], load: Callable[[Options], Load
             raise WorkerError(f"artefact folder {flags.model}: not found; run `invoke export`")
         options = Options(flags.model, flags.precision, flags.sessions, flags.threads, dict(flags.set))
         began = time.monotonic_ns()
-        loaded = load(options)
+        loaded = _loaded(load, options)
         load_ns = time.monotonic_ns() - began
         calls_ns = []
         for _ in range(2):
@@ -454,6 +456,15 @@ def run(version: Callable[[], Mapping[str, str]], load: Callable[[Options], Load
     ready = {"load_ns": load_ns, "first_ns": calls_ns[0], "second_ns": calls_ns[1], "dim": loaded.dim, "settings": settings}
     print("ready", json.dumps(ready), file=protocol, flush=True)
     _converse(Server(loaded, flags.pad_id, flags.fault), protocol)
+
+
+def _loaded(load: Callable[[Options], Loaded], options: Options) -> Loaded:
+    """The sessions in this process, or in processes of their own where the knob says so."""
+    if options.sessions == 1 or options.settings.get(PROCESSES) != "1":
+        return load(options)
+    from bench.workers import processes
+
+    return processes.load(load, options)
 
 
 def _converse(server: Server, protocol: Any) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import build, catalog, experiment, export, paths, weights
+from bench import build, catalog, experiment, export, paths, resources, weights
 from bench.catalog import Framework
 from tests.driver import Driver, TestPlan, environment, flags, make_plan, run
 
@@ -156,6 +156,38 @@ def test_one_shared_session_has_several_callers(framework: Framework, model: Pat
         own.serve(plan)
         # MiniLM's weights are 90 MB: one copy of them against two.
         assert rss_bytes(shared.pid) < rss_bytes(own.pid) - 50e6
+
+
+BY_PROCESSES = [name for name, knobs in TOLD.items() if "processes" in knobs]
+
+
+@pytest.mark.parametrize("framework", BY_PROCESSES, indirect=True, scope="module")
+def test_sessions_may_be_processes(framework: Framework, model: Path, room: Path, plan: TestPlan, singles: np.ndarray) -> None:
+    with Driver(framework, model, room, "--set", "processes=1", sessions=2) as driver:
+        children = resources.family(driver.pid)[1:]
+        assert len(children) == 2 and driver.ready["settings"]["precision"] == "fp32"
+        for rate, batch in ((0.0, 1), (0.0, 5), (300.0, 3)):
+            served = driver.serve(plan, rate=rate, batch=batch)
+            assert served.request.tolist() == list(range(ROWS))
+            assert np.abs(served.vectors - singles).max() <= TOLERANCE
+        worked = [cpu_seconds(pid) for pid in children]
+        assert min(worked) > 0 and resources.together([resources.meter(pid) for pid in children]).cpu_ns >= 0.9e9 * sum(worked)
+        os.kill(children[0], signal.SIGKILL)
+        answer = driver.ask(f"serve {plan.name} 0 4 0 1 20 {driver.out()}")
+        assert answer.startswith("failed") and "has ended" in answer
+    for _ in range(200):
+        if not any(Path(f"/proc/{pid}").exists() for pid in children):
+            break
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+
+
+@pytest.mark.parametrize("framework", BY_PROCESSES, indirect=True, scope="module")
+def test_what_a_sessions_process_cannot_do_exits_like_any_other(framework: Framework, model: Path, tmp_path: Path) -> None:
+    for folder, precision, status in ((model, "int4", 3), (tmp_path, "fp32", 1)):
+        done = run(framework, *flags(folder, sessions=2, precision=precision), "--set", "processes=1")
+        assert done.returncode == status, done.stderr
+        assert [line for line in done.stderr.splitlines() if line.startswith(("error: ", "not-applicable "))]
 
 
 def rss_bytes(pid: int) -> int:

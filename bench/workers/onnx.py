@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import onnxruntime as ort
 
-from bench.worker import Array, Loaded, NotApplicable, Options, Session, run
+from bench.worker import PROCESSES, Array, Loaded, NotApplicable, Options, Session, run
 
 OUTPUT = "sentence_embedding"
 LEVELS = {
@@ -16,7 +16,7 @@ LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 SWITCH = ("0", "1")
-KNOBS = {"spinning": SWITCH, "arena": SWITCH, "mem_pattern": SWITCH, "optimization": tuple(LEVELS), "shared": SWITCH}
+KNOBS = {"spinning": SWITCH, "arena": SWITCH, "mem_pattern": SWITCH, "optimization": tuple(LEVELS), "shared": SWITCH, PROCESSES: SWITCH}
 
 
 def version() -> Mapping[str, str]:

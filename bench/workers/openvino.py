@@ -10,7 +10,7 @@ from typing import Any
 
 import openvino as ov
 
-from bench.worker import Array, Loaded, NotApplicable, Options, Session, padded_to, run
+from bench.worker import PROCESSES, Array, Loaded, NotApplicable, Options, Session, padded_to, run
 
 #: What is not quantised in an int8 or int4 model is computed in f32, so that such an arm differs from fp32 by its quantisation alone.
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "int4": "f32"}
@@ -25,6 +25,7 @@ KNOBS = {
     "pinning": ("0", "1"),
     "cache": ("0", "1"),
     "buckets": ("8", "16", "32", "64"),
+    PROCESSES: ("0", "1"),
 }
 #: Relative to the build folder, where a worker runs.
 CACHE = "openvino-cache"

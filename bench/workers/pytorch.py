@@ -9,13 +9,13 @@ import torch
 import transformers
 
 from bench import embedder
-from bench.worker import Array, Loaded, NotApplicable, Options, Session, padded_to, run
+from bench.worker import PROCESSES, Array, Loaded, NotApplicable, Options, Session, padded_to, run
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
 NAMES = {dtype: precision for precision, dtype in DTYPES.items()}
 #: What a compiled artefact holds in place of weights.
 PACKAGE = "model.pt2"
-KNOBS = {"buckets": ("8", "16", "32", "64"), "channels_last": ("0", "1"), "int8": ("torchao",)}
+KNOBS = {"buckets": ("8", "16", "32", "64"), "channels_last": ("0", "1"), "int8": ("torchao",), PROCESSES: ("0", "1")}
 
 
 def version() -> Mapping[str, str]:
