@@ -101,6 +101,14 @@ def test_holm_by_hand() -> None:
     assert math.isnan(adjusted[1])
 
 
+def test_equivalence_by_hand() -> None:
+    """Twelve equal blocks lie inside the margin in one of 4 096 sign patterns. With one block at +5 % (beyond +2 % by more than the others
+    are below it) the ranks are eleven times 6 and one 12: 1 + 11 + C(11, 2) + 1 = 68 patterns have a sum of at most 12."""
+    assert paired._p_beyond(np.zeros(12)) == 1 / 4096
+    assert paired._p_beyond(np.append(np.zeros(11), math.log(1.05))) == pytest.approx(68 / 4096, rel=1e-12)
+    assert paired._p_beyond(np.full(12, math.log(1.03))) == 1.0
+
+
 @pytest.mark.parametrize(
     ("ratio", "spread", "blocks", "verdict"),
     [(1.05, 0.01, 12, "faster"), (0.95, 0.01, 12, "slower"), (1.001, 0.005, 12, "equivalent"), (1.02, 0.05, 12, "unresolved"),

@@ -79,6 +79,21 @@ def test_correlated_requests_count_less() -> None:
     assert 1300 < found.n_eff < 2900
 
 
+def test_effective_n_by_hand() -> None:
+    """Four runs of 20, all exceedances in the first: share 1/4, residuals 15, −5, −5, −5, so the variance of the share is
+    300/80² · 4/3 = 1/16 and n_eff = (1/4 · 3/4)/(1/16) = 3, with 3 degrees of freedom."""
+    exceeds = np.repeat([True, False, False, False], 20)
+    found = sample.effective(exceeds, np.repeat(np.arange(4), 20))
+    assert found.n_eff == pytest.approx(3.0)
+    assert found.df == 3
+
+
+def test_exceedances_as_even_as_can_be_are_worth_every_request() -> None:
+    """One in four, evenly: the batches do not differ at all; more than n requests nothing is worth."""
+    found = sample.effective(np.tile([True, False, False, False], 20), np.repeat(np.arange(4), 20))
+    assert (found.n_eff, found.df) == (80.0, 3)
+
+
 def test_runs_that_differ_become_the_unit() -> None:
     """Twelve blocks at their own level: 12 draws, however many requests lie in each."""
     level = np.repeat(np.random.default_rng(6).normal(size=12), 500)
