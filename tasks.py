@@ -107,7 +107,7 @@ def export(_: Context, model: str, kind: str = "", weights: str = "auto", catalo
 @command(
     help={
         "model": "names or aliases, separated by commas, or all",
-        "framework": "names, separated by commas (all without it)",
+        "framework": "names, separated by commas (all without it); NAME@RELEASE is another release of its library",
         "scenario": "scenarios or a suite, separated by commas (quick: single requests back to back, and batches of 32)",
         "precision": "precisions, separated by commas, or all (fp32 without it)",
         "variant": "variants of frameworks.yaml, separated by commas, or all (default without it; knob:KEY=VALUE flips one switch)",

@@ -198,8 +198,19 @@ class Catalog:
     suites: Mapping[str, Suite]
 
     def pick_frameworks(self, names: str | None) -> list[Framework]:
-        """The named frameworks in catalogue order (all where `names` is empty); null workers come only by name or with all."""
-        return self._pick("framework", self.frameworks, names)
+        """The named frameworks in catalogue order (all where `names` is empty); null workers come only by name or with all.
+
+        `NAME@RELEASE` is the framework with another release of its library; it stands after the others.
+        """
+        asked = split(names or "")
+        plain = self._pick("framework", self.frameworks, ",".join(name for name in asked if "@" not in name)) if self._plain(asked) else []
+        others = [name.partition("@") for name in asked if "@" in name]
+        return plain + [replace(self._pick("framework", self.frameworks, base)[0], release=release) for base, _, release in others]
+
+    @staticmethod
+    def _plain(asked: list[str]) -> bool:
+        """Are frameworks asked for as they are installed? Also where nothing is said."""
+        return not asked or any("@" not in name for name in asked)
 
     def pick_scenarios(self, names: str | None) -> list[Scenario]:
         """The named scenarios; a suite's name stands for its scenarios; without names the suite `quick`."""

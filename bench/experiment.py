@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes.util
 import importlib.metadata
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from bench import build, corpus, export, files, loads, machine, paths, plan, roles, variants, weights
+from bench import build, corpus, export, files, loads, machine, paths, plan, releases, roles, variants, weights
 from bench.catalog import DEFAULT, Arm, ControlRole, Framework, Model, Scenario, Variant
 from bench.errors import BenchError, NotApplicable
 from bench.frameworks import Library
@@ -140,7 +139,7 @@ class Stopwatch:
 
 def missing(framework: Framework) -> str | None:
     """Why a framework cannot run here, with the one command that cures it; None where nothing is missing."""
-    for library in framework.libraries:
+    for library in framework.libraries if framework.release is None else ():
         try:
             importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
@@ -161,7 +160,9 @@ def command_and_env(
     framework: Framework, sessions: int, threads: int, variant: Variant = DEFAULT
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The worker's command and environment with their templates filled in; those of the variant's knobs, then its own, come last."""
-    values: dict[str, str] = {"python": sys.executable, "native": str(paths.BINARIES), "threads": str(threads), "sessions": str(sessions)}
+    values: dict[str, str] = {
+        "python": str(releases.python(framework)), "native": str(paths.BINARIES), "threads": str(threads), "sessions": str(sessions),
+    }  # fmt: skip
     templates = dict(framework.env)
     for key, value in variant.settings.items():
         knob = framework.knobs[key]
@@ -170,7 +171,8 @@ def command_and_env(
             values["library"] = _shared_library(knob.libraries[value])
     templates |= variant.env
     if any("{onnxruntime_library}" in value for value in templates.values()):
-        values["onnxruntime_library"] = str(build.onnxruntime_library())
+        library = releases.shared_library(framework) if framework.release else build.onnxruntime_library()
+        values["onnxruntime_library"] = str(library)
     env = {key: value.format_map(values) for key, value in templates.items()}
     command = tuple(part.format_map(values) for part in program_of(framework, variant))
     if framework.language == "python":

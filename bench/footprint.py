@@ -22,6 +22,8 @@ def of(lane: Lane) -> Footprint:
     for another device has neither a size nor an import time that says anything about CPU use.
     """
     reason = next(filter(None, map(_other_device, lane.framework.libraries)), None) if not lane.framework.build else None
+    if lane.framework.release:
+        reason = "another release stands in an environment of its own"
     return Footprint(
         artefact_bytes=lane.artefact.bytes,
         library_bytes=None if reason else sum(map(_size, library_files(lane))),

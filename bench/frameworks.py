@@ -92,7 +92,8 @@ DEFAULT = Variant("default", "everything untouched but thread count and precisio
 class Framework:
     """A runtime under test, or a null worker (role `floor`).
 
-    `precisions` are those of its implied variant `default`; `absent` says why it lacks one that others have.
+    `precisions` are those of its implied variant `default`; `absent` says why it lacks one that others have; `release` names another
+    release of its first library than the installed one (`--framework NAME@RELEASE`).
     """
 
     name: str
@@ -110,6 +111,7 @@ class Framework:
     variants: Mapping[str, Variant] = field(default_factory=dict)
     absent: Mapping[Precision, str] = field(default_factory=dict)
     url: str | None = None
+    release: str | None = None
 
     def headline(self, precision: str) -> Variant | None:
         """The variant that stands among the defaults in this precision; None where the framework is not run in it."""

@@ -134,9 +134,18 @@ def choose(
             choices = (
                 choice for precision in precisions for name in variants for choice in _asked(framework, precision, name, wanted, cores)
             )
-        for choice in choices:
+        for choice in map(_of_release, choices):
             found.setdefault((framework.name, choice.precision, choice.variant.name, choice.layout), _fitting(choice, cores))
     return list(found.values())
+
+
+def _of_release(choice: Choice) -> Choice:
+    """The same arm of another release is a variant of its own: `@1.30.0`, `dynamic@1.30.0`. It stands for nobody."""
+    release, variant = choice.framework.release, choice.variant
+    if release is None:
+        return choice
+    name = f"{'' if variant.name == DEFAULT.name else variant.name}@{release}"
+    return replace(choice, variant=replace(variant, name=name, note=f"{variant.note}; release {release}", headline=False))
 
 
 def _asked(framework: Framework, precision: str, name: str, layouts: Sequence[Layout], cores: int) -> Iterator[Choice]:

@@ -14,7 +14,7 @@ from bench import paths
 ROOMS = [
     {"errors", "paths", "files", "fingerprint", "catalog", "frameworks", "variants", "tuned", "roles", "probe", "machine", "machine_versions", "portable", "words"},
     {"checkpoint", "published", "unlisted"}
-    | {"weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build", "schedule", "corpus", "inputs", "loads", "plan", "recipes", "quality_sets"},
+    | {"weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build", "schedule", "corpus", "inputs", "loads", "plan", "recipes", "releases", "quality_sets"},
     {"worker", "resources", "machine_record", "page_cache", "process", "lock", "budget", "parity", "reference", "progress", "records", "stats"},
     {"quality", "experiment", "footprint", "starts", "checks", "verdicts", "run_to_run", "runfolder", "seats", "watch", "runner", "space"},
     {"compare", "store", "controls", "report"},
