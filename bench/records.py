@@ -76,6 +76,7 @@ class RunScenario:
     shapes: str = "warm"
     limits_ms: tuple[float, ...] = ()
     q: float = 0.99
+    process: str = "suite"
 
 
 @dataclass(frozen=True)

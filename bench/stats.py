@@ -26,6 +26,7 @@ from bench.stats_paired import LOOKS, UNRESOLVED, Pair, Paired, paired_ratio
 from bench.stats_quality import qualities, swaps, with_quality, worth_of
 from bench.stats_rows import STATS_VERSION, Cell, cells_of, finite, median, rows_of, with_latencies
 from bench.stats_sample import Effective, percentile, profile
+from bench.stats_soak import soak_fits
 
 __all__ = [
     "STATS_VERSION",
@@ -75,11 +76,13 @@ def controls_in(run: RunData) -> Controls | None:
 
 
 def fits(run: RunData) -> list[Fit]:
-    """What else is known of single cells: cost curves, the cost of new shapes."""
+    """What else is known of single cells: cost curves, the cost of new shapes, memory slopes of a soak."""
     proven = ("OK", "PARTIAL")
     found = []
     for cells in cells_of(run).values():
-        found += [fit for cell, row in zip(cells, rows_of(run, cells), strict=True) if row.status in proven for fit in fits_of(cell)]
+        for cell, row in zip(cells, rows_of(run, cells), strict=True):
+            if row.status in proven:
+                found += [*fits_of(cell), *soak_fits(run, cell)]
     return found
 
 
