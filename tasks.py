@@ -269,14 +269,13 @@ def site(_: Context) -> None:
 
 
 @command(help={"port": "port on 127.0.0.1"})
-def preview(context: Context, port: int = 8000) -> None:
-    """Build the site and serve it on this machine."""
-    import http.server
+def preview(_: Context, port: int = 8000) -> None:
+    """Build the site, serve it on this machine, and build it again whenever the data or a template changes."""
+    from bench import store
+    from site_src import preview as the_preview
 
-    site(context)
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(paths.SITE))
-    print(f"http://127.0.0.1:{port}/ (Ctrl-C ends it)")
-    http.server.ThreadingHTTPServer(("127.0.0.1", port), handler).serve_forever()
+    store.ensure(paths.DATABASE, paths.RUNS)
+    the_preview.serve(port)
 
 
 @command(help={"model": "the model whose frameworks are held against their bare loops", "pairs": "process pairs per framework"})

@@ -51,7 +51,9 @@ def model(press: Press, name: str, standings: Sequence[Standing]) -> None:
         limits=operating.limits(board, best) if best else None,
         charts=drawn,
         precisions=by_precision(press, best, lead) if best else [],
-        variants=[(table, row) for table in best.served for row in table.variants] if best else [],
+        variants=[(table, row) for table in best.served if table.scenario in {t.scenario for t in lead} for row in table.variants]
+        if best
+        else [],
         fits=fits(press, best) if best else [],
         resource_heads=[(name, unit, help_text) for name, unit, help_text, _column, _why, _text in RESOURCES],
         resources=resources(lead[0].rows) if lead else [],
@@ -186,7 +188,7 @@ def resources(rows: Sequence[Row]) -> list[tuple[Row, list[tuple[float | None, s
     ]  # fmt: skip
 
 
-def fits(press: Press, standing: Standing) -> list[Row]:
+def fits(press: Press, standing: Standing) -> list[dict[str, Any]]:
     """What was fitted to the times of the standing's runs: cost curves, cost of a new shape."""
     runs = drawing.literals([run["run_id"] for run in standing.runs])
     return press.board.query(

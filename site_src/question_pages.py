@@ -133,7 +133,7 @@ def swap(press: Press) -> None:
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in board.query(SWAPS):
         groups.setdefault(row["run_id"], []).append(row)
-    parts = []
+    parts: list[dict[str, Any]] = []
     for run_id, rows in groups.items():
         known = {arm["arm_id"]: arm for arm in board.query("SELECT * FROM arms WHERE run_id = ? ORDER BY rowid", [run_id])}
         present = {row[end] for row in rows for end in ("built_arm", "asked_arm")}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import http.server
 import os
 import shutil
+import subprocess
+import tarfile
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -88,6 +91,35 @@ def serve(folder: Path) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+#: The accessibility checker, for tests only: fetched once from the npm registry by its ordinary client, held to this sum.
+AXE, AXE_SHA256 = "axe-core@4.14.1", "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
+
+
+def axe() -> str:
+    """The script of axe-core; where npm or the registry is missing the test fails in CI and is skipped elsewhere."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "embedding-model-benchmarking"
+    kept = cache / f"{AXE.replace('@', '-')}.min.js"
+    if not kept.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            npm = shutil.which("npm")
+            command = [npm or "npm", "pack", AXE, "--silent", "--ignore-scripts", "--pack-destination", scratch]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120) if npm else None
+            packed = next(Path(scratch).glob("*.tgz"), None)
+            if done is None or packed is None:
+                missing = "npm is missing: install Node" if npm is None else f"npm could not fetch {AXE}"
+                pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+            with tarfile.open(packed) as archive:
+                script = archive.extractfile("package/axe.min.js")
+                assert script
+                unfinished = Path(scratch) / "axe.min.js"
+                unfinished.write_bytes(script.read())
+            unfinished.rename(kept)
+    text = kept.read_bytes()
+    assert hashlib.sha256(text).hexdigest() == AXE_SHA256, f"{kept} is not {AXE}: delete it"
+    return text.decode()
 
 
 def console_errors(window: Any) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from site_src import generate
@@ -21,6 +22,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
     browser.programs()
     folder = tmp_path_factory.mktemp("site")
     database = site_fixture.build(folder / "results.duckdb", hostile=True)
+    with duckdb.connect(str(database)) as con:  # one model with every kind of load, so that each section of a page is there
+        site_fixture.add_run(
+            con, "bge-m3-20261121-100000", "bge-m3", day=1.1, samples=600, loads=site_fixture.STANDARD, twin=True,
+            variants=(site_fixture.DEFAULT, ("bf16", "default", 0.5), ("fp32", "knob:spinning=0", 1.2)),
+        )  # fmt: skip
     generate.build(database, folder / "site", folder / "pages")
     with browser.serve(folder / "site") as address:
         yield address, folder / "site"
@@ -28,6 +34,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
 
 def pages(folder: Path) -> list[str]:
     return sorted(str(page.parent.relative_to(folder)).removeprefix(".") for page in folder.rglob("index.html"))
+
+
+def kinds(folder: Path) -> list[str]:
+    """One page of each kind."""
+    found: dict[str, str] = {}
+    for page in pages(folder):
+        found.setdefault("/".join(part if place != 1 else "*" for place, part in enumerate(page.split("/")[:3])).replace("/x-", "/*"), page)
+    return sorted({*found.values(), "models/bge-m3", "models/fixture-large"})
 
 
 def requested(window: Any) -> list[str]:
@@ -40,7 +54,7 @@ def requested(window: Any) -> list[str]:
 def test_every_page_opens_without_an_error(site: tuple[str, Path], width: int, dark: bool) -> None:
     address, folder = site
     with browser.open_browser(width, dark=dark) as window:
-        for page in pages(folder):
+        for page in pages(folder) if width == 1280 and not dark else kinds(folder):
             window.get(f"{address}/{page}/")
             # Give the deferred scripts one turn of the event loop.
             window.execute_async_script("requestAnimationFrame(() => setTimeout(arguments[0], 50))")
@@ -97,7 +111,7 @@ def test_a_link_to_a_raw_row_opens_it(site: tuple[str, Path]) -> None:
     address, _folder = site
     with browser.open_browser() as window:
         window.get(f"{address}/models/minilm/")
-        window.find_element("css selector", "table.board tbody tr td:last-child a").click()
+        window.execute_script("arguments[0].click()", window.find_element("css selector", "table.board tbody tr td:last-child a"))
         raw = window.find_element("css selector", "details.raw:target")
         assert raw.get_attribute("open") is not None
         assert json.loads(raw.find_element("css selector", "pre").text)["model"] == "minilm"
@@ -161,3 +175,73 @@ def test_a_chart_wakes_up_under_the_pointer_and_tells_its_rows(site: tuple[str, 
         WebDriverWait(window, 20).until(lambda w: w.find_elements("css selector", "#vg-tooltip-element.visible"))
         assert "p50_ms" in window.find_element("css selector", "#vg-tooltip-element").text
         assert browser.console_errors(window) == []
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_axe_finds_nothing_serious(site: tuple[str, Path], width: int, dark: bool) -> None:
+    address, folder = site
+    script = browser.axe()
+    with browser.open_browser(width, dark=dark) as window:
+        for page in kinds(folder):
+            window.get(f"{address}/{page}/")
+            window.execute_script(script)
+            window.execute_script("document.querySelectorAll('details').forEach((part) => (part.open = true))")
+            found = window.execute_async_script("axe.run({resultTypes: ['violations']}).then(arguments[0])")
+            serious = [
+                (entry["id"], node["html"][:160], node["failureSummary"][:200])
+                for entry in found["violations"]
+                if entry["impact"] in ("serious", "critical")
+                for node in entry["nodes"][:2]
+            ]
+            assert serious == [], page
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_without_javascript_the_scheme_is_the_readers(site: tuple[str, Path], dark: bool) -> None:
+    address, _folder = site
+    with browser.open_browser(dark=dark, javascript=False) as window:
+        window.get(f"{address}/models/minilm/")
+        body, mark = window.find_element("css selector", "body"), window.find_element("css selector", ".chart-wide svg .mark-symbol path")
+        red, green, blue = (int(part) for part in body.value_of_css_property("background-color").strip("rgba()").split(",")[:3])
+        assert (red + green + blue < 200) == dark
+        assert mark.value_of_css_property("fill") == ("rgb(226, 154, 234)" if dark else "rgb(155, 63, 165)")  # OpenVINO's colour
+
+
+def test_filters_are_kept_in_a_short_address_and_work_by_keyboard(site: tuple[str, Path]) -> None:
+    address, _folder = site
+    with browser.open_browser() as window:
+        window.get(f"{address}/models/bge-m3/?fw=candle")
+
+        def shown() -> set[str]:
+            rows = window.find_elements("css selector", "table.board tbody tr[data-fw]")
+            return {row.get_attribute("data-fw") for row in rows if row.is_displayed()}
+
+        assert shown() == {"candle"}
+        button = next(b for b in window.find_elements("css selector", ".filter button") if b.text == "OpenVINO")
+        button.send_keys(" ")
+        assert button.get_attribute("aria-pressed") == "true"
+        assert window.current_url.endswith("/models/bge-m3/?fw=candle,openvino")
+        assert shown() == {"candle", "openvino"}
+        assert browser.console_errors(window) == []
+
+
+def test_by_keyboard_alone_a_reader_gets_from_the_start_page_to_a_raw_row(site: tuple[str, Path]) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    address, _folder = site
+    with browser.open_browser() as window:
+
+        def tab_to(wanted: str) -> None:
+            for _ in range(150):
+                ActionChains(window).send_keys(Keys.TAB).perform()
+                if wanted in (window.execute_script("return document.activeElement.getAttribute('href')") or ""):
+                    assert window.execute_script("return document.activeElement.matches(':focus-visible')")
+                    ActionChains(window).send_keys(Keys.ENTER).perform()
+                    return
+            raise AssertionError(f"no way to {wanted} by the tab key")
+
+        window.get(f"{address}/")
+        tab_to("models/minilm/")
+        tab_to("runs/minilm-20261121-090000/closed-1/#row-")
+        assert window.find_element("css selector", "details.raw:target").get_attribute("open") is not None

@@ -7,16 +7,19 @@ import hashlib
 import itertools
 import json
 import re
+import threading
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlparse
+from urllib.request import urlopen
 
 import duckdb
 import pytest
 
 from bench import catalog, paths
 from bench.errors import BenchError
-from site_src import board, charts, drawing, form, generate, layers, marks, model_page, press, words
+from site_src import board, charts, drawing, form, generate, layers, marks, model_page, press, preview, words
 from tests import site_fixture
 
 MODEL = "models/minilm"
@@ -472,3 +475,39 @@ def test_controls_are_shown(tmp_path: Path) -> None:
     shown = board.Board(board.open_database(database), catalog.load())
     found = model_page.controls(press.Press(shown, tmp_path), shown.standings["minilm"][0])
     assert [(pair["role"], pair["framework"], pair["verdict"]) for pair in found] == [("twin", "pytorch", "equivalent")]
+
+
+def test_a_preview_builds_again_when_a_source_changes_and_survives_a_failed_build(tmp_path: Path) -> None:
+    source, built, ended = tmp_path / "source.md", [], threading.Event()
+    source.write_text("one")
+
+    def build() -> None:
+        built.append(source.read_text())
+        if len(built) == 1:
+            raise BenchError("a template: broken")
+
+    watcher = threading.Thread(target=preview.watch, args=([source], preview.state([source]), build, ended, 0.01))
+    watcher.start()
+    try:
+        for count, text in ((1, "two, broken"), (2, "three"), (2, None)):
+            if text:
+                source.write_text(text)
+            deadline = time.monotonic() + 30
+            while len(built) < count and time.monotonic() < deadline:
+                time.sleep(0.01)
+        time.sleep(0.1)
+    finally:
+        ended.set()
+        watcher.join(30)
+    assert built == ["two, broken", "three"]
+
+
+def test_a_preview_serves_and_keeps_nothing_in_the_browser(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("here")
+    with preview.server(0, tmp_path) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with urlopen(f"http://127.0.0.1:{server.server_port}/") as answer:
+            assert (answer.read(), answer.headers["Cache-Control"]) == (b"here", "no-store")
+        with pytest.raises(BenchError, match="--port"):
+            preview.server(server.server_port, tmp_path)
+        server.shutdown()
