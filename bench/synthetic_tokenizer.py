@@ -140,6 +140,7 @@ def _scores(tokenizer: Tokenizer, pieces: list[str]) -> dict[str, float]:
 
 def _xlm_roberta(pieces: int, _vocab: int, _pad: int) -> dict[str, Any]:
     made = _sentencepiece(pieces, ["<s>", "<pad>", "</s>", "<unk>"], "<unk>")
+    made["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, made["pre_tokenizer"]]}
     made["post_processor"] = _around(("<s>", 0), ("</s>", 2))
     return made
 

@@ -318,6 +318,30 @@ KINDS: dict[str, Model] = {model.architecture: model for model in MODELS.values(
 ENDS = {"xlm_roberta": (0, 2), "gemma3_embedding": (2, 1), "qwen3": (None, 151643), "clip_text": (49406, 49407), "siglip_text": (None, 1)}
 
 
+#: As the published tokenizer_config.json names it. SigLIP's wants the library sentencepiece.
+TOKENIZER_CLASSES = {
+    "xlm_roberta": "XLMRobertaTokenizer",
+    "gemma3_embedding": "GemmaTokenizer",
+    "qwen3": "Qwen2Tokenizer",
+    "clip_text": "CLIPTokenizer",
+}
+
+
+def assert_the_authors_class_gives_the_same(model: Model, folder: Path, published: dict[str, Any]) -> None:
+    """tokenizer.json alone is read by ours; transformers' class for the model must not do more to a text."""
+    from transformers import AutoTokenizer
+
+    from bench import inputs
+
+    (folder / "config.json").write_text(json.dumps(published))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": TOKENIZER_CLASSES[model.architecture]}))
+    theirs = AutoTokenizer.from_pretrained(folder)
+    assert type(theirs).__name__ == TOKENIZER_CLASSES[model.architecture]
+    ours = inputs.Tokenizer(dataclasses.replace(model, prompts={}), folder)
+    for sample in TEXTS:
+        assert ours.encode(sample).tolist() == theirs(sample, truncation=True, max_length=model.max_tokens)["input_ids"], repr(sample)
+
+
 @pytest.mark.parametrize("architecture", KINDS)
 def test_a_synthetic_tokenizer_is_of_the_published_kind(architecture: str, tmp_path: Path) -> None:
     from bench import inputs, synthetic_tokenizer
@@ -337,6 +361,8 @@ def test_a_synthetic_tokenizer_is_of_the_published_kind(architecture: str, tmp_p
         own = ids[: ids.index(end) + 1] if model.fixed_tokens else ids
         assert own[-1] == end and (start is None or own[0] == start)
         assert len(ids) <= model.max_tokens and (len(ids) == model.fixed_tokens or not model.fixed_tokens)
+    if architecture in TOKENIZER_CLASSES:
+        assert_the_authors_class_gives_the_same(model, tmp_path, dict(published))
     prose = "The function returns a list of the names that are defined in the module, or raises an error."
     words = len(prose.split())
     own_ids = [number for number in tokenizer.encode(prose) if number not in (start, end, model.pad_id)]
