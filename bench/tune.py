@@ -32,7 +32,7 @@ def run(options: Mapping[str, Any]) -> None:
     """`invoke tune`: search, framework by framework, and write what was found."""
     process.require_linux()
     store.check_writable(paths.DATABASE)
-    share_s = catalog.parse_seconds(str(options["budget"] or "2m"))
+    share_s = catalog.parse_seconds(str(options["budget"]))
     wish = replace(knobs.wish_of({**options, "budget": "", "precision": "fp32"}, options["framework"], [DEFAULT.name]), suite="tune")
     progress, console = Progress(), Console()
     for framework in wish.frameworks:

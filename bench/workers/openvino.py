@@ -70,6 +70,8 @@ def load(options: Options) -> Loaded:
         "execution_mode": str(model.get_property("EXECUTION_MODE_HINT")),
         "enable_cpu_pinning": str(model.get_property("ENABLE_CPU_PINNING")),
     }
+    if options.precision in QUANTISED and read_back["precision"] != options.precision:
+        raise NotApplicable(f"precision {options.precision}: the weights of this artefact are not quantised so; at load they stay as they are")
     pixels = inputs.get("pixel_values")
     width = None if pixels is not None else inputs["input_ids"][1]
     sessions = [session(model, list(inputs)) for _ in range(options.sessions)]
