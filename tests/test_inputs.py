@@ -147,3 +147,26 @@ def test_images_are_timed_one_by_one() -> None:
     timed = list(inputs.timed_images(islice(corpus.generated(1).images("x"), 3), SIGLIP))
     assert len(timed) == 3
     assert all(ns > 0 for _, ns in timed)
+
+
+def test_a_users_folder_of_images_becomes_timed_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JPEG and PNG alike: decoding, resizing and normalising are each row's own time, and the pixels are those of the file."""
+    from bench import paths, plan
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    encoded = list(islice(corpus.generated(9).images("x"), 6))
+    for number, content in enumerate(encoded):
+        if number % 2:
+            Image.open(io.BytesIO(content)).save(folder / f"{number}.png")
+        else:
+            (folder / f"{number}.jpg").write_bytes(content)
+    monkeypatch.setattr(paths, "PLANS", tmp_path / "plans")
+    model = catalog.load().models["siglip-image"]
+    scenario = replace(catalog.load().scenarios["closed-1"], rows=80)
+    made = plan.ensure(model, tmp_path, scenario, corpus.resolve(str(folder), 1), 1)
+    assert made.modality == "image" and (made.preprocess_ns > 0).all() and len(made.preprocess_ns) == made.rows
+    known = [inputs.prepare_image(content, SIGLIP) for content in encoded]
+    own = [made.pixels(row) for row in range(made.rows)]
+    assert all(any(np.array_equal(pixels, theirs) for theirs in known) for pixels in own)
+    assert len({pixels.tobytes() for pixels in own}) == len(encoded)
