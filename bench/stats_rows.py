@@ -159,7 +159,7 @@ def _with_status(run: RunData, cell: Cell, slow: bool) -> Result:
         return replace(row, status="SKIPPED", reason="no block was measured" if run.finished else "the run is not finished")
     enough = MIN_REQUESTS_SLOW if slow else MIN_REQUESTS
     short = []
-    if len(had) < MIN_BLOCKS:
+    if len(had) < MIN_BLOCKS and cell.scenario.load != "slo":  # a search ends when its limits are settled
         short.append(f"{len(had)} of {MIN_BLOCKS} blocks")
     if len(served) < enough:
         short.append(f"{len(served)} of {enough} requests")

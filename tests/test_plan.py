@@ -288,3 +288,47 @@ def test_plan_json_is_for_people(minilm: Model, folder: Path) -> None:
     assert about["scenario"] == "closed-1"
     assert about["corpus"] == "generated"
     assert about["rows"] == 400
+
+
+def test_pieces_of_a_sorted_corpus_are_sorted_each_for_itself(minilm: Model, folder: Path) -> None:
+    made = make(minilm, folder, replace(SCENARIO, name="bulk", order="sorted", piece=64, batch=32))
+    drawn = make(minilm, folder, replace(SCENARIO, name="bulk"))
+    assert sorted(made.lengths) == sorted(drawn.lengths), "the same texts, in another order"
+    pieces = [made.lengths[first : first + 64] for first in range(made.warm, made.rows, 64)]
+    assert len(pieces) > 3 and all((np.diff(piece) >= 0).all() for piece in pieces)
+    assert not (np.diff(made.lengths[made.warm :]) >= 0).all()
+
+    def padded(lengths: np.ndarray) -> int:
+        return sum(int(lengths[k : k + 32].max()) * 32 for k in range(0, 192, 32))
+
+    assert padded(made.lengths[made.warm :]) < 0.8 * padded(drawn.lengths[drawn.warm :]), "sorting saves padding"
+
+
+def test_a_sweep_goes_through_its_lengths_again_and_again(minilm: Model, folder: Path) -> None:
+    made = make(minilm, folder, replace(SCENARIO, name="sweep", lengths=(16, 40, 300), rows=100))
+    assert made.lengths[made.warm :][:7].tolist() == [16, 40, 300, 16, 40, 300, 16]
+    assert set(made.lengths[: made.warm].tolist()) == {16, 40, 300}, (
+        "every length is warmed up; 300 is beyond max_tokens and made all the same"
+    )
+    assert len(set(sequences(made))) == made.rows
+    pairs = make(minilm, folder, replace(SCENARIO, name="sweep", lengths=(16, 40), batch=2, rows=100))
+    assert pairs.lengths[pairs.warm :][:5].tolist() == [16, 16, 40, 40, 16], "a batch holds one length"
+
+
+def test_new_shapes_come_in_pairs_and_warm_up_shows_none_of_them(minilm: Model, folder: Path) -> None:
+    made = make(minilm, folder, replace(SCENARIO, name="new", shapes="new", piece=32, rows=160))
+    warm, piece = set(made.lengths[: made.warm].tolist()), made.lengths[made.warm : made.warm + 32]
+    assert warm == {plan.NEW_WARM} and not warm & set(piece.tolist())
+    assert (piece[0::2] == piece[1::2]).all() and len(set(piece.tolist())) == 16
+    assert (made.lengths[made.warm + 32 : made.warm + 64] == piece).all()
+    assert len(set(sequences(made))) == made.rows, "the same lengths, never the same text"
+    with pytest.raises(BenchError, match="make its `piece` shorter"):
+        make(minilm, folder, replace(SCENARIO, name="new", shapes="new", piece=2000, rows=5000))
+
+
+def test_the_shape_of_bursts_is_data(minilm: Model, folder: Path) -> None:
+    def gaps(shape: float) -> np.ndarray:
+        made = make(minilm, folder, replace(SCENARIO, name="bursts", arrivals="gamma", shape=shape))
+        return np.loadtxt(made.folder / "rows.csv", delimiter=",", skiprows=1, usecols=0)
+
+    assert gaps(0.1).std() > 2 * gaps(1.0).std()
