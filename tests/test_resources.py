@@ -40,6 +40,19 @@ def test_counters_of_a_process_and_its_machine(root: Path) -> None:
     assert found.energy_uj == 5_700_000, "package and memory; the cores are part of the package"
 
 
+def test_the_processes_of_a_worker_are_one(root: Path) -> None:
+    one = resources.meter(PID, root)
+    both = resources.together([one, replace(one, cpu_ns=7, voluntary_switches=None)])
+    assert (both.cpu_ns, both.minor_faults, both.voluntary_switches) == (one.cpu_ns + 7, 2400, None)
+    assert (both.steal_ns, both.throttled_ns, both.energy_uj) == (one.steal_ns, one.throttled_ns, one.energy_uj), "of the machine: taken once"
+    held = resources.memory(PID, root)
+    twice = resources.together([held, held])
+    assert (twice.rss_bytes, twice.pss_bytes, twice.threads) == (1400 * 1024, 1024 * 1024, 6)
+    (root / f"proc/{PID}/task/{PID}").mkdir(parents=True, exist_ok=True)
+    (root / f"proc/{PID}/task/{PID}/children").write_text("8 9 ")
+    assert resources.family(PID, root) == [PID, 8, 9] and resources.family(6, root) == [6]
+
+
 def test_a_difference_is_what_was_used_and_none_where_nothing_is_known(root: Path) -> None:
     first = resources.meter(PID, root)
     later = replace(first, cpu_ns=first.cpu_ns + 5, voluntary_switches=400, minor_faults=1300, energy_uj=6_000_000)

@@ -71,7 +71,7 @@ def load(options: Options) -> Loaded:
         "enable_cpu_pinning": str(model.get_property("ENABLE_CPU_PINNING")),
     }
     if options.precision in QUANTISED and read_back["precision"] != options.precision:
-        raise NotApplicable(f"precision {options.precision}: the weights of this artefact are not quantised so; at load they stay as they are")
+        raise NotApplicable(f"precision {options.precision}: this artefact holds other weights, and they stay as they are at load")
     pixels = inputs.get("pixel_values")
     width = None if pixels is not None else inputs["input_ids"][1]
     sessions = [session(model, list(inputs)) for _ in range(options.sessions)]
