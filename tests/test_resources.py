@@ -44,7 +44,7 @@ def test_the_processes_of_a_worker_are_one(root: Path) -> None:
     one = resources.meter(PID, root)
     both = resources.together([one, replace(one, cpu_ns=7, voluntary_switches=None)])
     assert (both.cpu_ns, both.minor_faults, both.voluntary_switches) == (one.cpu_ns + 7, 2400, None)
-    assert (both.steal_ns, both.throttled_ns, both.energy_uj) == (one.steal_ns, one.throttled_ns, one.energy_uj), "of the machine: taken once"
+    assert (both.steal_ns, both.throttled_ns, both.energy_uj) == (one.steal_ns, one.throttled_ns, one.energy_uj), "taken once"
     held = resources.memory(PID, root)
     twice = resources.together([held, held])
     assert (twice.rss_bytes, twice.pss_bytes, twice.threads) == (1400 * 1024, 1024 * 1024, 6)
