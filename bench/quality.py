@@ -53,7 +53,9 @@ class Asked:
 
 def measure(experiment: Experiment, folder: RunFolder, held: lock.MachineLock, say: Callable[[str], None]) -> None:
     """Ask every measured arm that has loaded; an arm that fails here keeps its times, and its `quality` says why it has none."""
-    lanes = [lane for lane in experiment.lanes if lane.arm.role == "measured" and folder.starts(lane.arm.id)]
+    # A run that flips switches asks what they are worth; what they find is what their default finds.
+    lanes = [lane for lane in experiment.lanes
+             if lane.arm.role == "measured" and lane.variant.family != "knob" and folder.starts(lane.arm.id)]  # fmt: skip
     if not lanes:
         return
     model, source = experiment.wish.model, experiment.source

@@ -38,7 +38,8 @@ LATE = 1.1
 MIN_STARTS = 3
 #: From here on a model's workers are not kept side by side.
 RESIDENT_BYTES = 1_000_000_000
-#: What a worker needs besides its weights, and how often it may hold them (packed copies); an estimate, on the safe side.
+#: What a worker needs besides its weights, and how often it (with half of that, each further session) may hold them (packed copies); an
+#: estimate, on the safe side.
 WORKER_BYTES, WEIGHT_COPIES = 600_000_000, 2.5
 #: A slice without answers counts no CPU time; what else it used says nothing.
 NOTHING_SPENT: dict[str, int | None] = {field.name: None for field in fields(resources.Meter)} | {"cpu_ns": 0}
@@ -438,7 +439,8 @@ def _judged(lane: Lane, served: Served, number: int, plan: Plan, expected: Expec
 
 def worker_bytes(lane: Lane) -> int:
     """What a worker may need in memory: an estimate, on the safe side."""
-    return int(WORKER_BYTES + WEIGHT_COPIES * lane.artefact.bytes) if lane.arm.role != "floor" else 100_000_000
+    copies = WEIGHT_COPIES * (1 + lane.arm.sessions) / 2
+    return int(WORKER_BYTES + copies * lane.artefact.bytes) if lane.arm.role != "floor" else 100_000_000
 
 
 def stays_resident(experiment: Experiment) -> bool:
