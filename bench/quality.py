@@ -63,7 +63,7 @@ def measure(experiment: Experiment, folder: RunFolder, held: lock.MachineLock, s
     probe = _asked(model, source.folder, "probe", [_probe(model, own)], [])
     wanted = _sets(model, source.kind, own, [lane.arm.precision for lane in lanes], say)
     asked = _asked(model, source.folder, "quality", *wanted) if wanted[0] else None
-    _keep_probe(experiment, folder, probe)
+    order = _keep_probe(experiment, folder, probe)
     expected = _reference(experiment, asked.plan) if asked else None
     for lane in lanes:
         try:
@@ -72,7 +72,7 @@ def measure(experiment: Experiment, folder: RunFolder, held: lock.MachineLock, s
             say(f"{lane.framework.name}: quality: {failure}")
             folder.quality(lane.arm.id, None, f"not measured: {failure}")
             continue
-        folder.vectors(lane.arm.id, answers[0])
+        folder.vectors(lane.arm.id, answers[0][order])
         if asked and expected is not None:
             folder.quality(lane.arm.id, items(asked, answers[1], expected), None)
 
@@ -124,15 +124,16 @@ def _reference(experiment: Experiment, rows: plan.Plan) -> Vectors:
     return reference.ensure(artefact.folder, artefact.hash, rows.folder, rows.hash, 0, rows.rows, experiment.pad_id)
 
 
-def _keep_probe(experiment: Experiment, folder: RunFolder, probe: Asked) -> None:
-    """The probe set and the fp32 reference's vectors of it, in the order queries, documents."""
+def _keep_probe(experiment: Experiment, folder: RunFolder, probe: Asked) -> list[int]:
+    """Write the probe set and the fp32 reference's vectors of it; the plan rows of its queries, then of its documents."""
     (one,) = probe.retrievals
     rows = [*probe.rows("query", one.queries), *probe.rows("document", one.documents)]
     folder.vector_set({
         "name": one.name, "plan_hash": probe.plan.hash, "queries": len(one.queries), "documents": len(one.documents), "rows": rows,
         "relevant": [sorted(places) for places in one.relevant],
     })  # fmt: skip
-    folder.vectors("reference", _reference(experiment, probe.plan))
+    folder.vectors("reference", _reference(experiment, probe.plan)[rows])
+    return rows
 
 
 # --- asking a worker -----------------------------------------------------------------------------------------------------------------
