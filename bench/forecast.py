@@ -147,8 +147,7 @@ def _request_s(wish: Wish) -> tuple[float, str]:
             if len(own):
                 per_arm = (own["end_ns"] - own["start_ns"]).groupby(own["arm_id"]).mean()
                 return float(per_arm.mean()) / 1e9, f"a request costs what it did in run {run.name}"
-    rate = loads.base_rate(wish.model, "forecast") if wish.model.rate_per_s else 1e9 / wish.model.parameters
-    return 0.5 / rate, "no run of this model on this machine to go by: a guess from its rate_per_s"
+    return 0.5 / loads.base_rate(wish.model), "no run of this model on this machine to go by: a guess from its rate_per_s"
 
 
 def _load_s(model: str) -> float:

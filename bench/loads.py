@@ -8,10 +8,12 @@ from pathlib import Path
 
 from bench import schedule
 from bench.catalog import Model, Scenario
-from bench.errors import BenchError
 
 #: An open-loop piece has at least this many rows, however slow the arrivals.
 MIN_PIECE = 20
+#: The unit of load of a model that has none in the catalogue: parameters × requests per second, about what the listed models have. An image
+#: is worth some hundred tokens.
+PARAMETERS_PER_S = {"text": 1.8e9, "image": 0.4e9}
 #: A cost curve wants more lengths than a straight line has terms.
 MIN_LENGTHS = 3
 
@@ -20,7 +22,7 @@ def fitted(scenario: Scenario, model: Model) -> Scenario:
     """The scenario as this model is served with it.
 
     Raises:
-        BenchError: a share of a rate that the model does not have; a trace that cannot be read.
+        BenchError: a trace that cannot be read.
     """
     reach = _reach(scenario, model)
     if len(reach) >= MIN_LENGTHS:
@@ -39,15 +41,15 @@ def rate_per_s(scenario: Scenario, model: Model) -> float:
     if scenario.rate_per_s is not None:
         return scenario.rate_per_s
     if scenario.rate is not None:
-        return scenario.rate * base_rate(model, scenario.name)
+        return scenario.rate * base_rate(model)
     return schedule.trace_rate(Path(str(scenario.trace)))
 
 
-def base_rate(model: Model, scenario: str) -> float:
-    """The model's unit of load, arrivals per second."""
-    if model.rate_per_s is None:
-        raise BenchError(f"model {model.name}: scenario {scenario} wants its `rate_per_s`; add it to models.yaml")
-    return model.rate_per_s
+def base_rate(model: Model) -> float:
+    """The model's unit of load, arrivals per second: its own in the catalogue, else one by its size, to two significant digits."""
+    if model.rate_per_s is not None:
+        return model.rate_per_s
+    return float(f"{PARAMETERS_PER_S[model.modality] / model.parameters:.2g}")
 
 
 def longest(model: Model) -> int:

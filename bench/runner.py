@@ -223,6 +223,9 @@ class Runner:
         """The search for the largest rate within each limit: a block is one trial of every arm that is still searching."""
         plan, rows = self.experiment.plans[scenario.name], scenario.piece or 0
         costs = {arm_id: self.seats.costs[arm_id, scenario.name] for arm_id in alive}
+        for arm_id in alive:
+            if not self._searches(arm_id):
+                self.folder.failure(arm_id, scenario.name, "NOT_APPLICABLE", "only measured arms search for a rate")
         searches = {arm_id: Search(scenario.limits_ms, scenario.q, costs[arm_id].single_s) for arm_id in alive if self._searches(arm_id)}
         for block in range(plan.measured // rows):
             if not self.folder.has_block(scenario.name, block):

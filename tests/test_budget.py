@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import budget
 from bench.budget import BLOCKS, MAX_ROUNDS, MIN_BLOCKS, MIN_ROWS, Cost, Pace, Shape, TooSmall, full_rows, pace, round_s
+from bench.runfolder import RunFolder
 
 COSTS = st.lists(st.floats(1e-6, 2.0).map(lambda s: Cost(s, s / 2)), min_size=1, max_size=12)
 ONE = Shape()
@@ -118,3 +122,14 @@ def test_a_suite_of_twelve_stays_within_its_budget(blocks: list[tuple[float, flo
 
 def test_an_undecided_scenario_is_looked_at_three_times() -> None:
     assert [budget.next_look(blocks) for blocks in (3, 11, 12, 17, 24, 47, 48)] == [None, None, 24, 24, 48, 48, None]
+
+
+def test_a_resumed_run_goes_on_counting(tmp_path: Path) -> None:
+    """What the finished blocks say of the budget is paid; a block that was not finished is not there."""
+    folder = RunFolder(tmp_path)
+    assert folder.measured_s() == 0.0
+    for scenario, block, paid_s in (("closed-1", 0, 4.5), ("closed-1", 1, 9.25), ("offline-32", 0, 14.0)):
+        facts = {"measured_s": paid_s, "started_at": "2026-11-20T09:00:00+00:00", "ended_at": f"2026-11-20T09:00:0{block + 3}+00:00"}
+        folder.block(scenario, block, facts, pd.DataFrame({"arm_id": []}))
+    assert folder.measured_s() == 14.0
+    assert folder.scenario_s("closed-1") == 3 + 4
