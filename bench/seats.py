@@ -257,7 +257,8 @@ class Seats:
             batched = self.serve(seat, hard, 0, hard.rows, checks.HARD_BATCH, guard_s)
             single = self.serve(seat, hard, 0, min(hard.rows, checks.HARD_SINGLES), 1, guard_s)
         found = checks.hard_inputs(seat.lane.arm.precision, single.vectors, batched.vectors, expected)
-        return found + checks.latency_over_tokens(single.samples, hard.lengths)
+        found += checks.latency_over_tokens(single.samples, hard.lengths)
+        return found + checks.time_accounted(single.samples, single.wall_ns)
 
     def _repeat_limit_s(self) -> float:
         """Seconds of the budget that the unique-versus-repeat test of one arm may take."""

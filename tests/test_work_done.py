@@ -55,14 +55,38 @@ def test_a_ratio_by_hand() -> None:
 
 def test_noise_alone_condemns_nobody() -> None:
     """A few requests on a wild machine: the interval reaches over the gate."""
-    wild = np.exp(np.random.default_rng(5).normal(0, 2.0, 24))
+    wild = 10 * np.exp(np.random.default_rng(5).normal(0, 2.0, 24))
     assert over_tokens(wild, LENGTHS[:24])["held"]
+
+
+def test_calls_that_are_all_fixed_cost_judge_nothing() -> None:
+    assert over_tokens(np.full(len(LENGTHS), 0.2))["held"] is None
 
 
 @pytest.mark.parametrize("lengths", [[64] * 64, [30, 40] * 32, LENGTHS[:16]])
 def test_lengths_that_do_not_differ_judge_nothing(lengths: Any) -> None:
     found = over_tokens(np.full(len(lengths), 2.0), lengths)
     assert (found["held"], found["value"]) == (None, None)
+
+
+def accounted(spans: list[tuple[int, int]], wall_ms: int) -> Check:
+    start, end = zip(*spans, strict=True)
+    frame = pd.DataFrame({"request": range(len(spans)), "start_ns": start, "end_ns": end}) * [1, 10**6, 10**6]
+    return checks.time_accounted(frame, wall_ms * 10**6)[0]
+
+
+def test_time_within_requests_by_hand() -> None:
+    """Three requests of 10 ms in 40; overlapping sessions and the rows of a batch count once."""
+    found = accounted([(0, 10), (12, 22), (25, 35)], 40)
+    assert found["value"] == 0.75 and found["held"] and found["detail"].startswith("75.0% of the time")
+    assert accounted([(0, 20), (5, 10), (15, 30), (15, 30)], 40)["value"] == 0.75
+
+
+def test_work_that_is_put_off_is_caught() -> None:
+    found = accounted([(0, 1), (40, 41), (80, 81)], 120)
+    assert found["held"] is False and found["value"] == 0.025
+    tiny = accounted([(k, k) for k in range(50)], 40)
+    assert tiny["held"], "less than 1 ms a request: a worker that has next to nothing to do"
 
 
 # --- run to run ------------------------------------------------------------------------------------------------------------------------

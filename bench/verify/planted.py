@@ -15,7 +15,7 @@ from bench.verify import commands
 from bench.verify.promise import Found, Tick
 
 #: Mutants of `bench.verify.mutants` that must fail the gate, those whose cell must be a CRASH, and the honest one beside them.
-WRONG = ("no_normalisation", "truncation", "constant", "stale", "nan", "no_mask", "cached")
+WRONG = ("no_normalisation", "truncation", "constant", "stale", "nan", "no_mask", "cached", "length_skipping")
 BROKEN: Mapping[str, str] = {"crash": "SIGABRT", "exception": "planted"}
 HONEST = "none"
 REQUESTS = 210
