@@ -10,7 +10,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from site_src import form, operating, words
+from bench import paths
+from site_src import form, operating, proofs, words
 from site_src.board import TABLES, Row, Standing
 from site_src.model_page import measured_frameworks
 from site_src.press import HERE, Press, anchor, public
@@ -247,6 +248,7 @@ def method(press: Press) -> None:
         description="What stands behind a number: pairing, warm-up, percentiles, intervals, the correctness gate",
         scenarios=[{"name": s.name, "title": s.title, "text": words.scenario_text(s)} for s in press.board.catalog.scenarios.values()],
         corpus=Markup(corpus.read_text(encoding="utf-8")) if corpus.exists() else "",
+        proofs=proofs.read(paths.DATA / "verify"),
     )
     versions = press.board.query(
         "SELECT stats_version, count(*) AS rows, count(DISTINCT run_id) AS runs FROM results GROUP BY stats_version ORDER BY stats_version"

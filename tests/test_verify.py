@@ -21,6 +21,7 @@ from bench.stats_load import Served
 from bench.verify import campaigns, clients, clockwork, derived, gate, live, planted, record, replay, stage
 from bench.verify.promise import Found, Promise
 from bench.verify.promises import PROMISES, pick
+from site_src import proofs
 from tests.house import House
 
 
@@ -103,6 +104,17 @@ def test_a_file_that_is_not_ours_is_named(tmp_path: Path) -> None:
     file.write_text('{"promises": [{"name": "x"}]}')
     with pytest.raises(BenchError, match=r"machine\.json: not what `invoke verify` writes"):
         record.read(file)
+
+
+def test_the_site_reads_what_is_written(here: Path) -> None:
+    assert proofs.read(here / "verify") == []
+    kept = record.entry(promise("good", Found("3 of 3", True)), Found("3 of 3", True), 1.0)
+    record.write(record.file(), {"good": kept}, ["good"])
+    (found,) = proofs.read(here / "verify")
+    assert [(row["promise"], row["measured"], row["held"]) for row in found.promises] == [("good holds", "3 of 3", True)]
+    (here / "verify" / "other.json").write_text("[]")
+    with pytest.raises(BenchError, match=r"other\.json: not what `invoke verify` writes"):
+        proofs.read(here / "verify")
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def newest(_: MachineLock, tick: Tick) -> Found:
     verdicts = [verdict for verdict in controls.verdicts(paths.DATABASE) if verdict.run_id == run_id]
     told = [f"{verdict.variant} {_ratio(verdict)} {verdict.verdict}" for verdict in verdicts]
     if came is None or not came.held:
-        told.append((came and came.note) or "no controls in it")
+        told += [(came and came.note) or "no controls in it", f"`invoke bench --model {MODEL} --scenario {SUITE}` measures them anew"]
     return Found(f"run {run_id}: {'; '.join(told)}", came is not None and came.held)
 
 

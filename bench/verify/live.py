@@ -21,7 +21,7 @@ from bench.errors import BenchError
 from bench.process import Worker
 from bench.stats_load import Little, Served, as_measured, closed_loop, late_sends, little, open_windows, unsustainable
 from bench.stats_sample import percentile
-from bench.verify.promise import Found, Tick, silent
+from bench.verify.promise import Found, Tick, percent, silent
 from bench.verify.stage import Stage, nulls
 
 #: MEASUREMENT's bounds: a stall's p99 to its prediction, Little's law, and what a window's rate may differ from the capacity.
@@ -73,7 +73,7 @@ def stall(stage: Stage, tick: Tick = silent) -> Found:
     for place, framework in enumerate([*ready, None]):
         found = stalled(stage, framework, busy if framework is None else quiet)
         name = "2 ms at ρ 0.5" if framework is None else framework.language
-        told.append(f"{name} {found.open_ratio:.3f}× (one client: {found.closed_share:.1%})")
+        told.append(f"{name} {found.open_ratio:.3f}× (one client: {percent(found.closed_share)})")
         held = held and found.held
         tick((place + 1) / (len(ready) + 1))
     return Found("; ".join(["p99 over its prediction: " + ", ".join(told), *absent]), held)
@@ -125,8 +125,8 @@ def littles_law(stage: Stage, rows: int = 600, tick: Tick = silent) -> Found:
     found = watched_little(served, np.array(looks.at_ns), np.array(looks.answered) - looks.answered[0])
     by_times = little(served.due_ns, served.end_ns)
     return Found(
-        f"L {found.in_system:.3f} watched, λW {found.rate_per_s * found.latency_s:.3f}: {found.error:.2%} apart "
-        f"({rows} requests, {len(looks.at_ns)} looks; from the samples alone {by_times.error:.2%})",
+        f"L {found.in_system:.3f} watched, λW {found.rate_per_s * found.latency_s:.3f}: {percent(found.error, 2)} apart "
+        f"({rows} requests, {len(looks.at_ns)} looks; from the samples alone {percent(by_times.error, 2)})",
         found.error < LITTLE_WITHIN,
     )
 

@@ -17,6 +17,11 @@ def silent(_: float) -> None:
     """Nobody watches."""
 
 
+def percent(share: float, digits: int = 1) -> str:
+    """0.0294 → `2.9 %`."""
+    return f"{100 * share:.{digits}f} %"
+
+
 @dataclass(frozen=True)
 class Found:
     """What a measurement found, in one line, and whether the promise held. None: it could not be measured here, `measured` says why."""
@@ -58,4 +63,4 @@ class Share:
         return float(scipy_stats.binomtest(self.hits, self.n).proportion_ci(method="exact").high)
 
     def __str__(self) -> str:
-        return f"{100 * self.value:.1f} % ({self.hits} of {self.n})"
+        return f"{percent(self.value)} ({self.hits} of {self.n})"

@@ -17,7 +17,7 @@ from scipy import stats as scipy_stats
 from bench import stats_paired
 from bench.stats_paired import EQUIVALENT, FASTER, LOOKS, SLOWER, UNRESOLVED
 from bench.stats_sample import PERCENTILES, profile
-from bench.verify.promise import Found, Share, Tick, silent
+from bench.verify.promise import Found, Share, Tick, percent, silent
 
 Floats = npt.NDArray[np.float64]
 
@@ -52,8 +52,8 @@ def identical_arms(experiments: int = 2000, tick: Tick = silent) -> Found:
                 at_look[look] += 1
         together = Share(ever, experiments)
         worst = max(worst, together, key=lambda share: share.hits)
-        told.append(f"{name}: {max(at_look.values()) / experiments:.1%} at one look, {together} at any of {len(LOOKS)}")
-    return Found(f"{'; '.join(told)}; upper bound {worst.upper:.1%}", worst.upper <= FALSE_AT_MOST)
+        told.append(f"{name}: {percent(max(at_look.values()) / experiments)} at one look, {together} at any of {len(LOOKS)}")
+    return Found(f"{'; '.join(told)}; upper bound {percent(worst.upper)}", worst.upper <= FALSE_AT_MOST)
 
 
 def five_percent(experiments: int = 2000, tick: Tick = silent) -> Found:
@@ -91,7 +91,7 @@ def equivalence(experiments: int = 2000, tick: Tick = silent) -> Found:
         right += stats_paired.paired_ratio(a, b).verdict == EQUIVALENT
     share = Share(false, experiments)
     return Found(
-        f"2 % apart called equivalent: {share}, upper bound {share.upper:.1%}; equal: {right / experiments:.0%}",
+        f"2 % apart called equivalent: {share}, upper bound {percent(share.upper)}; equal: {percent(right / experiments)}",
         share.upper <= FALSE_AT_MOST,
     )
 
@@ -102,7 +102,7 @@ def coverage(experiments: int = 300, tick: Tick = silent) -> Found:
     for place, rho in enumerate(RHOS):
         hits = covered(rho, experiments, lambda share, place=place: tick((place + share) / len(RHOS)))  # type: ignore[misc]
         found += [(f"ρ {rho:g} {name}", share.value) for name, share in hits.items()]
-    told = ", ".join(f"{name} {share:.1%}" for name, share in found)
+    told = ", ".join(f"{name} {percent(share)}" for name, share in found)
     return Found(f"{told} ({experiments} experiments each)", all(COVERED[0] <= share <= COVERED[1] for _, share in found))
 
 
