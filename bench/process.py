@@ -48,7 +48,6 @@ class Ready:
     second_ns: int
     dim: int
     settings: Mapping[str, Any]
-    load_pss_bytes: int | None = None
 
 
 def environment(values: Mapping[str, str]) -> dict[str, str]:

@@ -83,7 +83,8 @@ class RunScenario:
 class Start:
     """One process start; times in ns, None where the worker could not tell.
 
-    Memory is that after the first two inferences, `load_pss_bytes` that before them. `page_cache` is cold, warm or unknown.
+    Memory is that when the worker says that it is ready, `first_pss_bytes` that after the first requests of a plan (its first warm-up).
+    `page_cache` is cold, warm or unknown.
     """
 
     arm_id: str
@@ -93,7 +94,7 @@ class Start:
     first_ns: int | None
     second_ns: int | None
     load_pss_bytes: int | None = None
-    pss_bytes: int | None = None
+    first_pss_bytes: int | None = None
     rss_bytes: int | None = None
     peak_rss_bytes: int | None = None
     page_cache: str | None = None

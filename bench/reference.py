@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,38 @@ ROWS_AT_ONCE = 32
 def ensure(artefact: Path, artefact_hash: str, plan: Path, plan_hash: str, first: int, count: int, pad_id: int) -> npt.NDArray[np.float32]:
     """Reference vectors (count, dim) of rows `first` … of a plan, computed where they are not on disk yet."""
     folder = paths.BUILD / "reference" / short_hash(artefact_hash, plan_hash)
-    parts = sorted(folder.glob("rows-*.f32"))
-    have = {_range(part): part for part in parts}
-    for (begin, end), part in have.items():
-        if begin <= first and first + count <= end:
+    for begin, end in gaps([_range(part) for part in folder.glob("rows-*.f32")], first, first + count):
+        _compute(folder, artefact, artefact_hash, plan, plan_hash, begin, end - begin, pad_id)
+    return _gathered(folder, first, count)
+
+
+def gaps(have: Iterable[tuple[int, int]], first: int, end: int) -> list[tuple[int, int]]:
+    """The stretches of first … end − 1 that no range in `have` covers. Ranges are (first, end), in any order, and may overlap."""
+    missing = []
+    for begin, stop in sorted(have):
+        if begin > first and first < end:
+            missing.append((first, min(begin, end)))
+        first = max(first, stop)
+    return [*missing, (first, end)] if first < end else missing
+
+
+def _gathered(folder: Path, first: int, count: int) -> npt.NDArray[np.float32]:
+    """Vectors (count, dim) of rows that are all on disk, from as many files as it takes."""
+    gathered: npt.NDArray[np.float32] | None = None
+    for part in folder.glob("rows-*.f32"):
+        begin, end = _range(part)
+        low, high = max(begin, first), min(end, first + count)
+        if low < high:
             vectors = np.fromfile(part, dtype="<f4").reshape(end - begin, -1)
-            return vectors[first - begin : first - begin + count]
+            if gathered is None:
+                gathered = np.empty((count, vectors.shape[1]), dtype=np.float32)
+            gathered[low - first : high - first] = vectors[low - begin : high - begin]
+    assert gathered is not None, "rows that were computed are on disk"
+    return gathered
+
+
+def _compute(folder: Path, artefact: Path, artefact_hash: str, plan: Path, plan_hash: str, first: int, count: int, pad_id: int) -> None:
+    """Have the reference process write one stretch of rows."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(
         folder / "about.json", {"artefact": artefact.name, "artefact_hash": artefact_hash, "plan": plan.name, "plan_hash": plan_hash}
@@ -45,7 +72,6 @@ def ensure(artefact: Path, artefact_hash: str, plan: Path, plan_hash: str, first
             raise BenchError(f"reference vectors of {artefact.name}: {last.strip()}; see `invoke doctor`")
         sync(temporary)
         temporary.rename(out)
-    return np.fromfile(out, dtype="<f4").reshape(count, -1)
 
 
 def _range(part: Path) -> tuple[int, int]:

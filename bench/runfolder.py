@@ -143,6 +143,11 @@ class RunFolder:
     def start_of(self, arm_id: str, start: int, facts: Mapping[str, Any]) -> None:
         _write(self.path / "starts" / f"{arm_id}-{start}.json", {"arm_id": arm_id, "start": start, **facts})
 
+    def add_to_start(self, arm_id: str, start: int, facts: Mapping[str, Any]) -> None:
+        """What is known of a start only later."""
+        file = self.path / "starts" / f"{arm_id}-{start}.json"
+        _write(file, {**files.read_json(file), **facts})
+
     def pace(self, scenario: str) -> Pace | None:
         file = self.path / "blocks" / scenario / "pace.json"
         return Pace(**json.loads(file.read_text())) if file.exists() else None

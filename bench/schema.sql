@@ -44,8 +44,8 @@ CREATE TABLE IF NOT EXISTS arms (
 CREATE TABLE IF NOT EXISTS starts (
     run_id VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, start INTEGER NOT NULL,
     spawn_ns BIGINT, load_ns BIGINT, first_ns BIGINT, second_ns BIGINT,
-    load_pss_bytes BIGINT,                 -- after loading, before the first inference
-    pss_bytes BIGINT, rss_bytes BIGINT, peak_rss_bytes BIGINT, -- after the second inference
+    load_pss_bytes BIGINT, rss_bytes BIGINT, peak_rss_bytes BIGINT, -- when it says that it is ready: two calls on one short row are behind it
+    first_pss_bytes BIGINT,                -- after the first requests of a plan (its first warm-up)
     page_cache VARCHAR,                    -- cold (artefact and library evicted before, verified) | warm | unknown
     page_cache_note VARCHAR,               -- why it is not cold though it was to be
     PRIMARY KEY (run_id, arm_id, start)

@@ -104,6 +104,8 @@ class Seats:
             seat.worker.thaw()
         if scenario.name not in seat.warm:
             self._warm_up(seat, scenario, limit_s)
+            if len(seat.warm) == 1:
+                self.folder.add_to_start(lane.arm.id, seat.start, {"first_pss_bytes": seat.worker.memory().pss_bytes})
             # A control is the very program that is checked as the measured arm; its timed vectors are compared all the same.
             if lane.arm.role == "measured" and not self.folder.has_checks(lane.arm.id):
                 self._check(seat)

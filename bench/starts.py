@@ -14,6 +14,9 @@ from bench.experiment import Lane
 from bench.process import Ready, Worker
 
 
+OTHER_RELEASE = "another release stands in an environment of its own, whose files are not listed here"
+
+
 @dataclass(frozen=True)
 class Cache:
     """The page cache before a start: `cold` (artefact, library and binary evicted, which was verified), `warm` (all of the artefact in
@@ -37,6 +40,8 @@ class Starts:
         """Make the page cache cold for the start numbered `start` of an arm, if it is the arm's turn; say what it is then."""
         if start == 0 or lane.arm.role != "measured":
             return Cache("unknown")
+        if lane.framework.release:
+            return Cache("unknown", OTHER_RELEASE)
         if lane.arm.id in self._cold:
             return Cache("warm" if page_cache.is_warm(footprint.artefact_files(lane)) else "unknown")
         reason = page_cache.chill(footprint.start_files(lane))
@@ -47,10 +52,10 @@ class Starts:
 
 
 def start_facts(worker: Worker, ready: Ready, cache: Cache) -> dict[str, Any]:
-    """A start's times, its page cache and its memory after the first two inferences, as starts/*.json holds them."""
+    """A start's times, its page cache and its memory when it is ready, as starts/*.json holds them."""
     memory = worker.memory()
     return {
         "spawn_ns": worker.spawn_ns, "load_ns": ready.load_ns, "first_ns": ready.first_ns, "second_ns": ready.second_ns, **asdict(cache),
-        "load_pss_bytes": ready.load_pss_bytes, "pss_bytes": memory.pss_bytes, "rss_bytes": memory.rss_bytes,
-        "peak_rss_bytes": memory.peak_rss_bytes, "dim": ready.dim, "settings": dict(ready.settings),
+        "load_pss_bytes": memory.pss_bytes, "rss_bytes": memory.rss_bytes, "peak_rss_bytes": memory.peak_rss_bytes, "dim": ready.dim,
+        "settings": dict(ready.settings),
     }  # fmt: skip

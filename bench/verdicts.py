@@ -22,8 +22,10 @@ JUDGES = ("checks.py", "parity.py", "reference.py", "embedder.py", "stats_paired
 
 
 def key(experiment: Experiment, lane: Lane) -> str | None:
-    """What a verdict on the hard inputs hangs on, as a hash; None for a worker that is not ours, of which a part may change unseen."""
-    if not lane.framework.build and not any(part.startswith("bench.workers.") for part in lane.command):
+    """What a verdict on the hard inputs hangs on, as a hash; None for a worker that is not ours, or a library of another environment, of
+    which a part may change unseen."""
+    ours = lane.framework.build or any(part.startswith("bench.workers.") for part in lane.command)
+    if not ours or lane.framework.release:
         return None
     return files.short_hash(
         machine.machine_id(), experiment.hard.hash, experiment.reference.hash, lane.artefact.hash, binary_hash(lane), lane.version,

@@ -80,7 +80,7 @@ def test_empty_and_missing_files_hold_nothing(tmp_path: Path) -> None:
 
 
 def lane(name: str, role: str = "measured") -> Any:
-    return SimpleNamespace(arm=SimpleNamespace(id=name, role=role))
+    return SimpleNamespace(arm=SimpleNamespace(id=name, role=role), framework=SimpleNamespace(release=None))
 
 
 @pytest.fixture
@@ -98,6 +98,13 @@ def test_each_measured_arm_has_one_cold_start_after_its_first(verdicts: dict[str
     known, a, null = starts.Starts(), lane("a"), lane("null", "floor")
     assert [known.prepare(a, number) for number in range(4)] == [Cache("unknown"), Cache("cold"), Cache("warm"), Cache("warm")]
     assert known.prepare(null, 3) == Cache("unknown")
+
+
+def test_another_release_has_no_cold_start(verdicts: dict[str, str | None]) -> None:
+    """Its wheels are not those of this environment: what was put out would be the wrong files."""
+    other = lane("a")
+    other.framework.release = "1.30.0"
+    assert starts.Starts().prepare(other, 1) == Cache("unknown", starts.OTHER_RELEASE)
 
 
 def test_an_arm_whose_files_are_in_use_comes_first_next_time(verdicts: dict[str, str | None]) -> None:
@@ -119,7 +126,7 @@ def build(tmp_path: Path, **framework: Any) -> Any:
     for name, size in {"worker": 30, "library.so": 500}.items():
         (tmp_path / name).write_bytes(b"x" * size)
     return SimpleNamespace(
-        framework=SimpleNamespace(**{"build": None, "libraries": (), **framework}), command=(str(tmp_path / "worker"), "--flag"),
+        framework=SimpleNamespace(**{"build": None, "libraries": (), "release": None, **framework}), command=(str(tmp_path / "worker"), "--flag"),
         env={"THREADS": "2", "LIBRARY": str(tmp_path / "library.so")}, artefact=SimpleNamespace(folder=tmp_path / "artefact", bytes=4),
     )  # fmt: skip
 

@@ -159,7 +159,7 @@ def lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     binary, library = tmp_path / "worker", tmp_path / "library.so"
     binary.write_bytes(b"binary")
     library.write_bytes(b"library")
-    framework = Thing(build="cargo", libraries=("numpy",))
+    framework = Thing(build="cargo", libraries=("numpy",), release=None)
     arm = Arm("onnx-rust", "rust", "minilm", "wheel", "fp32", "default", 1, 2, "measured")
     return Thing(framework=framework, command=(str(binary),), env={"LIBRARY": str(library)}, arm=arm, settings={}, version={"version": "1"},
                  artefact=Thing(hash="artefact"))  # fmt: skip
@@ -204,7 +204,7 @@ def test_anything_that_changes_asks_anew(lane: Any, tmp_path: Path, monkeypatch:
 
 
 def test_a_new_wheel_of_the_same_version_asks_anew(lane: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = lane.but(framework=Thing(build=None, libraries=("numpy",)), command=("python", "-m", "bench.workers.onnx"))
+    ours = lane.but(framework=Thing(build=None, libraries=("numpy",), release=None), command=("python", "-m", "bench.workers.onnx"))
     key = verdicts.key(EXPERIMENT, ours)
     real = verdicts.importlib.metadata.distribution
 
@@ -219,8 +219,9 @@ def test_neither_a_failure_nor_a_stranger_is_kept(lane: Any) -> None:
     key = verdicts.key(EXPERIMENT, lane)
     verdicts.save(key, "run-1", [{**FOUND[0], "held": False}])
     assert verdicts.load(key) is None
-    theirs = lane.but(framework=Thing(build=None, libraries=()), command=("python", "their_worker.py"))
+    theirs = lane.but(framework=Thing(build=None, libraries=(), release=None), command=("python", "their_worker.py"))
     assert verdicts.key(EXPERIMENT, theirs) is None
+    assert verdicts.key(EXPERIMENT, lane.but(framework=lane.framework.but(release="1.30.0"))) is None
     verdicts.save(None, "run-1", FOUND)
     assert verdicts.load(None) is None
     verdicts.save(key, "run-1", FOUND)
