@@ -56,6 +56,7 @@ class RunArm:
     settings: Mapping[str, Any] | None = None
     knobs: Mapping[str, str] | None = None
     headline: bool = False
+    note: str | None = None
     footprint: Footprint = field(default_factory=Footprint)
     fault: str | None = None
     precision_note: str | None = None

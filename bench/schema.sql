@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS arms (
     settings_json   JSON,                  -- what the worker read back
     knobs_json      JSON,                  -- what its variant sets: {knob: value}
     headline        BOOLEAN,               -- stands for its framework in a precision that has no default
+    note            VARCHAR,               -- what its variant is; of tuned settings, who chose them
     PRIMARY KEY (run_id, arm_id)
 );
 

@@ -200,7 +200,8 @@ def tables_of(folder: Path, run: RunData) -> dict[str, pa.Table]:
         "runs": _table([_run_row(facts, machine, done)]),
         "arms": _table([
             {"run_id": run.run_id, **{name: getattr(arm, name) for name in ARM_COLUMNS}, "version_json": _json(arm.version),
-             "settings_json": _json(arm.settings), "knobs_json": _json(arm.knobs), "headline": arm.headline} for arm in run.arms
+             "settings_json": _json(arm.settings), "knobs_json": _json(arm.knobs), "headline": arm.headline,
+             "note": arm.note} for arm in run.arms
         ]),
         "starts": _table([{"run_id": run.run_id, **asdict(start)} for start in run.starts]),
         "blocks": _table([
@@ -336,7 +337,8 @@ def _arm(arm: Row, start: Row | None) -> RunArm:
     start = start or {}
     return RunArm(
         **{name: arm[name] for name in ARM_COLUMNS}, version=start.get("version"), settings=start.get("settings"), knobs=arm.get("knobs"),
-        headline=bool(arm.get("headline")), footprint=Footprint(**_known(Footprint, arm.get("footprint") or {})), fault=arm.get("fault"),
+        headline=bool(arm.get("headline")), note=arm.get("note"),
+        footprint=Footprint(**_known(Footprint, arm.get("footprint") or {})), fault=arm.get("fault"),
         precision_note=arm.get("precision_note"), compile_s=arm.get("compile_s"),
     )  # fmt: skip
 

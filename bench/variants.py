@@ -79,6 +79,8 @@ def parse_variants(text: str, frameworks: Iterable[Framework]) -> tuple[str, ...
             problems = [_knob_variant(framework, name, DEFAULT) for framework in frameworks]
             if problems and all(isinstance(problem, str) for problem in problems):
                 raise BenchError(f"variant {name!r}: {problems[0]}")
+        elif name == "tuned" and name not in known:
+            raise BenchError("variant 'tuned': no settings in data/tuned; `invoke tune` searches them")
         elif name not in known:
             raise unknown("variant", name, sorted(known))
     return tuple(dict.fromkeys(split(text))) or (DEFAULT.name,)
@@ -167,6 +169,8 @@ def _asked(framework: Framework, precision: str, name: str, layouts: Sequence[La
     if not matching:
         there = name in (DEFAULT.name, "all") or precision not in precisions_of(framework)
         reason = _absent(framework, precision) if there else f"{framework.title} has no variant {name!r} in {precision}"
+        if name == "tuned" and not any(variant.family == name for variant in framework.variants.values()):
+            reason = f"{framework.title} has no settings in data/tuned: `invoke tune --framework {framework.name}` searches them"
         shown = DEFAULT if name in (DEFAULT.name, "all") else Variant(name, reason)
         yield Choice(framework, precision, shown, layouts[0], reason)
 

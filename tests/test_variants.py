@@ -106,6 +106,7 @@ def test_every_switch_once_and_none_that_changes_nothing() -> None:
         (lambda text: variants.parse_variants(text, [ONE]), "dynamik", "did you mean 'dynamic'"),
         (lambda text: variants.parse_variants(text, [ONE]), "knob:spni=1", "did you mean 'spin'"),
         (lambda text: variants.parse_variants(text, [ONE]), "knob:spin", "write knob:KEY=VALUE"),
+        (lambda text: variants.parse_variants(text, [NULL]), "tuned", "`invoke tune` searches them"),
     ],
 )
 def test_a_wrong_word_is_refused_with_its_cure(parse: object, text: str, message: str) -> None:
