@@ -206,7 +206,7 @@ def chosen(press: Press, standing: Standing, table: Table) -> Selection:
 def controls(press: Press, standing: Standing) -> list[dict[str, Any]]:
     """What the controls of the standing's newest run showed: each against the arm that it was made from."""
     return press.board.query(
-        "SELECT control.role, control.framework, other.framework AS other, scenario, ratio, ratio_lo, ratio_hi, blocks, verdict, note"
+        "SELECT control.role, control.framework, other.framework AS other, scenario, ratio, ratio_lo, ratio_hi, blocks, verdict, pair.note"
         " FROM comparisons AS pair JOIN arms AS control ON control.run_id = pair.run_id AND control.arm_id = arm_a"
         " JOIN arms AS other ON other.run_id = pair.run_id AND other.arm_id = arm_b"
         " WHERE pair.run_id = (SELECT coalesce(json_extract_string(run_json, '$.controls_run_id'), run_id) FROM runs WHERE run_id = ?)"
