@@ -1,0 +1,162 @@
+"""A run's budget on a fake clock: the real Runner, whose blocks and warm-ups only let time pass. Nothing is started."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bench import budget, files, runner
+from bench.budget import Cost
+from bench.catalog import Scenario
+from bench.runfolder import RunFolder
+from bench.runner import Runner
+
+ARMS = ("a", "b", "c")
+WARM_UP_S = 0.05
+
+
+class Clock(Runner):
+    """A runner whose three arms need `request_s[scenario]` seconds a request, and blocks `drift` times what was expected."""
+
+    def __init__(self, folder: Path, scenarios: list[Scenario], budget_s: float | None, request_s: float, fresh: bool = False) -> None:
+        self.request_s, self.drift, self.stop_at_s = request_s, 1.0, float("inf")
+        anywhere = SimpleNamespace(scenarios=())
+        lanes = [SimpleNamespace(arm=SimpleNamespace(id=arm, role="measured"), name=arm, variant=anywhere) for arm in ARMS]
+        wish = SimpleNamespace(scenarios=tuple(scenarios), budget_s=budget_s, requests=None, controls_s=0.0, fresh_blocks=fresh, seed=1)
+        plans = {one.name: SimpleNamespace(rows=one.rows, warm=64, measured=one.rows - 64) for one in scenarios}
+        experiment: Any = SimpleNamespace(wish=wish, lanes=lanes, plans=plans, pointless={})
+        seats: Any = SimpleNamespace(measured_s=0.0, warm_up_s=0.0, costs={}, held=None, leave_all=self._leave)
+        seats.stage = _Stage()
+        self.cold = True
+        progress: Any = SimpleNamespace(say=lambda line: None, scenario=_bar)
+        super().__init__(experiment, RunFolder(folder), seats, progress)
+
+    def _leave(self) -> None:
+        self.cold = True
+
+    def _ready_all(self, scenario: Scenario, limit_s: float) -> None:
+        if self.cold or ("a", scenario.name) not in self.seats.costs:
+            spent_s = len(ARMS) * min(limit_s, WARM_UP_S)
+            self.seats.measured_s += spent_s
+            self.seats.warm_up_s += spent_s
+        self.cold = False
+        cost = Cost(self.request_s * scenario.batch, self.request_s)
+        self.seats.costs.update(dict.fromkeys(((arm, scenario.name) for arm in ARMS), cost))
+
+    def _expected(self, *_: Any) -> Any:
+        return None
+
+    def _block(self, scenario: Scenario, block: int, pace: budget.Pace, *_: Any, **__: Any) -> None:
+        self.seats.measured_s += pace.block_s * self.drift
+        facts = {"measured_s": self.seats.measured_s, "started_at": "2026-11-20T09:00:00+00:00", "ended_at": "2026-11-20T09:00:00+00:00"}
+        self.folder.block(scenario.name, block, facts, pd.DataFrame({"arm_id": []}))
+        if self.seats.measured_s > self.stop_at_s:
+            raise KeyboardInterrupt
+
+    def blocks(self) -> list[int]:
+        """Finished blocks of each scenario, in their order."""
+        return [self.folder.block_count(scenario.name) for scenario in self.experiment.wish.scenarios]
+
+
+class _Stage:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        yield
+
+
+@contextmanager
+def _bar(scenario: Scenario, pace: budget.Pace) -> Iterator[Callable[[], None]]:
+    yield lambda: None
+
+
+@pytest.fixture(autouse=True)
+def nothing_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "stays_resident", lambda experiment: True)
+    monkeypatch.setattr(runner.watch, "Watch", lambda seats, folder: None)
+    monkeypatch.setattr(runner.quality, "measure", lambda *_: None)
+    monkeypatch.setattr(files, "sync", lambda path: None)
+
+
+def suite(count: int = 12) -> list[Scenario]:
+    """Closed loops, batches, open loops and bulk pieces by turns."""
+    kinds: list[dict[str, Any]] = [
+        {"load": "closed"}, {"load": "offline", "batch": 8}, {"load": "open", "rate_per_s": 50.0, "piece": 60},
+        {"load": "offline", "batch": 8, "piece": 64},
+    ]  # fmt: skip
+    return [Scenario(name=f"s{place:02d}", title="x", rows=8192, **kinds[place % len(kinds)]) for place in range(count)]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize(("budget_s", "drift"), [(60.0, 1.0), (300.0, 0.8), (300.0, 1.3), (900.0, 1.0), (900.0, 1.3)])
+def test_twelve_scenarios_stay_within_ten_percent(tmp_path: Path, budget_s: float, drift: float, fresh: bool) -> None:
+    run = Clock(tmp_path, suite(), budget_s, random.Random(budget_s).uniform(0.002, 0.02), fresh)
+    run.drift = drift
+    run.run()
+    assert run.seats.measured_s <= 1.1 * budget_s
+    assert run.seats.measured_s >= 0.8 * budget_s or run.blocks() == [12] * 12, "what there is gets used"
+
+
+def test_a_scenario_gets_twelve_blocks_before_the_next_begins(tmp_path: Path) -> None:
+    run = Clock(tmp_path, suite(), 200.0, 0.05)
+    run.run()
+    blocks = run.blocks()
+    short = next(place for place, count in enumerate(blocks) if count < 12)
+    assert short >= 1 and blocks[:short] == [12] * short
+    for place, count in enumerate(blocks):
+        reasons = [files.read_json(file)["reason"] for file in tmp_path.glob(f"failures/a--s{place:02d}.json")]
+        assert count == 0 or count >= 3
+        assert bool(reasons) == (count == 0), "what has no block says what it needs"
+        assert all("3 blocks need" in reason and "--budget" in reason for reason in reasons)
+    assert 0 in blocks
+
+
+def test_without_a_budget_every_scenario_takes_its_own_cost(tmp_path: Path) -> None:
+    run = Clock(tmp_path, suite(), None, 0.01, fresh=True)
+    run.run()
+    assert run.blocks() == [12] * 12
+    assert run.seats.warm_up_s <= 0.25 * run.seats.measured_s, "warm-up is a fifth, and the piece's first start comes on top"
+
+
+def test_a_resumed_run_has_only_what_is_left(tmp_path: Path) -> None:
+    first = Clock(tmp_path, suite(), 200.0, 0.01)
+    first.stop_at_s = 90.0
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    again = Clock(tmp_path, suite(), 200.0, 0.01)
+    again.run()
+    assert 90 < again.seats.measured_s <= 220
+    assert again.seats.measured_s >= 160, "and uses it"
+
+
+def test_undecided_scenarios_go_on_to_24_and_48(tmp_path: Path) -> None:
+    """s01 stays undecided; s00 is decided at 12 blocks and gets no more."""
+    run = Clock(
+        tmp_path, [Scenario(name=f"s0{k}", title="x", load="open", rate_per_s=50.0, piece=60, rows=8192) for k in (0, 1)], 400.0, 0.01
+    )
+    asked: list[list[int]] = []
+
+    def undecided(folder: Path) -> frozenset[str]:
+        asked.append(run.blocks())
+        return frozenset({"s01"})
+
+    run.undecided = undecided
+    run.run()
+    assert asked == [[12, 12], [12, 24]] and run.blocks() == [12, 48]
+    assert run.seats.measured_s <= 440
+
+
+def test_a_later_look_that_does_not_fit_is_not_begun(tmp_path: Path) -> None:
+    run = Clock(tmp_path, suite(3)[2:], 80.0, 0.01)
+    run.undecided = lambda folder: frozenset({"s02"})
+    run.run()
+    assert run.blocks() == [12], "a verdict at 17 blocks would be one look more"
