@@ -24,8 +24,8 @@ from bench.experiment import Experiment, Lane, Stopwatch
 from bench.plan import Plan
 from bench.process import SliceFailed, Worker, WorkerFailed
 from bench.progress import Progress
-from bench.run_to_run import RunToRun
 from bench.resources import Meter
+from bench.run_to_run import RunToRun
 from bench.runfolder import RunFolder
 from bench.starts import Starts, start_facts
 

@@ -13,7 +13,6 @@ from bench import footprint, page_cache
 from bench.experiment import Lane
 from bench.process import Ready, Worker
 
-
 OTHER_RELEASE = "another release stands in an environment of its own, whose files are not listed here"
 
 

@@ -126,7 +126,8 @@ def build(tmp_path: Path, **framework: Any) -> Any:
     for name, size in {"worker": 30, "library.so": 500}.items():
         (tmp_path / name).write_bytes(b"x" * size)
     return SimpleNamespace(
-        framework=SimpleNamespace(**{"build": None, "libraries": (), "release": None, **framework}), command=(str(tmp_path / "worker"), "--flag"),
+        framework=SimpleNamespace(**{"build": None, "libraries": (), "release": None, **framework}),
+        command=(str(tmp_path / "worker"), "--flag"),
         env={"THREADS": "2", "LIBRARY": str(tmp_path / "library.so")}, artefact=SimpleNamespace(folder=tmp_path / "artefact", bytes=4),
     )  # fmt: skip
 
