@@ -163,7 +163,7 @@ ORDER BY ratio_to_best = 1 DESC, ratio_to_best DESC, arm_id"""
         line = base.mark_rule(strokeWidth=3).encode(x=alt.X("ratio_lo:Q"), x2=alt.X2("ratio_hi"))
         text = base.mark_text(dy=-12).encode(x=x, text=alt.Text("label:N"), color=alt.ColorValue("var(--chart-ink)"))
         one = alt.Chart(alt.Data(values=[{"at": 1}])).mark_rule(color="var(--chart-muted)", strokeDash=[3, 3]).encode(x=alt.X("at:Q"))
-        floor = alt.Chart(alt.Data(values=noise)).mark_rect(color="var(--chart-band)").encode(x=alt.X("lo:Q"), x2=alt.X2("hi"))
+        floor = alt.Chart(alt.Data(values=noise)).mark_rect(color="var(--chart-band)", aria=False).encode(x=alt.X("lo:Q"), x2=alt.X2("hi"))
         return alt.layer(*([floor] if noise else []), one, line, dots(base, data).encode(x=x), text).properties(**size)
 
     last = data[-1]

@@ -133,7 +133,7 @@ ORDER BY runs.model, one.framework"""
         across = alt.Scale(type="log", base=2, domain=[low, high], nice=False)
         x = alt.X("ratio:Q", title=f"÷ {title_of(reference)} (log₂)", axis=alt.Axis(values=ticks, format="~g"),
                   scale=across)  # fmt: skip
-        near = alt.Chart().mark_rect(color="var(--chart-muted)", opacity=0.06)
+        near = alt.Chart().mark_rect(color="var(--chart-muted)", opacity=0.06, aria=False)
         line = base.mark_rule(strokeWidth=3).encode(x=alt.X("ratio_lo:Q"), x2=alt.X2("ratio_hi"))
         head = alt.Header(title=None, labelColor="var(--chart-ink)", labelFontSize=12, labelAnchor="start", labelFontWeight="bold")
         layered = alt.layer(

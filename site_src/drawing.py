@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -69,8 +70,8 @@ def literals(texts: Sequence[str]) -> str:
 
 
 def rounded(rows: Rows) -> list[dict[str, Any]]:
-    """Six significant digits are more than a screen shows and keep a page small."""
-    return [{k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+    """Six significant digits are more than a screen shows and keep a page small; what never ends has no place on an axis."""
+    return [{k: (float(f"{v:.6g}") if math.isfinite(v) else None) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
 
 
 def config() -> dict[str, Any]:

@@ -85,7 +85,7 @@ def dark_without_scripts() -> str:
     palettes = sorted((file for file in theme.iterdir() if re.fullmatch(r"palette\..*\.css", file.name)), key=lambda file: file.name)
     sheets = [file.read_text(encoding="utf-8") for file in (*palettes, HERE / "assets" / "board.css")]
     blocks = [block for sheet in (*sheets, marks.stylesheet()) for block in SLATE.findall(sheet)]
-    return "\n".join(f"[data-md-color-scheme=default] {{ color-scheme: dark; {block} }}" for block in blocks) + "\n"
+    return "\n".join(f"body[data-md-color-scheme=default] {{ color-scheme: dark; {block} }}" for block in blocks) + "\n"
 
 
 def swap(fresh: Path, target: Path) -> None:

@@ -110,7 +110,7 @@ def build(path: Path, *, samples_per_arm: int = 600, hostile: bool = False) -> P
 
 
 def build_board(path: Path, *, samples_per_arm: int = 600, loads: tuple[Load, ...] = STANDARD) -> Path:
-    """The whole catalogue: every model under every load, one of them with failed cells, precisions and knobs of the small one."""
+    """The whole catalogue: three models under every load, the last with failed cells, precisions, controls and knobs of the first."""
     path.unlink(missing_ok=True)
     known = list(catalog.load().models)
     with duckdb.connect(str(path)) as con:
@@ -126,7 +126,7 @@ def build_board(path: Path, *, samples_per_arm: int = 600, loads: tuple[Load, ..
                 samples=samples_per_arm if small else max(60, samples_per_arm // 4),
                 scale=1 if small else 4 + 5 * place,
                 weights="wheel" if small else "synthetic",
-                loads=loads,
+                loads=loads if place in (0, 2, len(known) - 1) else BASIC,
                 twin=small,
                 failures=FAILURES if place == len(known) - 1 else {},
                 variants=(DEFAULT, ("bf16", "default", 0.55), ("fp32", "tuned", 0.9)) if small else (DEFAULT,),

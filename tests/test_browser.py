@@ -201,10 +201,10 @@ def test_without_javascript_the_scheme_is_the_readers(site: tuple[str, Path], da
     address, _folder = site
     with browser.open_browser(dark=dark, javascript=False) as window:
         window.get(f"{address}/models/minilm/")
-        body, mark = window.find_element("css selector", "body"), window.find_element("css selector", ".chart-wide svg .mark-symbol path")
+        body, mark = window.find_element("css selector", "body"), window.find_element("css selector", "tr[data-fw=openvino] .fw-icon")
         red, green, blue = (int(part) for part in body.value_of_css_property("background-color").strip("rgba()").split(",")[:3])
         assert (red + green + blue < 200) == dark
-        assert mark.value_of_css_property("fill") == ("rgb(226, 154, 234)" if dark else "rgb(155, 63, 165)")  # OpenVINO's colour
+        assert mark.value_of_css_property("color") == ("rgba(226, 154, 234, 1)" if dark else "rgba(155, 63, 165, 1)")  # as in marks.py
 
 
 def test_filters_are_kept_in_a_short_address_and_work_by_keyboard(site: tuple[str, Path]) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from bench import catalog, paths
 from bench.errors import BenchError
-from site_src import board, charts, drawing, form, generate, layers, marks, model_page, press, preview, words
+from site_src import board, charts, charts_load, drawing, form, generate, layers, marks, model_page, operating, press, preview, words
 from tests import site_fixture
 
 MODEL = "models/minilm"
@@ -511,3 +511,186 @@ def test_a_preview_serves_and_keeps_nothing_in_the_browser(tmp_path: Path) -> No
         with pytest.raises(BenchError, match="--port"):
             preview.server(server.server_port, tmp_path)
         server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the pages of the whole catalogue under every kind of load: written, not rendered by MkDocs."""
+    folder = tmp_path_factory.mktemp("whole")
+    site_fixture.build_board(folder / "results.duckdb", samples_per_arm=120)
+    shown = board.Board(board.open_database(folder / "results.duckdb"), catalog.load())
+    generate.write(shown, folder / "results.duckdb", folder / "pages")
+    shown.connection.close()
+    return folder
+
+
+def written(whole: Path, path: str) -> Page:
+    return Page((whole / "pages" / f"{path}.md").read_text(encoding="utf-8"))
+
+
+def test_no_page_has_more_than_seven_charts(whole: Path) -> None:
+    counts = {file: file.read_text(encoding="utf-8").count('<figure class="chart"') for file in (whole / "pages").rglob("*.md")}
+    assert max(counts.values()) == model_page.MOST_CHARTS == 7
+    assert counts[whole / "pages" / "compare.md"] >= 1
+    assert counts[whole / "pages" / "index.md"] == 1
+
+
+def test_pages_of_the_whole_catalogue_are_small_enough(whole: Path) -> None:
+    for file in (whole / "pages").rglob("*.md"):
+        assert len(gzip.compress(file.read_bytes(), mtime=0)) <= 85_000, file  # the theme's frame takes 5 kB more
+    with_charts = sum(
+        len(gzip.compress((whole / "pages" / file).read_bytes())) for file in ("assets/vega.js", "models/minilm.md", "assets/board.js")
+    )
+    assert with_charts <= 450_000
+
+
+def test_the_start_page_asks_for_the_smallest_limit_that_some_arm_keeps(whole: Path) -> None:
+    rows = ask(whole, "SELECT slo_ms, framework, rate_per_s FROM leaderboard WHERE model = 'qwen3' AND slo_ms IS NOT NULL "
+                      "AND role = 'measured' AND rate_per_s IS NOT NULL ORDER BY slo_ms, rate_per_s DESC, framework LIMIT 1")  # fmt: skip
+    limit, framework, rate = rows[0]
+    text = written(whole, "index").text
+    line = text[text.index("Qwen3-Embedding-0.6B") :][:200]
+    assert f"{site_title(str(framework))} {form.number(float(str(rate)))}/s" in " ".join(line.replace("p99", " p99").split())
+    assert f"p99 ≤ {float(str(limit)):g} ms" in line.replace("&#8804;", "≤")
+    assert limit != 10
+
+
+def test_the_table_of_limits_is_the_search(whole: Path) -> None:
+    shown = board.Board(board.open_database(whole / "results.duckdb"), catalog.load())
+    found = operating.limits(shown, shown.standings["minilm"][0])
+    assert found
+    assert found.searched
+    assert found.limits_ms == (10, 25, 50, 100, 250, 1000)
+    stored = ask(whole, "SELECT arm_id, rate_per_s FROM leaderboard WHERE run_id = 'minilm-20261121-090000' AND scenario = 'slo-25ms' "
+                        "AND precision = 'fp32' AND variant = 'default' AND role = 'measured'")  # fmt: skip
+    assert {arm: point.rate_per_s for arm, point in found.points[25].items()} == dict(stored)
+    assert all(point.why.startswith("no rate") for point in found.points[10].values() if point.rate_per_s is None)
+
+
+def test_without_a_search_the_ladder_gives_a_lower_bound(tmp_path: Path) -> None:
+    database = tmp_path / "results.duckdb"
+    ladder = tuple(load for load in site_fixture.STANDARD if load.load == "open" and load.batch == 1)
+    with duckdb.connect(str(database)) as con:
+        con.execute(site_fixture.SCHEMA.read_text(encoding="utf-8"))
+        site_fixture.add_run(con, "one", "minilm", day=0, samples=600, loads=(*site_fixture.BASIC, *ladder))
+        con.execute("UPDATE results SET p99_ms = CASE rate_per_s WHEN 20 THEN 8 WHEN 60 THEN 24 ELSE 90 END WHERE framework = 'pytorch'")
+        con.execute("UPDATE results SET p99_ms = NULL WHERE framework = 'candle'")
+    shown = board.Board(board.open_database(database), catalog.load())
+    found = operating.limits(shown, shown.standings["minilm"][0])
+    assert found
+    assert not found.searched
+    assert [found.points[limit]["pytorch-fp32"].rate_per_s for limit in (10, 25, 50, 100)] == [20, 60, 60, 120]
+    assert found.points[1000]["candle-fp32"].rate_per_s is None
+    assert found.points[1000]["candle-fp32"].why == "p99 is withheld"
+
+
+def test_requests_that_finish_late_are_not_in_the_rate(tmp_path: Path) -> None:
+    """Others divided all requests by the window: under overload that is the offered rate. The page shows the column as stored."""
+    database = site_fixture.build(tmp_path / "results.duckdb", samples_per_arm=60)
+    with duckdb.connect(str(database)) as con:
+        con.execute("UPDATE results SET rate_per_s = 500, requests_per_s = 84.25, p99_ms = 'Infinity', p50_ms = 4321 "
+                    "WHERE framework = 'candle' AND scenario = 'closed-1'")  # fmt: skip
+    shown = board.Board(board.open_database(database), catalog.load())
+    making = press.Press(shown, tmp_path / "pages")
+    model_page.model(making, "minilm", shown.standings["minilm"])
+    text = Page((tmp_path / "pages/models/minilm.md").read_text(encoding="utf-8")).text
+    assert "84.2" in text
+    assert "∞" in text
+    assert "500.0" not in text
+
+
+def test_a_campaign_that_only_skipped_hides_no_older_one(tmp_path: Path) -> None:
+    database = site_fixture.build(tmp_path / "results.duckdb", samples_per_arm=60)
+    skipped = dict.fromkeys(site_fixture.SIX, site_fixture.Failure("SKIPPED", "the budget holds no block of it: 90 s are needed"))
+    with duckdb.connect(str(database)) as con:
+        site_fixture.add_run(con, "minilm-20261201-090000", "minilm", day=11, samples=60, failures=skipped)
+    shown = board.Board(board.open_database(database), catalog.load())
+    assert [run["run_id"] for run in shown.standings["minilm"][0].runs] == ["minilm-20261121-090000"]
+    shown.connection.close()
+    view = ask(tmp_path, "SELECT DISTINCT run_id FROM current_leaderboard WHERE model = 'minilm'")
+    assert view == [("minilm-20261121-090000",)]
+    with duckdb.connect(str(database)) as con:
+        con.execute("UPDATE results SET status = 'OK', requests_per_s = 1 WHERE run_id = 'minilm-20261201-090000' AND framework = 'candle' "
+                    "AND scenario = 'offline-32'")  # fmt: skip
+    shown = board.Board(board.open_database(database), catalog.load())
+    tables = {table.scenario: table for table in shown.standings["minilm"][0].served}
+    assert tables["offline-32"].rows[0]["run_id"] == "minilm-20261201-090000"
+    assert tables["closed-1"].rows[0]["run_id"] == "minilm-20261121-090000"
+    assert not tables["closed-1"].mixed
+
+
+def test_what_was_swapped_out_is_not_ranked_as_speed(tmp_path: Path) -> None:
+    """Others ranked the speed of a swapping machine."""
+    database = site_fixture.build(tmp_path / "results.duckdb", samples_per_arm=60)
+    with duckdb.connect(str(database)) as con:
+        con.execute("UPDATE results SET ranked = false, rank_note = 'swapped', rank_lo = NULL, rank_hi = NULL, requests_per_s = 9999 "
+                    "WHERE framework = 'pytorch' AND role = 'measured'")  # fmt: skip
+    shown = board.Board(board.open_database(database), catalog.load())
+    table = shown.standings["minilm"][0].served[0]
+    assert table.rows[-1]["framework"] == "pytorch"
+    assert "pytorch" not in {row["framework"] for row in words.leaders(table)}
+    assert "OpenVINO serves the most" in words.verdict(shown, table)
+
+
+def test_a_switch_is_compared_with_its_default_and_shown_nowhere_else(whole: Path) -> None:
+    text = written(whole, "knobs").text
+    sql = "SELECT ratio, ratio_lo, ratio_hi, verdict FROM comparisons WHERE run_id = ? AND scenario = 'closed-1' AND arm_a LIKE '%knob%'"
+    ratio, lo, hi, verdict = ask(whole, sql.replace("?", "'minilm-20261123-090000'"))[0]
+    assert "spinning=0" in text
+    assert f"{float(str(ratio)):.3f} [{float(str(lo)):.3f}, {float(str(hi)):.3f}] {verdict}" in text
+    assert "knob" not in written(whole, "models/minilm").text
+
+
+def test_a_history_names_what_left_its_interval(built: Path) -> None:
+    text = page(built, "history").text
+    assert "faster than before: the intervals do not meet" in text
+
+
+def test_the_swap_matrix_says_who_may_ask_whose_index(whole: Path) -> None:
+    text = written(whole, "swap").text
+    assert text.count("nearly") >= 2 * 6 * 12
+    assert "re-index" in text
+
+
+def test_the_card_of_a_model_is_a_picture_of_its_own(whole: Path, built: Path) -> None:
+    from PIL import Image
+
+    with Image.open(whole / "pages/data/models/minilm/card.png") as card:
+        assert card.size == (1200, 630)
+    html = (built / "site" / MODEL / "index.html").read_text(encoding="utf-8")
+    assert re.search(r'property="og:image" content="[^"]*data/models/minilm/card\.png"', html)
+
+
+def test_the_noise_floor_is_what_two_copies_differed_by(whole: Path) -> None:
+    shown = board.Board(board.open_database(whole / "results.duckdb"), catalog.load())
+    best = shown.standings["minilm"][0]
+    chosen = model_page.chosen(press.Press(shown, whole / "unused"), best, best.served[0])
+    lo, hi = ask(whole, "SELECT ratio_lo, ratio_hi FROM comparisons JOIN arms USING (run_id) WHERE arms.arm_id = arm_a AND role = 'twin' "
+                        "AND scenario = 'closed-1' AND run_id = 'minilm-20261121-090000'")[0]  # fmt: skip
+    low, high = float(str(lo)), float(str(hi))
+    assert charts.noise_of(chosen) == [{"lo": pytest.approx(min(low, 1 / high), 1e-5), "hi": pytest.approx(max(high, 1 / low), 1e-5)}]
+    assert chosen.board.standings["qwen3"][0].runs[0]["run_id"]
+    other = shown.standings["qwen3"][0]
+    assert charts.noise_of(model_page.chosen(press.Press(shown, whole / "unused"), other, other.served[0])) == []
+
+
+def test_times_over_length_and_batch_are_medians_of_calls(tmp_path: Path) -> None:
+    """Two rows of 40 tokens in one call of 6 ms are 3 ms a row, in the column of 64 tokens."""
+    database = site_fixture.build(tmp_path / "results.duckdb", samples_per_arm=60)
+    with duckdb.connect(str(database)) as con:
+        con.execute("DELETE FROM samples")
+        for arm, ms in (("pytorch-fp32", 6), ("candle-fp32", 12)):
+            for scenario, rows, tokens in (("offline-32", 2, 40), ("closed-1", 1, 40), ("closed-1", 1, 100), ("closed-1", 1, 500)):
+                for call in range(3):
+                    for row in range(rows):
+                        begin = call * 10**9 + tokens
+                        con.execute("INSERT INTO samples VALUES ('minilm-20261121-090000', ?, ?, 0, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
+                                    [arm, scenario, tokens, call * 100 + row, tokens, begin, begin, begin + ms * 10**6])  # fmt: skip
+    shown = board.Board(board.open_database(database), catalog.load())
+    chosen = layers.Selection(shown, ["minilm-20261121-090000"], ["pytorch-fp32", "candle-fp32"], "closed-1", "single")
+    chart = charts_load.by_shape(chosen)
+    assert chart
+    cells = {(row["arm_id"], row["batch"], row["up_to_tokens"]): (row["ms_per_row"], row["share_of_best"]) for row in chart.rows}
+    assert cells["pytorch-fp32", 2, 64] == (3, 1)
+    assert cells["candle-fp32", 1, 512] == (12, 0.5)
+    assert len(cells) == 8
