@@ -168,7 +168,9 @@ def test_every_arm_is_asked_and_one_that_fails_keeps_its_reason(monkeypatch: pyt
     arms = [("good", "int8", "measured"), ("bad", "int8", "measured"), ("floor", "fp32", "floor"), ("idle", "int8", "measured")]
     lanes = [
         SimpleNamespace(
-            arm=SimpleNamespace(id=name, precision=precision, role=role, variant="default"), framework=SimpleNamespace(name=name)
+            arm=SimpleNamespace(id=name, precision=precision, role=role, variant="default"),
+            framework=SimpleNamespace(name=name),
+            variant=SimpleNamespace(family="default"),
         )
         for name, precision, role in arms
     ]
