@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from bench import build, catalog, child, embedder, experiment, export, parity
+from bench import build, catalog, child, embedder, export, parity
 from bench.catalog import Model
-from bench.process import Worker, WorkerFailed
+from bench.process import WorkerFailed
 from tests import tiny
 
 pytestmark = pytest.mark.native
@@ -55,19 +55,7 @@ class Case:
 
     def serve(self, batch: int, sessions: int = 1, artefact: Path | None = None) -> Vectors:
         """The vectors of all rows by the real worker."""
-        command, env = experiment.command_and_env(catalog.load().frameworks["candle"], sessions, 2)
-        layout = ["--sessions", str(sessions), "--threads", "2", "--pad-id", str(self.model.pad_id)]
-        flags = ["--model", str(artefact or self.artefact), "--precision", "fp32", *layout]
-        folder = self.plan.parent
-        out = folder / f"out-{len(list(folder.glob('out-*')))}"
-        worker = Worker(command, flags, env, folder, folder / "worker.log")
-        try:
-            dim = worker.wait_ready(60).dim
-            rows = len(self.vectors)
-            assert worker.serve(str(self.plan), 0, rows, 0, batch, 60, str(out), 60) == rows
-            return np.fromfile(out / "vectors.bin", dtype="<f4").reshape(rows, dim)
-        finally:
-            worker.kill()
+        return tiny.serve("candle", self.model, artefact or self.artefact, self.plan, batch, sessions)
 
     def complaint(self, vectors: Vectors) -> str | None:
         agreement = parity.compare(vectors, self.vectors)
@@ -98,20 +86,11 @@ def make_case(architecture: str, folder: Path) -> Case:
     export.work({"kind": "safetensors", "model": child.plain(model), "input": str(source), "output": str(artefact)})
     lengths = [model.fixed_tokens or length for length in LENGTHS]
     rows = [tiny.batch(model, seed, [length]) for seed, length in enumerate(lengths)]
-    write_plan(plan, [next(iter(row.values()))[0] for row in rows])
+    tiny.write_plan(plan, [next(iter(row.values()))[0] for row in rows])
     ours = embedder.load(artefact)
     with torch.inference_mode():
         vectors = [ours(*(torch.from_numpy(array) for array in row.values())).numpy() for row in rows]
     return Case(model, artefact, plan, np.concatenate(vectors))
-
-
-def write_plan(folder: Path, rows: list[npt.NDArray[Any]]) -> None:
-    offsets = np.cumsum([0, *(row.size for row in rows)])
-    lines = [f"1.000000000,{offset},{row.size}" for offset, row in zip(offsets, rows, strict=False)]
-    folder.mkdir()
-    (folder / "rows.csv").write_text("\n".join(["gap,offset,length", *lines]) + "\n")
-    name = "tokens.i64" if rows[0].dtype == np.int64 else "pixels.f32"
-    (folder / name).write_bytes(b"".join(row.tobytes() for row in rows))
 
 
 def test_vectors_are_those_of_the_embedder(case: Case) -> None:

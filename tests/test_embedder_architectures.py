@@ -14,12 +14,19 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from bench import embedder, parity
-from bench.catalog import Model
+from bench import build, catalog, embedder, parity
+from bench.catalog import Framework, Model
 from tests import tiny
 
 # Both inputs of a text model name the same two axes, and the exporter says so each time.
 pytestmark = pytest.mark.filterwarnings("ignore:# The axis name")
+
+#: The Candle worker has a file of its own, with more batches and mistakes.
+FRAMEWORKS = [
+    pytest.param(framework, id=framework.name, marks=[pytest.mark.native] if framework.build else [])
+    for framework in catalog.load().frameworks.values()
+    if framework.role == "measured" and framework.name != "candle"
+]
 
 Vectors = npt.NDArray[np.float32]
 LENGTHS = ([1], [40], [17, 3], [1, 5, 40, 2, 23], [9, 9, 9])
@@ -163,6 +170,21 @@ def test_openvino_is_ours(case: Case) -> None:
     for left in (False, True):
         for inputs in case.batches(left):
             assert_parity(compiled(inputs)["sentence_embedding"], case.embed(inputs))
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_every_worker_is_ours(case: Case, framework: Framework) -> None:
+    """Through the worker protocol: rows of mixed lengths alone, and all in one padded batch."""
+    if framework.build:
+        build.ensure(framework)
+    lengths = [min(length, case.model.fixed_tokens or length) for length in (1, 23, 2, 9, 40, 17)]
+    rows = [tiny.batch(case.model, seed, [length]) for seed, length in enumerate(lengths)]
+    plan = case.source.parent / f"plan-{framework.name}"
+    tiny.write_plan(plan, [next(iter(row.values()))[0] for row in rows])
+    expected = np.concatenate([case.embed(row) for row in rows])
+    for batch in (1, len(rows)):
+        found = tiny.serve(framework.name, case.model, case.artefacts[framework.artefact], plan, batch)
+        assert_parity(found, expected)
 
 
 def assert_parity(found: Vectors, expected: Vectors) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench import catalog, child, export, synthetic
+from bench import catalog, child, experiment, export, synthetic
 from bench.catalog import ImageInput, Model, SyntheticWeights, Weights
+from bench.process import Worker
 
 VOCABULARY = 300
 TOKENS_AT_MOST = 40
@@ -117,3 +118,30 @@ def batch(model: Model, seed: int, lengths: list[int], left: bool = False) -> di
         if model.architecture == "clip_text":
             ids[row, own.stop - 1] = VOCABULARY - 1
     return {"input_ids": ids, "attention_mask": np.ones_like(mask) if model.fixed_tokens else mask}
+
+
+def write_plan(folder: Path, rows: list[npt.NDArray[Any]]) -> None:
+    """A plan folder of these rows, each the ids of a text or the pixels of an image."""
+    offsets = np.cumsum([0, *(row.size for row in rows)])
+    lines = [f"1.000000000,{offset},{row.size}" for offset, row in zip(offsets, rows, strict=False)]
+    folder.mkdir()
+    (folder / "rows.csv").write_text("\n".join(["gap,offset,length", *lines]) + "\n")
+    name = "tokens.i64" if rows[0].dtype == np.int64 else "pixels.f32"
+    (folder / name).write_bytes(b"".join(row.tobytes() for row in rows))
+
+
+def serve(framework: str, model: Model, artefact: Path, plan: Path, batch: int, sessions: int = 1) -> npt.NDArray[np.float32]:
+    """The vectors of all rows of a plan by the real worker of a framework, `batch` rows at a time."""
+    command, env = experiment.command_and_env(catalog.load().frameworks[framework], sessions, 2)
+    layout = ["--sessions", str(sessions), "--threads", "2", "--pad-id", str(model.pad_id)]
+    flags = ["--model", str(artefact), "--precision", "fp32", *layout]
+    folder = plan.parent
+    out = folder / f"out-{len(list(folder.glob('out-*')))}"
+    rows = len((plan / "rows.csv").read_text().splitlines()) - 1
+    worker = Worker(command, flags, env, folder, folder / "worker.log")
+    try:
+        dim = worker.wait_ready(60).dim
+        assert worker.serve(str(plan), 0, rows, 0, batch, 60, str(out), 60) == rows
+        return np.fromfile(out / "vectors.bin", dtype="<f4").reshape(rows, dim)
+    finally:
+        worker.kill()
