@@ -12,14 +12,22 @@ from bench import paths
 
 #: Rooms from left to right. A module may import its own room and those before it.
 ROOMS = [
-    {"errors", "paths", "files", "fingerprint", "catalog", "frameworks", "variants", "tuned", "roles", "probe", "machine", "machine_versions", "portable", "words"},
-    {"checkpoint", "published", "unlisted"}
-    | {"weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build", "schedule", "corpus", "inputs", "loads", "plan", "recipes", "releases", "quality_sets"},
-    {"worker", "resources", "machine_record", "page_cache", "process", "lock", "budget", "parity", "reference", "progress", "records", "stats"},
+    {
+        "errors", "paths", "files", "fingerprint", "catalog", "frameworks", "variants", "tuned", "roles", "probe", "machine",
+        "machine_versions", "portable", "words",
+    },
+    {
+        "checkpoint", "published", "unlisted", "weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build",
+        "schedule", "corpus", "inputs", "loads", "plan", "recipes", "releases", "quality_sets",
+    },
+    {
+        "worker", "resources", "machine_record", "page_cache", "process", "lock", "budget", "parity", "reference", "progress", "records",
+        "stats",
+    },
     {"quality", "experiment", "footprint", "starts", "checks", "verdicts", "run_to_run", "runfolder", "seats", "watch", "runner", "space"},
     {"compare", "store", "controls", "report"},
     {"campaign", "knobs", "tune", "forecast", "doctor", "floor", "bare"},
-]
+]  # fmt: skip
 HEAVY = ("torch", "transformers", "onnxruntime", "openvino", "onnx", "onnxscript")
 
 
