@@ -43,10 +43,11 @@ class Stall:
     at_s: float = 1.0
 
     def predicted_s(self, served: Served) -> float:
-        """S − 0.01 (1 − ρ) T + service, with ρ, T and the service as they were."""
-        service_s = float(np.median(served.end_ns - served.start_ns)) / 1e9
+        """S − 0.01 (1 − ρ) T + service, with ρ, T and the service as they were (the stalled one apart)."""
+        services_s = (served.end_ns - served.start_ns) / 1e9
         window_s = float(np.ptp(served.due_ns)) / 1e9
-        return self.stall_s - 0.01 * (1 - self.rate_per_s * service_s) * window_s + service_s
+        rho = self.rate_per_s * float(services_s[services_s < self.stall_s].mean())
+        return self.stall_s - 0.01 * (1 - rho) * window_s + float(np.median(services_s))
 
 
 @dataclass(frozen=True)

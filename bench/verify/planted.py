@@ -19,7 +19,7 @@ WRONG = ("no_normalisation", "truncation", "constant", "stale", "nan", "no_mask"
 BROKEN: Mapping[str, str] = {"crash": "SIGABRT", "exception": "planted"}
 HONEST = "none"
 REQUESTS = 210
-TIMEOUT_S = 900.0
+TIMEOUT_S = 1800.0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -9,7 +10,7 @@ import rich.progress
 from rich.console import Console
 from rich.table import Table
 
-from bench import lock, process
+from bench import lock, machine, process
 from bench.errors import BenchError
 from bench.process import SliceFailed, WorkerFailed
 from bench.verify import campaigns, record
@@ -37,6 +38,9 @@ def run(only: str, quick: bool, count: int = 0, budget: str = "1m") -> None:
         process.require_linux()
     path = record.file()
     entries = record.read(path)
+    busy = _busy()
+    if busy and not all(promise.quick for promise in chosen):
+        Console(stderr=True).print(f"{busy}: promises about time want a quiet machine", markup=False, highlight=False)
     # The quick ones too: a proof beside a measurement spoils both.
     with lock.hold("the protocol's own proof") as held:
         if any("nulls" in promise.needs for promise in chosen):
@@ -49,7 +53,16 @@ def run(only: str, quick: bool, count: int = 0, budget: str = "1m") -> None:
     names = [promise.name for promise in chosen]
     Console().print(table([entries[name] for name in names]))
     if broken := [name for name in names if entries[name].held is not True]:
-        raise BenchError(f"{len(broken)} of {len(names)} promises do not hold here: {', '.join(broken)}; {path} keeps what was measured")
+        why = f" ({busy} before the first)" if busy else ""
+        raise BenchError(
+            f"{len(broken)} of {len(names)} promises do not hold here: {', '.join(broken)}{why}; {path} keeps what was measured"
+        )
+
+
+def _busy() -> str | None:
+    """What others do to this machine, where it is more than it has cores for."""
+    load, cores = os.getloadavg()[0], machine.physical_cores()
+    return f"load average {load:.1f} on {cores} cores" if load > cores else None
 
 
 def measure(promise: Promise, held: lock.MachineLock, tick: Tick) -> Found:
