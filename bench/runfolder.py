@@ -17,6 +17,7 @@ import pandas as pd
 from bench import files, footprint, machine, machine_record, paths, portable, recipes
 from bench.budget import Pace
 from bench.experiment import Experiment, binary_hash
+from bench.packing import write_samples
 
 
 def now() -> str:
@@ -166,15 +167,15 @@ class RunFolder:
     ) -> None:
         """Write a block whole. `discards` are the first parts of open-loop pieces, which no statistic uses."""
         with files.whole_folder(self._block(scenario, block)) as temporary:
-            samples.to_parquet(temporary / "samples.parquet", index=False)
+            write_samples(samples, temporary / "samples.parquet")
             if discards is not None:
-                discards.to_parquet(temporary / "discards.parquet", index=False)
+                write_samples(discards, temporary / "discards.parquet")
             _write(temporary / "block.json", {"scenario": scenario, "block": block, **facts})
 
     def discard(self, scenario: str, block: int, facts: Mapping[str, Any], samples: pd.DataFrame) -> None:
         """Keep a noisy block that is measured again, where no reader looks."""
         with files.whole_folder(self._discard(scenario, block)) as temporary:
-            samples.to_parquet(temporary / "samples.parquet", index=False)
+            write_samples(samples, temporary / "samples.parquet")
             _write(temporary / "block.json", {"scenario": scenario, "block": block, **facts})
 
     def has_discard(self, scenario: str, block: int) -> bool:
@@ -216,12 +217,6 @@ class RunFolder:
     def checks(self, arm_id: str, checks: Sequence[Mapping[str, Any]]) -> None:
         _write(self.path / "checks" / f"{arm_id}.json", list(checks))
 
-    def add_check(self, arm_id: str, check: Mapping[str, Any]) -> None:
-        """Add a check to those of an arm, in place of an earlier one of its name."""
-        file = self.path / "checks" / f"{arm_id}.json"
-        others = [other for other in (files.read_json(file) if file.exists() else []) if other["name"] != check["name"]]
-        self.checks(arm_id, [*others, check])
-
     def vector_set(self, about: Mapping[str, Any]) -> None:
         """What was asked of every arm: queries, documents, who answers whom."""
         _write(self.path / "vectors" / "set.json", dict(about))
@@ -236,6 +231,12 @@ class RunFolder:
             _write(self.path / "quality" / f"{arm_id}.json", {"note": note})
             return
         _whole_file(self.path / "quality" / f"{arm_id}.parquet", lambda file: items.to_parquet(file, index=False))
+
+    def add_check(self, arm_id: str, check: Mapping[str, Any]) -> None:
+        """Add a check to those of an arm, in place of an earlier one of its name."""
+        file = self.path / "checks" / f"{arm_id}.json"
+        others = [other for other in (files.read_json(file) if file.exists() else []) if other["name"] != check["name"]]
+        self.checks(arm_id, [*others, check])
 
     def failure(self, arm_id: str, scenario: str, status: str, reason: str) -> None:
         name = f"{arm_id}--{'all' if scenario == '*' else scenario}.json"

@@ -14,7 +14,7 @@ from bench import paths
 ROOMS = [
     {
         "errors", "paths", "files", "fingerprint", "catalog", "frameworks", "variants", "tuned", "roles", "probe", "machine",
-        "machine_versions", "portable", "words",
+        "machine_versions", "packing", "portable", "words",
     },
     {
         "checkpoint", "published", "unlisted", "weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build",
