@@ -14,13 +14,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import psutil
 
-from bench import machine, paths, resources
+from bench import machine, paths, probe, resources
 from bench.errors import BenchError
 from bench.files import short_hash
 from bench.machine import ROOT, text
@@ -106,6 +107,7 @@ def cpu(root: Path = ROOT) -> Record:
         "threads_per_core": _or(len(topology) // len(cores) if cores else None, "no topology in /sys"),
         "allowed": allowed,
         "physical_cores_allowed": machine.physical_cores(),
+        "cores_together": _cores_together(root),
         "quota_cpus": _or(quota, "no cgroup limit"),
         "caches": _or(_caches(root), "not in /sys"),
         "numa": _or(_numa(root), "no NUMA in /sys"),
@@ -196,6 +198,13 @@ def container(root: Path = ROOT) -> Record:
         "cpuset": _or(next(iter(sets), None), "no limit"),
         "memory_limit_bytes": _or(limit, "no limit"),
     }
+
+
+def _cores_together(root: Path) -> Record:
+    """How many cores' worth of work the allowed cores really do at once: in a guest two CPUs may be two threads of one core."""
+    if root != ROOT:
+        return {"unavailable": "only the machine itself can be tried"}
+    return asdict(probe.together(probe.Probe(machine.physical_cores())))
 
 
 def _or(value: Any, reason: str) -> Any:
