@@ -52,10 +52,10 @@ class Asked:
 
 
 def measure(experiment: Experiment, folder: RunFolder, held: lock.MachineLock, say: Callable[[str], None]) -> None:
-    """Ask every measured arm that has loaded; an arm that fails here keeps its times, and its `quality` says why it has none."""
+    """Ask every measured arm that has served; an arm that fails here keeps its times, and its `quality` says why it has none."""
     # A run that flips switches asks what they are worth; what they find is what their default finds.
     lanes = [lane for lane in experiment.lanes
-             if lane.arm.role == "measured" and lane.variant.family != "knob" and folder.starts(lane.arm.id)]  # fmt: skip
+             if lane.arm.role == "measured" and lane.variant.family != "knob" and _served(experiment, folder, lane)]  # fmt: skip
     if not lanes:
         return
     model, source = experiment.wish.model, experiment.source
@@ -75,6 +75,12 @@ def measure(experiment: Experiment, folder: RunFolder, held: lock.MachineLock, s
         folder.vectors(lane.arm.id, answers[0][order])
         if asked and expected is not None:
             folder.quality(lane.arm.id, items(asked, answers[1], expected), None)
+
+
+def _served(experiment: Experiment, folder: RunFolder, lane: Lane) -> bool:
+    """Has the arm loaded, and not failed in every scenario? One that hangs or crashes would do so here again."""
+    scenarios = experiment.wish.scenarios
+    return bool(folder.starts(lane.arm.id)) and any(not folder.has_failure(lane.arm.id, scenario.name) for scenario in scenarios)
 
 
 def _probe(model: Model, own: Retrieval | None) -> Retrieval:

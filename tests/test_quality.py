@@ -165,7 +165,13 @@ def test_every_arm_is_asked_and_one_that_fails_keeps_its_reason(monkeypatch: pyt
 
     monkeypatch.setattr(quality, "_answers", answers)
     folder = RunFolder(tmp_path / "run")
-    arms = [("good", "int8", "measured"), ("bad", "int8", "measured"), ("floor", "fp32", "floor"), ("idle", "int8", "measured")]
+    arms = [
+        ("good", "int8", "measured"),
+        ("bad", "int8", "measured"),
+        ("floor", "fp32", "floor"),
+        ("idle", "int8", "measured"),
+        ("hung", "int8", "measured"),
+    ]
     lanes = [
         SimpleNamespace(
             arm=SimpleNamespace(id=name, precision=precision, role=role, variant="default"),
@@ -174,14 +180,17 @@ def test_every_arm_is_asked_and_one_that_fails_keeps_its_reason(monkeypatch: pyt
         )
         for name, precision, role in arms
     ]
-    for name in ("good", "bad", "floor"):
+    for name in ("good", "bad", "floor", "hung"):
         folder.start_of(name, 0, {})
-    wish = SimpleNamespace(model=MODEL, quality_set=None)
+    for name, scenario in (("hung", "closed-1"), ("hung", "offline-32"), ("good", "offline-32")):
+        folder.failure(name, scenario, "TIMEOUT", "planted")
+    scenarios = [SimpleNamespace(name=name) for name in ("closed-1", "offline-32")]
+    wish = SimpleNamespace(model=MODEL, quality_set=None, scenarios=scenarios)
     source = weights.resolve(MODEL)
     said: list[str] = []
     quality.measure(SimpleNamespace(lanes=lanes, wish=wish, source=source), folder, SimpleNamespace(), said.append)  # type: ignore[arg-type]
     assert seen == ["good", "bad"]
-    written = sorted(str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file() and "starts" not in path.parts)
+    written = sorted(str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.parent.name in ("quality", "vectors"))
     assert written == ["quality/bad.json", "quality/good.parquet", "vectors/good.f32", "vectors/reference.f32", "vectors/set.json"]
     assert json.loads((folder.path / "quality" / "bad.json").read_text())["note"] == "not measured: it fell over"
     about = json.loads((folder.path / "vectors" / "set.json").read_text())
