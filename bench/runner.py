@@ -159,6 +159,9 @@ class Runner:
         """All blocks of one scenario, within its share of the budget."""
         began_s, warm_s = self.seats.measured_s, self.seats.warm_up_s
         limit_s = self._warm_up_limit_s(self._left_s() / scenarios_left, scenario)
+        if self._left_s() <= 0 and self.folder.pace(scenario.name) is None and self.experiment.wish.requests is None:
+            self._used_up(scenario)
+            return
         if scenario.process != "suite" or self._fresh(scenario):
             self.seats.leave_all()
         # An arm that failed in an earlier scenario gets another chance here.
@@ -173,6 +176,19 @@ class Runner:
         pace = self.folder.pace(scenario.name) or self._pace(scenario, scenarios_left, began_s, warm_s, alive)
         if pace is not None:
             self._blocks(scenario, pace, min(limit_s, self._warm_up_limit_s(pace.blocks * pace.block_s / (1 - WARM_UP_SHARE), scenario)))
+
+    def _used_up(self, scenario: Scenario) -> None:
+        """Nothing is left to warm up with: what the scenario needs is estimated from what a request cost elsewhere."""
+        single_s = {arm_id: max(cost.single_s for (arm, _), cost in self.seats.costs.items() if arm == arm_id)
+                    for arm_id in {arm for arm, _ in self.seats.costs}}  # fmt: skip
+        costs = [budget.Cost(scenario.batch * seconds, seconds) for seconds in single_s.values()]
+        plan, shape = self.experiment.plans[scenario.name], budget.Shape.of(scenario)
+        needed_s = budget.MIN_BLOCKS / budget.BLOCKS * budget.least_s(shape, costs, plan.measured) if costs else 0.0
+        reason = f"the budget is used up; 3 blocks need about {needed_s:.0f} s{self._would_do(needed_s)}"
+        for arm_id in self.arms:
+            if not self._failed(arm_id, scenario):
+                self.folder.failure(arm_id, scenario.name, "SKIPPED", reason)
+        self.progress.say(f"{scenario.name}: skipped, {reason}")
 
     def _blocks(self, scenario: Scenario, pace: budget.Pace, limit_s: float) -> None:
         """The blocks of a pace that are not there yet, until its share of the budget is used up."""

@@ -19,7 +19,7 @@ from bench.runfolder import RunFolder
 from bench.runner import Runner
 
 ARMS = ("a", "b", "c")
-WARM_UP_S = 0.05
+WARM_UP_S, LEAST_WARM_UP_S = 0.05, 0.04
 
 
 class Clock(Runner):
@@ -43,7 +43,7 @@ class Clock(Runner):
 
     def _ready_all(self, scenario: Scenario, limit_s: float) -> None:
         if self.cold or ("a", scenario.name) not in self.seats.costs:
-            spent_s = len(ARMS) * min(limit_s, WARM_UP_S)
+            spent_s = len(ARMS) * max(min(limit_s, WARM_UP_S), LEAST_WARM_UP_S)
             self.seats.measured_s += spent_s
             self.seats.warm_up_s += spent_s
         self.cold = False
@@ -118,6 +118,15 @@ def test_a_scenario_gets_twelve_blocks_before_the_next_begins(tmp_path: Path) ->
         assert bool(reasons) == (count == 0), "what has no block says what it needs"
         assert all("3 blocks need" in reason and "--budget" in reason for reason in reasons)
     assert 0 in blocks
+
+
+def test_when_the_budget_is_used_up_nothing_more_is_warmed_up(tmp_path: Path) -> None:
+    """Twelve scenarios of whose blocks none fits into 3 s: their warm-ups alone must not eat more than that."""
+    run = Clock(tmp_path, suite(), 3.0, 0.5)
+    run.run()
+    assert run.seats.measured_s <= 3.3 and sum(run.blocks()) == 0
+    reasons = [files.read_json(file)["reason"] for file in sorted(tmp_path.glob("failures/a--*.json"))]
+    assert len(reasons) == 12 and all("3 blocks need" in reason for reason in reasons)
 
 
 def test_without_a_budget_every_scenario_takes_its_own_cost(tmp_path: Path) -> None:
