@@ -108,7 +108,7 @@ def export(_: Context, model: str, kind: str = "", weights: str = "auto", catalo
     help={
         "model": "names or aliases, separated by commas, or all",
         "framework": "names, separated by commas (all without it); NAME@RELEASE is another release of its library",
-        "scenario": "scenarios or a suite (quick, standard or full), separated by commas; quick without it",
+        "scenario": "scenarios or a suite (quick, standard, full or controls), separated by commas; quick without it",
         "precision": "precisions, separated by commas, or all (fp32 without it)",
         "variant": "variants of frameworks.yaml, separated by commas, or all (default without it; knob:KEY=VALUE flips one switch)",
         "layout": "sessions x threads, separated by commas, such as 1x2,2x1, or all (one session over all cores without it)",
