@@ -101,7 +101,7 @@ def mkdocs(pages: Path, out: Path, epoch_s: int) -> None:
     """Run `mkdocs build --strict`; SOURCE_DATE_EPOCH keeps the day of the build out of the files."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--config-file", str(paths.ROOT / "mkdocs.yml")]
     environment = {**os.environ, "BENCH_PAGES": str(pages.resolve()), "SOURCE_DATE_EPOCH": str(epoch_s), "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run([*command, "--site-dir", str(out)], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "--site-dir", str(out.resolve())], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         told = " · ".join(lines[-6:]) or "no message"
