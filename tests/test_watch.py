@@ -48,12 +48,12 @@ class Worker:
 
 
 class Seats:
-    """One null worker that serves any rows at once; `served` keeps the first row of each slice. A second of measuring per slice."""
+    """One worker that serves any rows at once; `served` keeps the first row of each slice. A second of measuring per slice."""
 
     def __init__(self) -> None:
-        framework = KNOWN.frameworks["null-python"]
-        arm = Arm("null-python", "python", "minilm", "wheel", "fp32", "default", 1, 1, "floor")
-        self.lane = Lane(arm, framework, DEFAULT, ("worker",), {}, Artefact(Path("nowhere"), "safetensors", "fp32", "hash", 1), {})
+        framework = KNOWN.frameworks["onnx-python"]
+        arm = Arm("onnx-python", "python", "minilm", "wheel", "fp32", "default", 1, 1, "measured")
+        self.lane = Lane(arm, framework, DEFAULT, ("worker",), {}, Artefact(Path("nowhere"), "onnx", "fp32", "hash", 1), {})
         self.taken = {arm.id: Seat(self.lane, Worker(), 0)}  # type: ignore[arg-type]
         self.measured_s, self.served, self.referred = 0.0, [], []  # type: ignore[var-annotated]
 
@@ -69,13 +69,13 @@ class Seats:
 
     def reference(self, _: Plan, first: int, count: int) -> Any:
         self.referred.append((first, count))
-        return np.zeros((count, 1), dtype=np.float32)
+        return np.ones((count, 1), dtype=np.float32)
 
     def slice(self, seat: Seat, scenario: Any, plan: Plan, first: int, rows: int, rate: float | None) -> tuple[Served, None]:
         self.served.append(first)
         at = np.arange(first, first + rows)
         frame = pd.DataFrame({"request": at, "due_ns": at, "start_ns": at, "end_ns": at + 1})
-        return Served(frame, np.zeros((rows, 1), dtype=np.float32), rows, None), None
+        return Served(frame, np.ones((rows, 1), dtype=np.float32), rows, None), None
 
 
 class Watch(watch.Watch):
