@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import os
+import socket
 import sysconfig
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from bench import corpus, paths
 from bench.corpus_docs import SKIPPED
@@ -205,16 +207,32 @@ def _changed(encoded: bytes) -> bytes:
 
 
 def sts() -> Similarity | str:
-    """The test part of STS-B from the hub, or in one line why it is not there."""
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
-        return "STS-B: HF_HUB_OFFLINE is set"
-    try:
-        from huggingface_hub import hf_hub_download
+    """The test part of STS-B, from the hub's cache on this machine or from the hub; or in one line why it is not there."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-        file = hf_hub_download(STS_REPO, STS_FILE, repo_type="dataset", revision=STS_REVISION, etag_timeout=5)
+    try:
+        file = try_to_load_from_cache(STS_REPO, STS_FILE, revision=STS_REVISION, repo_type="dataset")
+        if not isinstance(file, str):
+            if reason := _unreachable():
+                return f"STS-B: {reason}"
+            file = hf_hub_download(STS_REPO, STS_FILE, repo_type="dataset", revision=STS_REVISION, etag_timeout=5)
         with gzip.open(file, "rt", encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines]
         first, second = (tuple(str(row[key]) for row in rows) for key in ("sentence1", "sentence2"))
         return Similarity("STS-B", first, second, tuple(float(row["score"]) for row in rows))
     except Exception as error:  # the hub's library raises many kinds; whatever it is, the set is not here and the rest goes on
         return f"STS-B: not fetched from the hub ({' '.join(str(error).split())[:120]})"
+
+
+def _unreachable() -> str | None:
+    """Why the hub is not to be asked: its library would try again for half a minute. Behind a proxy only asking tells."""
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        return "HF_HUB_OFFLINE is set"
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return None
+    hub = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    try:
+        with socket.create_connection((hub.hostname or "", hub.port or (80 if hub.scheme == "http" else 443)), timeout=5):
+            return None
+    except OSError as error:
+        return f"the hub is not reached ({error.strerror or error})"

@@ -87,9 +87,30 @@ def test_images_are_asked_for_by_changed_copies() -> None:
     assert len({*found.queries, *found.documents}) == 8 and found.relevant[2] == {2}
 
 
-def test_sts_is_left_out_where_the_hub_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sts_is_left_out_where_the_hub_is_off_or_away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert quality_sets.sts() == "STS-B: HF_HUB_OFFLINE is set"
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert "STS-B: the hub is not reached" in str(quality_sets.sts())
+
+
+def test_sts_is_read_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import gzip
+
+    import huggingface_hub
+
+    file = tmp_path / "test.jsonl.gz"
+    file.write_bytes(
+        gzip.compress(b'{"sentence1": "a", "sentence2": "b", "score": 2.5}\n{"sentence1": "c", "sentence2": "d", "score": 5}\n')
+    )
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(file))
+    assert quality_sets.sts() == Similarity("STS-B", ("a", "c"), ("b", "d"), (2.5, 5.0))
 
 
 @pytest.mark.parametrize(
