@@ -61,8 +61,11 @@ def load(options: Options) -> Loaded:
         config["CACHE_DIR"] = CACHE
     model = ov.Core().compile_model(options.folder / "model.xml", "CPU", config)
     inputs = {node.get_any_name(): node.get_partial_shape() for node in model.inputs}
+    found = precision_of(model)
+    if found["precision"] != options.precision:
+        raise NotApplicable(f"precision {options.precision}: compiled for this CPU the model computes in {found['precision']}")
     read_back = {
-        **precision_of(model),
+        **found,
         "dynamic_quantization_group_size": model.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE"),
         "inference_num_threads": model.get_property("INFERENCE_NUM_THREADS"),
         "num_streams": str(model.get_property("NUM_STREAMS")),
