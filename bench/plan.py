@@ -211,7 +211,8 @@ def repeat_plan(plan: Plan, model: Model, tokenizer_folder: Path, seed: int, cou
 def hard_plan(model: Model, tokenizer_folder: Path, seed: int) -> Plan:
     """The hard inputs of the parity gate: at least 256 rows (32 for models of 1 GB and more), in an order that mixes lengths in a batch.
 
-    No rows are kept for warm-up: nothing here is timed.
+    The long rows come first, each beside a short one: mixed all the same, but few batches are padded to the longest. No rows are kept for
+    warm-up: nothing here is timed.
     """
     tokenizer = inputs.Tokenizer(model, tokenizer_folder) if model.modality == "text" else None
     wanted = HARD_ROWS if model.bytes_fp32 < LARGE_BYTES else HARD_ROWS_LARGE
@@ -234,9 +235,19 @@ def hard_plan(model: Model, tokenizer_folder: Path, seed: int) -> Plan:
         drawn = list(inputs.timed_images(corpus_hard.images(seed, wanted), _image(model)))
     if len(drawn) < wanted:
         raise BenchError(f"hard inputs of {model.name}: only {len(drawn)} of {wanted} differ for its tokenizer; add texts to data/hard")
-    order = np.argsort(schedule.bits("hard order", seed, len(drawn)), kind="stable")
+    shuffled = np.argsort(schedule.bits("hard order", seed, len(drawn)), kind="stable")
+    order = _long_beside_short(shuffled, np.array([len(row) for row, _ in drawn])) if tokenizer else shuffled
     rows = _Rows([drawn[k][0] for k in order], np.arange(len(drawn)), np.array([drawn[k][1] for k in order], dtype=np.int64), 0)
     return _write(name, key, model, rows, schedule.constant(len(drawn)), about={"scenario": "hard", "corpus": "hard", "seed": seed})
+
+
+def _long_beside_short(order: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`order` (n places) with the places of more than half the longest length first, each followed by one of the others."""
+    is_long = lengths[order] > lengths.max() / 2
+    long, short = order[is_long], order[~is_long]
+    together = min(len(long), len(short))
+    beside = np.stack([long[:together], short[:together]], axis=1).ravel()
+    return np.concatenate([beside, long[together:], short[together:]])
 
 
 def fixed_plan(model: Model, tokenizer_folder: Path, name: str, texts: Sequence[str] = (), images: Sequence[bytes] = ()) -> Plan:

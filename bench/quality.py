@@ -30,7 +30,7 @@ from bench.seats import LOAD_BYTES_PER_S, LOAD_TIMEOUT_S, read_out
 Vectors = npt.NDArray[np.float32]
 
 BATCH = 8
-#: Queries and documents of the probe; fewer for models of 1 GB and more.
+#: Queries and documents of the probe; fewer for images and for models of 1 GB and more, where each takes a tenth of a second and more.
 PROBE, PROBE_LARGE = (128, 256), (32, 64)
 LARGE_BYTES = 1_000_000_000
 #: Rows may take this many times as long as the second call did, and a minute more.
@@ -84,7 +84,7 @@ def _served(experiment: Experiment, folder: RunFolder, lane: Lane) -> bool:
 
 
 def _probe(model: Model, own: Retrieval | None) -> Retrieval:
-    large = model.bytes_fp32 >= LARGE_BYTES
+    large = model.bytes_fp32 >= LARGE_BYTES or model.modality == "image"
     whole = own or (quality_sets.docstrings() if model.modality == "text" else quality_sets.augmented())
     return whole.part(*(PROBE_LARGE if large else PROBE))
 

@@ -251,6 +251,10 @@ def test_the_hard_plan_is_hard(minilm: Model, folder: Path, monkeypatch: pytest.
     assert made.lengths.max() == 256
     batches = [made.lengths[first : first + 32] for first in range(0, 256, 32)]
     assert all(batch.max() > 4 * batch.min() for batch in batches), "a batch should mix lengths"
+    padded = sum(8 * int(made.lengths[first : first + 8].max()) for first in range(0, made.rows, 8))
+    mixed = [set(made.lengths[first : first + 8]) for first in range(0, made.rows, 8)]
+    assert padded < 0.5 * 8 * len(mixed) * made.lengths.max()
+    assert all(len(lengths) > 1 for lengths in mixed)
     large = plan.hard_plan(replace(minilm, parameters=300_000_000), folder, 1)
     assert 32 <= large.rows < 64
     forbid_encoding(monkeypatch)
