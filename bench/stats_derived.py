@@ -105,7 +105,8 @@ def _new_shape(cell: Cell) -> Fit:
     shared = sorted(set(block[new.place].tolist()) & set(block[known.place].tolist()))
     medians = [[float(np.median(times.service[block[times.place] == number])) for number in shared] for times in (new, known)]
     found = paired_ratio(medians[0], medians[1])
-    return _fit(cell, "new_shape_ratio", "×", found.blocks, found.ratio, found.lo, found.hi, None if found.blocks >= 6 else found.note)
+    lo = found.lo if found.lo > 0 else math.nan  # 0 … ∞: too few blocks for an interval
+    return _fit(cell, "new_shape_ratio", "×", found.blocks, found.ratio, lo, found.hi, None if found.blocks >= 6 else found.note)
 
 
 def _mean_interval(values: Floats) -> tuple[float, float, float]:

@@ -195,7 +195,8 @@ def lateness(served: Served) -> Floats:
     for block in np.unique(served.block):
         part = np.flatnonzero(served.block == block)
         first = part[_firsts(served.start_ns[part])]
-        found.append(late_sends(served.due_ns[first], served.start_ns[first], served.end_ns[first]))
+        # When the session became free for the first kept request, the part that was kept apart knows.
+        found.append(late_sends(served.due_ns[first], served.start_ns[first], served.end_ns[first])[1:])
     return np.concatenate(found) if found else np.zeros(0)
 
 
