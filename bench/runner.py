@@ -1,4 +1,4 @@
-"""Measures an experiment block by block: slices of equal rows of all arms, in seeded random order, one worker at work at a time.
+"""Measures an experiment scenario by scenario, block by block, within its budget.
 
 Small models stay resident, idle workers frozen. Models of 1 GB and more, or too little memory: each arm of a block is a fresh process that
 serves all its rows and ends (see MEASUREMENT, Order). A worker that crashes, hangs or is killed becomes a failure with its reason
@@ -8,27 +8,20 @@ and the others go on; nothing outlives this process (the workers die with it, an
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-import psutil
-
-from bench import budget, lock, parity, quality, resources, watch
+from bench import budget, lock, memory, quality, watch
+from bench.blocks import Blocks
 from bench.budget import WARM_UP_SHARE
 from bench.catalog import Scenario
-from bench.errors import BenchError
-from bench.experiment import Experiment, Lane
+from bench.experiment import Experiment
 from bench.plan import Plan
-from bench.process import WorkerFailed
 from bench.progress import Progress
-from bench.runfolder import RunFolder, now
-from bench.seats import WARM_UP_S, Seat, Seats, Served, Vectors
+from bench.runfolder import RunFolder
+from bench.seats import WARM_UP_S, Seats
 from bench.stats_load import unsustainable
 from bench.stats_slo import Search
 
@@ -36,42 +29,13 @@ from bench.stats_slo import Search
 LATE = 1.1
 #: Each arm is started afresh at least this often in a run.
 MIN_STARTS = 3
-#: From here on a model's workers are not kept side by side.
-RESIDENT_BYTES = 1_000_000_000
-#: What a worker needs besides its weights, and how often it (with half of that, each further session) may hold them (packed copies); an
-#: estimate, on the safe side.
-WORKER_BYTES, WEIGHT_COPIES = 600_000_000, 2.5
-#: A slice without answers counts no CPU time; what else it used says nothing.
-NOTHING_SPENT: dict[str, int | None] = {field.name: None for field in fields(resources.Meter)} | {"cpu_ns": 0}
 
-
-@dataclass(frozen=True, eq=False)
-class Expected:
-    """Reference vectors (n, dim) of the plan's rows from `first` on."""
-
-    first: int
-    vectors: Vectors
-
-    def of(self, rows: npt.NDArray[np.int64]) -> Vectors:
-        return self.vectors[rows - self.first]
-
-
+#: Names the scenarios of a run folder that are not decided yet.
 Undecided = Callable[[Path], Collection[str]]
 
 
-@dataclass
-class Record:
-    """What a block has measured so far."""
-
-    slices: list[dict[str, Any]] = field(default_factory=list)
-    frames: list[pd.DataFrame] = field(default_factory=list)
-    discards: list[pd.DataFrame] = field(default_factory=list)
-    resources: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    peaks_reset: dict[str, bool] = field(default_factory=dict)
-
-
-class Runner:
-    """One run of one model."""
+class Runner(Blocks):
+    """One run of one model: which blocks are measured, in which order and for how long."""
 
     def __init__(
         self, experiment: Experiment, folder: RunFolder, seats: Seats, progress: Progress, undecided: Undecided | None = None
@@ -80,10 +44,8 @@ class Runner:
         Args:
             undecided: names the scenarios of a run folder that are looked at again with more blocks; none without it.
         """
-        self.experiment, self.folder, self.seats, self.progress = experiment, folder, seats, progress
+        super().__init__(experiment, folder, seats, progress, memory.stays_resident(experiment))
         self.undecided = undecided
-        self.resident = stays_resident(experiment)
-        self.arms = {lane.arm.id: lane for lane in experiment.lanes}
 
     def run(self) -> None:
         """Measure every scenario, then mark the run as done."""
@@ -209,15 +171,11 @@ class Runner:
                 if self.resident:
                     self._ready_all(scenario, limit_s)
                 if not self.folder.has_discard(scenario.name, block):
-                    self._block(scenario, block, pace, plan, expected, limit_s)
+                    may_redo = partial(self._may_redo, scenario, pace, plan)
+                    self._block(scenario, block, pace, plan, expected, limit_s, may_redo=may_redo)
                 if self.folder.has_discard(scenario.name, block) and not self.folder.has_block(scenario.name, block):
                     self._once_more(scenario, block, pace, plan, limit_s)
                 advance()
-
-    def _expected(self, plan: Plan, first: int, count: int) -> Expected:
-        """Reference vectors of `count` rows; none where only null workers run, whose vectors are not compared."""
-        compared = any(lane.arm.role != "floor" for lane in self.experiment.lanes)
-        return Expected(first, self.seats.reference(plan, first, count) if compared else np.zeros((0, 0), dtype=np.float32))
 
     def _once_more(self, scenario: Scenario, block: int, pace: budget.Pace, plan: Plan, limit_s: float) -> None:
         """A block that was put aside as noisy, on rows that no process has served."""
@@ -229,11 +187,10 @@ class Runner:
             self._ready_all(scenario, limit_s)
         self._block(scenario, block, pace, plan, expected, limit_s, once_more=True)
 
-    def _may_redo(self, scenario: Scenario, block: int, pace: budget.Pace, plan: Plan) -> bool:
+    def _may_redo(self, scenario: Scenario, pace: budget.Pace, plan: Plan) -> bool:
         left_s = self._left_s() if pace.until_s is None else pace.until_s - self.seats.measured_s
         done, discards = self.folder.block_count(scenario.name), self.folder.discard_count(scenario.name)
-        once = scenario.load != "slo" and not self.folder.has_discard(scenario.name, block)
-        return once and watch.may_redo(pace, done, discards, plan, left_s)
+        return watch.may_redo(pace, done, discards, plan, left_s)
 
     def _search(self, scenario: Scenario, alive: list[str], limit_s: float, until_s: float) -> None:
         """The search for the largest rate within each limit: a block is one trial of every arm that is still searching."""
@@ -329,154 +286,6 @@ class Runner:
         if self._fresh(scenario):
             starts = budget.BLOCKS
         return min(WARM_UP_S, WARM_UP_SHARE * share_s / (max(1, measured) * starts))
-
-    def _failed(self, arm_id: str, scenario: Scenario) -> bool:
-        return self.folder.has_failure(arm_id, scenario.name)
-
-    def _ready_all(self, scenario: Scenario, limit_s: float) -> None:
-        """Every arm warmed up and checked; frozen afterwards where workers stay, else ended."""
-        for lane in self.seats.starts.order(self.experiment.lanes):
-            if self._failed(lane.arm.id, scenario):
-                continue
-            if not self.resident and (lane.arm.id, scenario.name) in self.seats.costs:
-                continue
-            with self.seats.retire_on_failure(lane, scenario):
-                seat = self.seats.ready(lane, scenario, limit_s)
-                if self.resident:
-                    seat.worker.freeze()
-                else:
-                    self.seats.leave(seat)
-
-    # --- a block ---------------------------------------------------------------------------------------------------------
-
-    def _block(
-        self, scenario: Scenario, block: int, pace: budget.Pace, plan: Plan, expected: Expected, limit_s: float,
-        rates: Mapping[str, float] | None = None, once_more: bool = False,
-    ) -> None:  # fmt: skip
-        """Slices of all arms on rows that no process has served before; with `rates` only of those arms, each at its own rate.
-
-        A noisy block may be put aside, to be measured `once_more`: then the rows are the first of `expected`.
-        """
-        started_at, record, machine_before = now(), Record(), resources.machine()
-        first = expected.first if once_more else plan.warm + block * pace.rounds * pace.rows
-        alive = [lane for arm_id, lane in self.arms.items() if not self._failed(arm_id, scenario) and (rates is None or arm_id in rates)]
-        at = dict.fromkeys(self.arms, scenario.rate_per_s) | dict(rates or {})
-        if self.resident:
-            for number in range(pace.rounds):
-                self.watch.look()
-                for lane in self._shuffled(alive, scenario, block, number):
-                    if lane.arm.id in self.seats.taken:
-                        with self.seats.retire_on_failure(lane, scenario), self.seats.measuring():
-                            seat = self.seats.taken[lane.arm.id]
-                            seat.worker.thaw()
-                            begin = first + number * pace.rows
-                            self._slice(record, seat, scenario, number, plan, begin, pace.rows, expected, at[lane.arm.id])
-                            seat.worker.freeze()
-        else:
-            for lane in self._shuffled(alive, scenario, block, 0):
-                self.watch.look()
-                with self.seats.retire_on_failure(lane, scenario):
-                    seat = self.seats.ready(lane, scenario, limit_s)
-                    with self.seats.measuring():
-                        self._slice(record, seat, scenario, 0, plan, first, pace.rounds * pace.rows, expected, at[lane.arm.id])
-                    self._usage(record, seat)
-                    self.seats.leave(seat)
-        for seat in list(self.seats.taken.values()):
-            with self.seats.retire_on_failure(seat.lane, scenario):
-                self._usage(record, seat)
-        finding = self.watch.finding()
-        if record.frames:
-            facts = {"started_at": started_at, "ended_at": now(), **finding.facts(), "resident": self.resident}
-            samples = pd.concat(record.frames, ignore_index=True)
-            used = {"slices": record.slices, "resources": record.resources, "machine": resources.machine().since(machine_before)}
-            paid = {"measured_s": round(self.seats.measured_s, 3), "discard": scenario.discard}
-            discards = pd.concat(record.discards, ignore_index=True) if record.discards else None
-            if finding.note and self._may_redo(scenario, block, pace, plan):
-                self.folder.discard(scenario.name, block, {**facts, **used, **paid}, samples)
-                self.progress.say(f"{scenario.name}: block {block} is measured again: {finding.note}")
-                return
-            self.folder.block(scenario.name, block, {**facts, **used, **paid}, samples, discards)
-
-    def _shuffled(self, lanes: list[Lane], scenario: Scenario, block: int, number: int) -> list[Lane]:
-        order = list(lanes)
-        random.Random(f"{self.experiment.wish.seed} {scenario.name} {block} {number}").shuffle(order)
-        return order
-
-    def _slice(self, record: Record, seat: Seat, scenario: Scenario, number: int, plan: Plan, first: int, rows: int,
-               expected: Expected, rate_per_s: float | None) -> None:  # fmt: skip
-        """Serve a slice and judge every vector of it."""
-        if seat.lane.arm.id not in record.peaks_reset:
-            record.peaks_reset[seat.lane.arm.id] = seat.worker.reset_peak()
-        served, error = self.seats.slice(seat, scenario, plan, first, rows, rate_per_s)
-        about = {"arm_id": seat.lane.arm.id, "slice": number, "start": seat.start, "first": first, "count": rows, "error": error,
-                 "rate_per_s": rate_per_s}  # fmt: skip
-        if served is None:
-            record.slices.append({**about, "served": 0, "wall_ns": 0, **NOTHING_SPENT})
-            return
-        record.slices.append({**about, "served": len(served.samples), "wall_ns": served.wall_ns, **_spent(served)})
-        frame = _judged(seat.lane, served, number, plan, expected)
-        early = frame["request"] < first + round(scenario.discard * rows)
-        record.frames.append(frame[~early])
-        if early.any():
-            record.discards.append(frame[early])
-            self._judge_discard(seat.lane, frame[early])
-
-    def _judge_discard(self, lane: Lane, early: pd.DataFrame) -> None:
-        """What is not timed is checked all the same."""
-        if lane.arm.role != "floor":
-            reason = parity.gate(lane.arm.precision, float(early["cosine"].min()), float(early["max_abs_diff"].max()))
-            if reason:
-                raise WorkerFailed("PARITY_FAIL", reason)
-
-    def _usage(self, record: Record, seat: Seat) -> None:
-        """Memory at the end of the block: the peak is that of the block, where the kernel lets us begin a new one."""
-        arm_id = seat.lane.arm.id
-        record.resources[arm_id] = {**asdict(seat.worker.memory()), "start": seat.start, "peak_reset": record.peaks_reset.get(arm_id)}
-
-
-def _spent(served: Served) -> dict[str, int | None]:
-    """What the worker and the machine used over a slice, as block.json holds it."""
-    return asdict(served.spent) if served.spent else NOTHING_SPENT
-
-
-def _judged(lane: Lane, served: Served, number: int, plan: Plan, expected: Expected) -> pd.DataFrame:
-    """The samples of a slice with each request's agreement with the reference; null workers have none."""
-    rows = served.samples["request"].to_numpy()
-    frame = served.samples.assign(
-        arm_id=lane.arm.id,
-        slice=number,
-        tokens=plan.lengths[rows] if plan.modality == "text" else 0,
-        preprocess_ns=plan.preprocess_ns[rows],
-        cosine=np.nan,
-        max_abs_diff=np.nan,
-    )
-    if lane.arm.role != "floor":
-        agreement = parity.compare(served.vectors, expected.of(rows))
-        frame["cosine"], frame["max_abs_diff"] = agreement.cosine, agreement.max_abs_diff
-    return frame
-
-
-def worker_bytes(lane: Lane) -> int:
-    """What a worker may need in memory: an estimate, on the safe side."""
-    copies = WEIGHT_COPIES * (1 + lane.arm.sessions) / 2
-    return int(WORKER_BYTES + copies * lane.artefact.bytes) if lane.arm.role != "floor" else 100_000_000
-
-
-def stays_resident(experiment: Experiment) -> bool:
-    """May the workers of all arms stay in memory side by side?
-
-    Raises:
-        BenchError: not even one of them fits; the need is named before anything is loaded.
-    """
-    needs = {lane.name: worker_bytes(lane) for lane in experiment.lanes}
-    available = psutil.virtual_memory().available
-    for name, need in needs.items():
-        if need > available:
-            raise BenchError(
-                f"{experiment.wish.model.name}: {name} needs about {need / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are free: "
-                "end other programs, or leave that framework out with --framework"
-            )
-    return experiment.wish.model.bytes_fp32 < RESIDENT_BYTES and sum(needs.values()) < available
 
 
 def measure(experiment: Experiment, held: lock.MachineLock, progress: Progress, undecided: Undecided | None = None) -> RunFolder:

@@ -24,7 +24,10 @@ ROOMS = [
         "worker", "resources", "machine_record", "page_cache", "process", "lock", "budget", "parity", "reference", "progress", "records",
         "stats",
     },
-    {"quality", "experiment", "footprint", "starts", "checks", "verdicts", "run_to_run", "runfolder", "seats", "watch", "runner", "space"},
+    {
+        "quality", "experiment", "footprint", "starts", "checks", "verdicts", "run_to_run", "runfolder", "seats", "watch", "blocks",
+        "memory", "runner", "space",
+    },
     {"compare", "store", "controls", "report"},
     {"campaign", "knobs", "tune", "forecast", "doctor", "floor", "bare"},
 ]  # fmt: skip

@@ -81,7 +81,7 @@ def _bar(scenario: Scenario, pace: budget.Pace) -> Iterator[Callable[[], None]]:
 
 @pytest.fixture(autouse=True)
 def nothing_real(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "stays_resident", lambda experiment: True)
+    monkeypatch.setattr(runner.memory, "stays_resident", lambda experiment: True)
     monkeypatch.setattr(runner.watch, "Watch", lambda seats, folder: None)
     monkeypatch.setattr(runner.quality, "measure", lambda *_: None)
     monkeypatch.setattr(files, "sync", lambda path: None)
