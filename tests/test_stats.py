@@ -252,10 +252,10 @@ def test_families(made: Made) -> None:
 
 
 def test_a_headline_variant_stands_among_the_defaults_and_layouts_and_precisions_meet_their_own(made: Made) -> None:
-    """int8: onnx-python has a default, pytorch only `dynamic` (headline) and `weights`; every int8 arm also meets its fp32 default."""
-    int8 = {**QUIET, "precision": "int8"}
-    arms = (Fake("onnx-python", 4.0, **QUIET), Fake("pytorch", 6.0, **QUIET), Fake("onnx-python", 2.0, **int8),
-            Fake("pytorch", 3.0, variant="dynamic", headline=True, **int8), Fake("pytorch", 5.0, variant="weights", **int8),
+    """bf16: onnx-python has a default, pytorch only `dynamic` (headline) and `weights`; every bf16 arm also meets its fp32 default."""
+    bf16 = {**QUIET, "precision": "bf16"}
+    arms = (Fake("onnx-python", 4.0, **QUIET), Fake("pytorch", 6.0, **QUIET), Fake("onnx-python", 2.0, **bf16),
+            Fake("pytorch", 3.0, variant="dynamic", headline=True, **bf16), Fake("pytorch", 5.0, variant="weights", **bf16),
             Fake("pytorch", 7.0, sessions=2, threads=1, **QUIET),
             Fake("pytorch", 8.0, variant="knob:layout=2x1", sessions=2, threads=1, **QUIET),
             *(Fake(name, ms, variant="tuned:closed-1", **QUIET) for name, ms in [("onnx-python", 3.5), ("pytorch", 3.0)]))  # fmt: skip
@@ -265,20 +265,20 @@ def test_a_headline_variant_stands_among_the_defaults_and_layouts_and_precisions
     pairs = {(names[c.arm_a], names[c.arm_b]) for c in compared}
     assert pairs == {
         ("onnx-python fp32 default 1", "pytorch fp32 default 1"),
-        ("onnx-python int8 default 1", "pytorch int8 dynamic 1"),
+        ("onnx-python bf16 default 1", "pytorch bf16 dynamic 1"),
         ("onnx-python fp32 tuned:closed-1 1", "pytorch fp32 tuned:closed-1 1"),
-        ("pytorch int8 weights 1", "pytorch int8 dynamic 1"),
+        ("pytorch bf16 weights 1", "pytorch bf16 dynamic 1"),
         ("pytorch fp32 default 2", "pytorch fp32 default 1"),
         ("pytorch fp32 knob:layout=2x1 2", "pytorch fp32 default 2"),
         ("onnx-python fp32 tuned:closed-1 1", "onnx-python fp32 default 1"),
         ("pytorch fp32 tuned:closed-1 1", "pytorch fp32 default 1"),
-        *((f"{name} int8 {variant} 1", f"{name} fp32 default 1")
+        *((f"{name} bf16 {variant} 1", f"{name} fp32 default 1")
           for name, variant in [("onnx-python", "default"), ("pytorch", "dynamic"), ("pytorch", "weights")]),
     }  # fmt: skip
     best = {names[row.arm_id]: row.ratio_to_best for row in rows}
-    assert best["onnx-python int8 default 1"] == best["pytorch fp32 tuned:closed-1 1"] == best["pytorch fp32 default 2"] == 1.0
-    assert best["pytorch int8 dynamic 1"] == pytest.approx(2 / 3, rel=0.03)
-    assert best["pytorch int8 weights 1"] is None
+    assert best["onnx-python bf16 default 1"] == best["pytorch fp32 tuned:closed-1 1"] == best["pytorch fp32 default 2"] == 1.0
+    assert best["pytorch bf16 dynamic 1"] == pytest.approx(2 / 3, rel=0.03)
+    assert best["pytorch bf16 weights 1"] is None
 
 
 def test_fewer_clients_than_sessions_do_not_apply(made: Made) -> None:
