@@ -15,8 +15,11 @@ from bench.worker import PROCESSES, Array, Loaded, NotApplicable, Options, Sessi
 #: What is not quantised in an int8 or int4 model is computed in f32, so that such an arm differs from fp32 by its quantisation alone.
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "int4": "f32"}
 NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
-#: Types of constants of a compiled model → precision; the lowest that occurs counts.
+#: Types of the weights of a compiled model → precision; the lowest that occurs counts.
 QUANTISED = {"int4": ("i4", "u4"), "int8": ("i8", "u8")}
+#: Layers that multiply by weights, and those that only lay the weights out for them.
+PRODUCTS = ("FullyConnected", "MatMul", "Convolution")
+LAYOUTS = ("Transpose", "Reshape", "Reorder", "Convert")
 
 
 KNOBS = {
@@ -73,8 +76,6 @@ def load(options: Options) -> Loaded:
         "execution_mode": str(model.get_property("EXECUTION_MODE_HINT")),
         "enable_cpu_pinning": str(model.get_property("ENABLE_CPU_PINNING")),
     }
-    if options.precision in QUANTISED and read_back["precision"] != options.precision:
-        raise NotApplicable(f"precision {options.precision}: this artefact holds other weights, and they stay as they are at load")
     pixels = inputs.get("pixel_values")
     width = None if pixels is not None else inputs["input_ids"][1]
     sessions = [session(model, list(inputs)) for _ in range(options.sessions)]
@@ -98,17 +99,26 @@ def precision_of(model: ov.CompiledModel) -> dict[str, str]:
     weights: set[str] = set()
     products: Counter[str] = Counter()
     for node in model.get_runtime_model().get_ops():
-        about = node.get_rt_info()
-        layer, kind = (about[key].astype(str) if key in about else "" for key in ("layerType", "runtimePrecision"))
-        if layer == "Const" and len(node.get_output_partial_shape(0)) > 1:  # axes and shapes are small integers too, but no matrices
-            weights |= set(about["outputPrecisions"].astype(str).split(","))
-        elif layer in ("FullyConnected", "MatMul", "Convolution"):
-            products[kind] += 1
+        if _about(node, "layerType") in PRODUCTS:
+            products[_about(node, "runtimePrecision")] += 1
+            weights |= {kind for value in node.input_values() for kind in _constant(value.get_node())}
     hint = NAMES.get(model.get_property("INFERENCE_PRECISION_HINT").get_type_name(), "other")
     quantised = next((precision for precision, kinds in QUANTISED.items() if weights & set(kinds)), None)
     if not quantised and hint == "bf16" and products and "bf16" not in products:
         hint = "fp32"
     return {"precision": quantised or hint, "products": " ".join(f"{kind}:{count}" for kind, count in sorted(products.items()))}
+
+
+def _constant(node: ov.Node) -> list[str]:
+    """The types of the constant that a layer's input comes from; none where it is computed from the request."""
+    while _about(node, "layerType") in LAYOUTS:
+        node = node.input_value(0).get_node()
+    return _about(node, "outputPrecisions").split(",") if _about(node, "layerType") == "Const" else []
+
+
+def _about(node: ov.Node, key: str) -> str:
+    about = node.get_rt_info()
+    return str(about[key].astype(str)) if key in about else ""
 
 
 def session(model: ov.CompiledModel, names: list[str]) -> Session:
