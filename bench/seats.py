@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench import budget, checks, files, lock, paths, reference, roles, verdicts
+from bench import budget, checks, costs, files, lock, paths, reference, roles, verdicts
 from bench.catalog import Scenario
 from bench.experiment import Experiment, Lane, Stopwatch
 from bench.plan import Plan
@@ -224,12 +223,21 @@ class Seats:
             singles = self.unrecorded(seat, plan, min(plan.warm, 64), 1, max(0.2, limit_s / 4))
             rows = plan.warm // scenario.batch * scenario.batch
             batches = self.unrecorded(seat, plan, rows, scenario.batch, max(0.2, limit_s * 3 / 4))
+            cost = budget.Cost(self._cost_s(seat, plan, batches, scenario.batch), self._cost_s(seat, plan, singles, 1))
         self.warm_up_s += time.monotonic() - began
-        expected = plan.lengths[plan.warm :]
-        self.costs[seat.lane.arm.id, scenario.name] = budget.Cost(
-            batch_s=_batch_s(batches, plan, scenario.batch, expected), single_s=_batch_s(singles, plan, 1, expected)
-        )
+        self.costs[seat.lane.arm.id, scenario.name] = cost
         seat.warm.add(scenario.name)
+
+    def _cost_s(self, seat: Seat, plan: Plan, served: pd.DataFrame, batch: int) -> float:
+        """Expected seconds of a batch of measured rows, by what warm-up `served`; by one typical batch more where that says too little."""
+        wanted = costs.width_to_come(plan, batch)
+        found = costs.batch_s(served, plan, wanted)
+        if found is None:
+            first = costs.typical_first(plan, batch, wanted)
+            typical = self.serve(seat, plan, first, batch, batch, 30 + 10 * seat.longest_s).samples
+            width = plan.lengths[first : first + batch].max()
+            found = float((typical["end_ns"] - typical["start_ns"]).max()) / 1e9 * wanted / width
+        return found
 
     def _check(self, seat: Seat) -> None:
         """Hard inputs, batch equals single, and the unique-versus-repeat test, before any time of this arm is recorded."""
@@ -306,20 +314,3 @@ def read_out(out: Path, wall_ns: int = 0, spent: Meter | None = None) -> Served:
             raise
         raise WorkerFailed("CRASH", f"what it wrote is not the protocol's: {error}") from None
     return Served(samples, vectors, wall_ns, spent)
-
-
-def _batch_s(samples: pd.DataFrame, plan: Plan, batch: int, expected: npt.NDArray[Any]) -> float:
-    """Expected seconds of a batch: warm-up rows hold every length once, so their times are scaled to the lengths to come."""
-    if not len(samples):
-        return 1.0
-    services = samples.drop_duplicates("start_ns")
-    seconds = (services["end_ns"] - services["start_ns"]).to_numpy() / 1e9
-    rows = samples["request"].to_numpy()
-    width = np.array([plan.lengths[chunk].max() for chunk in np.array_split(rows, len(seconds))], dtype=float)
-    usable = len(expected) // batch * batch
-    to_come = expected[:usable].reshape(-1, batch).max(axis=1).mean() if usable else expected.max()
-    if len(set(width)) >= 8:
-        slope, base = np.polyfit(width, seconds, 1)
-        if slope > 0:
-            return float(max(base + slope * to_come, seconds.min()))
-    return float(seconds.mean() * to_come / width.mean())

@@ -25,8 +25,8 @@ ROOMS = [
         "stats",
     },
     {
-        "quality", "experiment", "footprint", "starts", "checks", "verdicts", "run_to_run", "runfolder", "seats", "watch", "blocks",
-        "memory", "runner", "space",
+        "quality", "experiment", "footprint", "starts", "checks", "verdicts", "run_to_run", "runfolder", "costs", "seats", "watch",
+        "blocks", "memory", "runner", "space",
     },
     {"compare", "store", "controls", "report"},
     {"campaign", "knobs", "tune", "forecast", "doctor", "floor", "bare"},
