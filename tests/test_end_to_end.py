@@ -54,7 +54,8 @@ def test_every_framework_is_measured_and_right(rows: dict[tuple[str, str], dict[
     assert row["text_p50_ms"] > row["p50_ms"], "tokenising is part of text → vector"
     assert row["peak_rss_bytes"] > 50e6 and row["cpu_s_per_1000"] > 0 and row["load_ms"] > 0
     assert row["framework_version"] and row["plan_hash"] and row["artefact_hash"]
-    assert (row["ranked"], row["rank_note"]) == (False, "no controls")
+    # On a machine that others share the probe may have found most blocks noisy, which is the stronger reason.
+    assert row["ranked"] is False and (row["rank_note"] == "no controls" or row["rank_note"].startswith("noisy machine"))
 
 
 @pytest.mark.parametrize("framework", MEASURED)
