@@ -88,7 +88,9 @@ def run(framework: Framework, *arguments: str) -> subprocess.CompletedProcess[st
 class Driver:
     """A started worker that has said `ready`. `folder` is where it runs: plans and OUT are named relative to it."""
 
-    def __init__(self, framework: Framework, model: Path, folder: Path, *more: str, sessions: int = 1, threads: int = 1) -> None:
+    def __init__(
+        self, framework: Framework, model: Path, folder: Path, *more: str, sessions: int = 1, threads: int = 1, precision: str = "fp32"
+    ) -> None:
         command, env = environment(framework, sessions, threads)
         self.folder = folder
         self.log = folder / f"{framework.name}-{time.monotonic_ns()}.log"
@@ -96,7 +98,7 @@ class Driver:
         self._rest = b""
         with self.log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [*command, *flags(model, sessions, threads), *more],
+                [*command, *flags(model, sessions, threads, precision), *more],
                 env=env, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
             )  # fmt: skip
         word, _, rest = self._line().partition(" ")

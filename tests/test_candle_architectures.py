@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,12 +63,7 @@ class Case:
 
     def with_config(self, name: str, change: Mapping[str, Any]) -> Path:
         """The same weights under another config."""
-        folder = self.artefact.with_name(name)
-        folder.mkdir()
-        (folder / embedder.WEIGHTS).symlink_to(self.artefact / embedder.WEIGHTS)
-        config = json.loads((self.artefact / embedder.CONFIG).read_text())
-        (folder / embedder.CONFIG).write_text(json.dumps({**config, **change}))
-        return folder
+        return tiny.with_config(self.artefact, self.artefact.with_name(name), change)
 
 
 @pytest.fixture(scope="module", params=tiny.ARCHITECTURES)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bench import catalog, child, experiment, export, synthetic
+from bench import catalog, child, embedder, experiment, export, synthetic
 from bench.catalog import ImageInput, Model, SyntheticWeights, Weights
 from bench.process import Worker
 
@@ -63,10 +65,10 @@ ARCHITECTURES = tuple(CONFIGS)
 PAD_IDS = {"xlm_roberta": 1, "siglip_text": 1, "qwen3": VOCABULARY - 1, "clip_text": VOCABULARY - 1}
 
 
-def model(architecture: str) -> Model:
-    """The catalogue's model of this architecture, with the small config in place of the published one."""
+def model(architecture: str, **changes: int) -> Model:
+    """The catalogue's model of this architecture, with the small config in place of the published one, and these changes to it."""
     full = next(model for model in catalog.load().models.values() if model.architecture == architecture)
-    published: dict[str, Any] = dict(CONFIGS[architecture])
+    published: dict[str, Any] = CONFIGS[architecture] | changes
     if architecture.startswith(("clip", "siglip")):
         family, tower = architecture.split("_")
         published = {"model_type": family, "projection_dim": 24, f"{tower}_config": published}
@@ -103,6 +105,15 @@ def artefacts(model: Model, source: Path, folder: Path) -> dict[str, Path]:
     return made
 
 
+def with_config(artefact: Path, folder: Path, change: Mapping[str, Any]) -> Path:
+    """The same weights under another config, in a new folder; `change` replaces top-level keys."""
+    folder.mkdir()
+    (folder / embedder.WEIGHTS).symlink_to(artefact / embedder.WEIGHTS)
+    config = json.loads((artefact / embedder.CONFIG).read_text())
+    (folder / embedder.CONFIG).write_text(json.dumps({**config, **change}))
+    return folder
+
+
 def batch(model: Model, seed: int, lengths: list[int], left: bool = False) -> dict[str, npt.NDArray[Any]]:
     """Inputs by name. Rows of ids end with the end token where the model pools it, and are padded to the longest (or the fixed length)."""
     random = np.random.default_rng(seed)
@@ -130,11 +141,13 @@ def write_plan(folder: Path, rows: list[npt.NDArray[Any]]) -> None:
     (folder / name).write_bytes(b"".join(row.tobytes() for row in rows))
 
 
-def serve(framework: str, model: Model, artefact: Path, plan: Path, batch: int, sessions: int = 1) -> npt.NDArray[np.float32]:
+def serve(
+    framework: str, model: Model, artefact: Path, plan: Path, batch: int, sessions: int = 1, precision: str = "fp32"
+) -> npt.NDArray[np.float32]:
     """The vectors of all rows of a plan by the real worker of a framework, `batch` rows at a time."""
     command, env = experiment.command_and_env(catalog.load().frameworks[framework], sessions, 2)
     layout = ["--sessions", str(sessions), "--threads", "2", "--pad-id", str(model.pad_id)]
-    flags = ["--model", str(artefact), "--precision", "fp32", *layout]
+    flags = ["--model", str(artefact), "--precision", precision, *layout]
     folder = plan.parent
     out = folder / f"out-{len(list(folder.glob('out-*')))}"
     rows = len((plan / "rows.csv").read_text().splitlines()) - 1

@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Module, Tensor};
-use candle_nn::{Linear, VarBuilder};
+use candle_nn::VarBuilder;
 use harness::Batch;
 
 use crate::artefact::{Config, Weights};
+use crate::linear::{Layers, Linear};
 use crate::models::{self, Backbone, Input};
 use crate::pool::{Pooling, normalise, pool};
 
@@ -19,14 +20,14 @@ pub struct Embedder {
 }
 
 impl Embedder {
-    /// None if no file in `models/` has this architecture.
-    pub fn load(config: &Config, weights: &Weights) -> Option<Result<Embedder>> {
-        let backbone = models::load(&config.model_type, &config.backbone, weights.variables.pp("backbone"))?;
-        Some(backbone.and_then(|backbone| Embedder::around(backbone, config, weights)))
+    /// None if no file in `models/` has this architecture in this format.
+    pub fn load(config: &Config, weights: &Weights, layers: &Layers) -> Option<Result<Embedder>> {
+        let backbone = models::load(&config.model_type, &config.backbone, weights.variables.pp("backbone"), layers)?;
+        Some(backbone.and_then(|backbone| Embedder::around(backbone, config, weights, layers)))
     }
 
-    fn around(backbone: Box<dyn Backbone>, config: &Config, weights: &Weights) -> Result<Embedder> {
-        let projection = projection(weights.variables.pp("projection"))?;
+    fn around(backbone: Box<dyn Backbone>, config: &Config, weights: &Weights, layers: &Layers) -> Result<Embedder> {
+        let projection = projection(weights.variables.pp("projection"), layers)?;
         Ok(Embedder { backbone, pooling: config.pooling, projection, dim: config.dim, image_size: config.image_size })
     }
 
@@ -64,7 +65,7 @@ impl Embedder {
 }
 
 /// The linear layers `projection.0`, `projection.1`, …: without bias, of the shapes that the file gives them.
-fn projection(variables: VarBuilder<'_>) -> candle_core::Result<Vec<Linear>> {
-    let layers = (0..).map(|layer| variables.pp(layer)).take_while(|layer| layer.contains_tensor("weight"));
-    layers.map(|layer| Ok(Linear::new(layer.get_unchecked("weight")?, None))).collect()
+fn projection(variables: VarBuilder<'_>, layers: &Layers) -> candle_core::Result<Vec<Linear>> {
+    let found = (0..).map(|layer| variables.pp(layer)).take_while(|layer| layer.contains_tensor("weight"));
+    found.map(|layer| layers.make(layer.get_unchecked("weight")?, None)).collect()
 }

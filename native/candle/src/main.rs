@@ -2,6 +2,7 @@
 
 mod artefact;
 mod embedder;
+mod linear;
 mod models;
 mod pool;
 mod session;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 use candle_core::{DType, Device, Tensor};
 use harness::{BUILT_BY, Cure, Engine, Loaded, Options, Stop, Version, locked};
 
+use crate::linear::Format;
 use crate::session::Session;
 
 fn main() -> ExitCode {
@@ -47,9 +49,9 @@ impl Engine for Candle {
     }
 
     fn load(options: &Options, _: &()) -> Result<Loaded<Session>, Stop> {
-        if options.precision != "fp32" {
-            return Err(Stop::NotApplicable(format!("precision {}: this worker computes in fp32", options.precision)));
-        }
-        session::load(options)
+        let Some(format) = Format::of(&options.precision) else {
+            return Err(Stop::NotApplicable(format!("precision {}: this worker serves fp32, int8 and int4", options.precision)));
+        };
+        session::load(options, format)
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, json};
 
 use crate::artefact::{Config, Weights};
 use crate::embedder::Embedder;
+use crate::linear::{Format, Layers};
 
 const RE_EXPORT: &str = "export the model again with `invoke export`";
 
@@ -20,12 +21,14 @@ pub struct Session {
 }
 
 /// Loads the artefact once; the sessions share its weights.
-pub fn load(options: &Options) -> Result<Loaded<Session>, Stop> {
+pub fn load(options: &Options, format: Format) -> Result<Loaded<Session>, Stop> {
     use_threads(options.threads);
     let config = Config::read(&options.model).cure(RE_EXPORT)?;
     let weights = Weights::open(&options.model).cure(RE_EXPORT)?;
-    let Some(embedder) = Embedder::load(&config, &weights) else {
-        return Err(Stop::NotApplicable(format!("model_type {}: this worker has no such architecture", config.model_type)));
+    let layers = Layers::new(format);
+    let Some(embedder) = Embedder::load(&config, &weights, &layers) else {
+        let kind = if layers.quantised() { "quantised layers for it" } else { "such architecture" };
+        return Err(Stop::NotApplicable(format!("model_type {}: this worker has no {kind}", config.model_type)));
     };
     let embedder = embedder.with_context(|| format!("cannot load {}", options.model.display())).cure(RE_EXPORT)?;
     let embedder = Arc::new(embedder);
@@ -33,10 +36,11 @@ pub fn load(options: &Options) -> Result<Loaded<Session>, Stop> {
     let sessions = (0..options.sessions).map(|_| Session::new(&embedder, options.threads));
     let sessions: Vec<Session> = sessions.collect::<Result<_>>().cure("raise the limit of threads, or ask for fewer")?;
     let mut settings = Map::new();
-    settings.insert("precision".to_owned(), json!("fp32"));
+    settings.insert("precision".to_owned(), json!(options.precision));
     settings.insert("threads".to_owned(), json!(sessions[0].threads.current_num_threads()));
     settings.insert("gemm_threads".to_owned(), json!(get_num_threads()));
     settings.insert("weights_dtype".to_owned(), json!(weights.dtypes));
+    settings.insert("linear_layers".to_owned(), json!(layers.told()));
     settings.insert("weights_shared".to_owned(), json!(options.sessions > 1));
     let probe = match config.image_size {
         Some(size) => Probe::Pixels(3 * size * size),

@@ -1,13 +1,15 @@
 //! EmbeddingGemma: Gemma 3's text model with bidirectional attention. Our own, since the one in candle-transformers is causal,
 //! knows no padding and gives logits.
 
-use candle_core::{D, Device, Module, Result, Tensor, bail};
+use candle_core::{D, Module, Result, Tensor, bail};
 use candle_nn::ops::softmax_last_dim;
-use candle_nn::{Embedding, Linear, RmsNorm, VarBuilder, embedding, linear_b};
+use candle_nn::{Embedding, RmsNorm, VarBuilder, embedding};
 use serde::Deserialize;
 
+use super::mask::{mask, padding};
 use super::rope::{Rope, Tables};
 use super::{Backbone, Input};
+use crate::linear::{Layers, Linear};
 use crate::pool::Output;
 
 /// The published config, without what only generation and training need.
@@ -90,20 +92,21 @@ struct Masks {
     sliding: Option<Tensor>,
 }
 
-pub fn load(config: &Config, variables: VarBuilder<'_>) -> Result<Gemma3> {
+pub fn load(config: &Config, variables: VarBuilder<'_>, layers: &Layers) -> Result<Gemma3> {
     if !config.use_bidirectional_attention || config.attn_logit_softcapping.is_some() || config.hidden_activation != "gelu_pytorch_tanh" {
         bail!("only bidirectional attention without soft capping and with gelu_pytorch_tanh is supported");
     }
     if config.layer_types.len() != config.num_hidden_layers {
         bail!("layer_types names {} layers, not {}", config.layer_types.len(), config.num_hidden_layers);
     }
-    let layers = variables.pp("layers");
-    let layers = config.layer_types.iter().enumerate().map(|(index, &layer_type)| Layer::load(config, layer_type, layers.pp(index)));
+    let below = variables.pp("layers");
+    let stack = config.layer_types.iter().enumerate();
+    let stack = stack.map(|(index, &layer_type)| Layer::load(config, layer_type, below.pp(index), layers));
     let tables = |theta| Tables::new(theta, config.head_dim, config.max_position_embeddings);
     Ok(Gemma3 {
         embeddings: embedding(config.vocab_size, config.hidden_size, variables.pp("embed_tokens"))?,
         scale: (config.hidden_size as f64).sqrt(),
-        layers: layers.collect::<Result<_>>()?,
+        layers: stack.collect::<Result<_>>()?,
         norm: norm(config.hidden_size, config, variables.pp("norm"))?,
         sliding_rope: tables(config.rope.sliding_theta()?)?,
         full_rope: tables(config.rope.full_theta()?)?,
@@ -134,15 +137,15 @@ impl Backbone for Gemma3 {
 }
 
 impl Layer {
-    fn load(config: &Config, layer_type: LayerType, variables: VarBuilder<'_>) -> Result<Layer> {
+    fn load(config: &Config, layer_type: LayerType, variables: VarBuilder<'_>, layers: &Layers) -> Result<Layer> {
         let norm = |name| norm(config.hidden_size, config, variables.pp(name));
         Ok(Layer {
             layer_type,
             before_attention: norm("input_layernorm")?,
-            attention: Attention::load(config, variables.pp("self_attn"))?,
+            attention: Attention::load(config, variables.pp("self_attn"), layers)?,
             after_attention: norm("post_attention_layernorm")?,
             before_mlp: norm("pre_feedforward_layernorm")?,
-            mlp: Mlp::load(config, variables.pp("mlp"))?,
+            mlp: Mlp::load(config, variables.pp("mlp"), layers)?,
             after_mlp: norm("post_feedforward_layernorm")?,
         })
     }
@@ -156,10 +159,10 @@ impl Layer {
 }
 
 impl Attention {
-    fn load(config: &Config, variables: VarBuilder<'_>) -> Result<Attention> {
+    fn load(config: &Config, variables: VarBuilder<'_>, layers: &Layers) -> Result<Attention> {
         let (hidden, head_dim) = (config.hidden_size, config.head_dim);
         let (heads, key_heads) = (config.num_attention_heads, config.num_key_value_heads);
-        let linear = |inputs, outputs, name| linear_b(inputs, outputs, config.attention_bias, variables.pp(name));
+        let linear = |inputs, outputs, name: &str| layers.load(inputs, outputs, config.attention_bias, variables.pp(name));
         Ok(Attention {
             query: linear(hidden, heads * head_dim, "q_proj")?,
             key: linear(hidden, key_heads * head_dim, "k_proj")?,
@@ -202,12 +205,12 @@ impl Attention {
 }
 
 impl Mlp {
-    fn load(config: &Config, variables: VarBuilder<'_>) -> Result<Mlp> {
+    fn load(config: &Config, variables: VarBuilder<'_>, layers: &Layers) -> Result<Mlp> {
         let (hidden, between) = (config.hidden_size, config.intermediate_size);
         Ok(Mlp {
-            gate: linear_b(hidden, between, false, variables.pp("gate_proj"))?,
-            up: linear_b(hidden, between, false, variables.pp("up_proj"))?,
-            down: linear_b(between, hidden, false, variables.pp("down_proj"))?,
+            gate: layers.load(hidden, between, false, variables.pp("gate_proj"))?,
+            up: layers.load(hidden, between, false, variables.pp("up_proj"))?,
+            down: layers.load(between, hidden, false, variables.pp("down_proj"))?,
         })
     }
 
@@ -220,27 +223,11 @@ impl Mlp {
 
 impl Masks {
     fn new(lengths: &[usize], tokens: usize, window: usize) -> Result<Masks> {
-        let padded = lengths.iter().any(|&length| length < tokens);
-        let full = match padded {
-            true => Some(mask(lengths, tokens, 1, |_, _| true)?),
-            false => None,
-        };
+        let full = padding(lengths, tokens)?;
         let sliding = match tokens > window {
             true => Some(mask(lengths, tokens, tokens, |query, key| query.abs_diff(key) < window)?),
             false => full.clone(),
         };
         Ok(Masks { full, sliding })
     }
-}
-
-/// (rows, 1, queries, tokens): 0 where a row's own token may be seen. The rest is finite, because a query that sees nothing must not
-/// become NaN.
-fn mask(lengths: &[usize], tokens: usize, queries: usize, near: impl Fn(usize, usize) -> bool) -> Result<Tensor> {
-    let mut values = Vec::with_capacity(lengths.len() * queries * tokens);
-    for &length in lengths {
-        for query in 0..queries {
-            values.extend((0..tokens).map(|key| if key < length && near(query, key) { 0.0 } else { f32::MIN }));
-        }
-    }
-    Tensor::from_vec(values, (lengths.len(), 1, queries, tokens), &Device::Cpu)
 }

@@ -4,6 +4,9 @@ mod bert;
 mod clip_text;
 mod clip_vision;
 mod gemma3_embedding;
+mod mask;
+mod quantised_bert;
+mod quantised_qwen3;
 mod qwen3;
 mod rope;
 mod siglip_text;
@@ -16,33 +19,35 @@ use candle_nn::VarBuilder;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::linear::Layers;
 use crate::pool::Output;
 
-/// The loader of an architecture: its own config and the variables under `backbone.`, which have the names of transformers' module.
-type Load<C, B> = fn(&C, VarBuilder<'_>) -> candle_core::Result<B>;
-
-/// Loads the backbone that `model_type` names; none if there is no file for it here.
-pub fn load(model_type: &str, config: &Value, variables: VarBuilder<'_>) -> Option<Result<Box<dyn Backbone>>> {
-    Some(match model_type {
-        "bert" => with_config(bert::load, config, variables),
-        "xlm_roberta" => with_config(xlm_roberta::load, config, variables),
-        "gemma3_embedding" => with_config(gemma3_embedding::load, config, variables),
-        "qwen3" => with_config(qwen3::load, config, variables),
-        "clip_text" => with_config(clip_text::load, config, variables),
-        "clip_vision" => with_config(clip_vision::load, config, variables),
-        "siglip_text" => with_config(siglip_text::load, config, variables),
-        "siglip_vision" => with_config(siglip_vision::load, config, variables),
+/// Loads the backbone that `model_type` names from the variables under `backbone.`, which have the names of transformers' module; none
+/// if no file here has it in the format of `layers`.
+pub fn load(model_type: &str, config: &Value, variables: VarBuilder<'_>, layers: &Layers) -> Option<Result<Box<dyn Backbone>>> {
+    Some(match (model_type, layers.quantised()) {
+        ("gemma3_embedding", _) => with_config(config, |config| gemma3_embedding::load(config, variables, layers)),
+        ("bert", true) => with_config(config, |config| quantised_bert::bert(config, variables, layers)),
+        ("xlm_roberta", true) => with_config(config, |config| quantised_bert::xlm_roberta(config, variables, layers)),
+        ("qwen3", true) => with_config(config, |config| quantised_qwen3::load(config, variables, layers)),
+        ("bert", false) => with_config(config, |config| bert::load(config, variables)),
+        ("xlm_roberta", false) => with_config(config, |config| xlm_roberta::load(config, variables)),
+        ("qwen3", false) => with_config(config, |config| qwen3::load(config, variables)),
+        ("clip_text", false) => with_config(config, |config| clip_text::load(config, variables)),
+        ("clip_vision", false) => with_config(config, |config| clip_vision::load(config, variables)),
+        ("siglip_text", false) => with_config(config, |config| siglip_text::load(config, variables)),
+        ("siglip_vision", false) => with_config(config, |config| siglip_vision::load(config, variables)),
         _ => return None,
     })
 }
 
+/// Reads an architecture's own config, and loads by it.
 fn with_config<C: DeserializeOwned, B: Backbone + 'static>(
-    load: Load<C, B>,
     config: &Value,
-    variables: VarBuilder<'_>,
+    load: impl FnOnce(&C) -> candle_core::Result<B>,
 ) -> Result<Box<dyn Backbone>> {
     let config = C::deserialize(config).context("the config of its backbone")?;
-    Ok(Box::new(load(&config, variables)?))
+    Ok(Box::new(load(&config)?))
 }
 
 /// One batch as tensors.

@@ -13,21 +13,21 @@ use crate::pool::Output;
 #[derive(Debug, Deserialize)]
 pub struct Config {
     #[serde(default)]
-    attention_bias: bool,
-    head_dim: usize,
-    hidden_act: Activation,
-    hidden_size: usize,
-    intermediate_size: usize,
-    max_position_embeddings: usize,
-    num_attention_heads: usize,
-    num_hidden_layers: usize,
-    num_key_value_heads: usize,
-    rms_norm_eps: f64,
+    pub attention_bias: bool,
+    pub head_dim: usize,
+    pub hidden_act: Activation,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub max_position_embeddings: usize,
+    pub num_attention_heads: usize,
+    pub num_hidden_layers: usize,
+    pub num_key_value_heads: usize,
+    pub rms_norm_eps: f64,
     #[serde(flatten)]
-    rope: Rope,
+    pub rope: Rope,
     #[serde(default)]
-    use_sliding_window: bool,
-    vocab_size: usize,
+    pub use_sliding_window: bool,
+    pub vocab_size: usize,
 }
 
 pub struct Qwen3(Model);
