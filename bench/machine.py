@@ -73,11 +73,16 @@ def siblings(cpu: int, root: Path = ROOT) -> str:
     return text(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu)
 
 
+def one_cpu_per_core() -> list[int]:
+    """The first logical CPU of each physical core that this process may run on."""
+    return sorted({siblings(cpu): cpu for cpu in reversed(allowed_cpus())}.values())
+
+
 def physical_cores() -> int:
     """P: physical cores this process may use, by affinity, topology and CPU quota; at least 1."""
-    cores = {siblings(cpu) for cpu in allowed_cpus()}
+    cores = len(one_cpu_per_core())
     quota = cpu_quota()
-    return max(1, min(len(cores), math.floor(quota) if quota else len(cores)))
+    return max(1, min(cores, math.floor(quota) if quota else cores))
 
 
 def boot_id() -> str:

@@ -3,11 +3,15 @@
 A look takes a few ms and is taken in every slice-round while all workers stand still, so that it sees what else the machine is doing.
 It is judged by the wall clock against what the same work costs in CPU time: a neighbour that takes the core away lengthens the one and
 not the other, so even a probe that was first calibrated beside a competing load finds that load.
+
+What the probe does to itself must not look like a neighbour: each thread keeps to a core of its own, since two that wake on one core
+share it for a tick of the scheduler, and the same work runs once unrecorded, since the worker that was served last has taken the caches.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -18,13 +22,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench import files
+from bench import files, machine
 
 #: Products of 48 × 48 matrices: small enough that no BLAS gives them to threads of its own, and numpy lets go of its lock meanwhile.
 #: On all cores that takes about 10 ms: a waking thread runs undisturbed for a tick or two of the scheduler (4 ms each), whoever else
 #: wants the core.
 SIDE, STACK, CALLS = 48, 64, 96
 COPY_FLOATS, COPIES = 1 << 20, 8
+#: Unrecorded calls and copies before each look.
+WARM_CALLS, WARM_COPIES = 4, 1
 #: A deviation below this is never called noise.
 LEAST = 0.03
 #: A block is judged by the median of at least this many looks.
@@ -71,7 +77,7 @@ class Quiet:
 
 
 class Probe:
-    """The buffers and threads of a probe on `cores` cores; idle between looks."""
+    """The buffers and threads of a probe on `cores` cores, a thread to each; idle between looks."""
 
     def __init__(self, cores: int) -> None:
         draw = np.random.default_rng(1)
@@ -81,26 +87,38 @@ class Probe:
         self._results = [np.empty_like(self._left) for _ in range(cores)]
         self._source = np.ones(COPY_FLOATS, dtype=np.float32)
         self._target = np.empty_like(self._source)
-        self._threads = ThreadPoolExecutor(cores, thread_name_prefix="probe")
+        self._threads = [ThreadPoolExecutor(1, "probe", _keep_to, (cpu,)) for cpu in machine.one_cpu_per_core()[:cores]]
         self.look()
 
     def look(self) -> Look:
         """One probe now."""
         fma = self.multiply(self.cores)
-        copy = _timed(self._copy)
+        self._copy(WARM_COPIES)
+        copy = _timed(lambda: self._copy(COPIES))
         return Look(max(wall for wall, _ in fma), copy[0], max(cpu for _, cpu in fma), copy[1])
 
     def multiply(self, threads: int) -> list[tuple[float, float]]:
         """(wall, CPU) seconds of the multiply-adds in each of `threads` threads at once."""
-        return list(self._threads.map(lambda place: _timed(lambda: self._multiply(self._results[place])), range(threads)))
+        both = zip(self._threads[:threads], self._results, strict=False)
+        return [done.result() for done in [thread.submit(self._timed_multiply, result) for thread, result in both]]
 
-    def _multiply(self, result: Floats) -> None:
-        for _ in range(CALLS):
+    def _timed_multiply(self, result: Floats) -> tuple[float, float]:
+        self._multiply(result, WARM_CALLS)
+        return _timed(lambda: self._multiply(result, CALLS))
+
+    def _multiply(self, result: Floats, calls: int) -> None:
+        for _ in range(calls):
             np.matmul(self._left, self._right, out=result)
 
-    def _copy(self) -> None:
-        for _ in range(COPIES):
+    def _copy(self, copies: int) -> None:
+        for _ in range(copies):
             np.copyto(self._target, self._source)
+
+
+def _keep_to(cpu: int) -> None:
+    """The calling thread runs on this logical CPU only, where the system can say so."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {cpu})
 
 
 def _timed(work: Callable[[], None]) -> tuple[float, float]:
