@@ -37,11 +37,13 @@ def state(sources: Sequence[Path]) -> State:
 def watch(sources: Sequence[Path], seen: State, build: Callable[[], None], ended: threading.Event, look_s: float = LOOK_S) -> None:
     """Build whenever `sources` differ from what was `seen` when they were built last, until `ended`.
 
-    A build that fails is told, and the old site stays.
+    It waits until two looks find the same, so that no half-written file is built. A build that fails is told, and the old site stays.
     """
+    before = seen
     while not ended.wait(look_s):
         now = state(sources)
-        if now == seen:
+        settled, before = now == before, now
+        if now == seen or not settled:
             continue
         seen = now
         began = time.monotonic()

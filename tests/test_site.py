@@ -8,9 +8,9 @@ import itertools
 import json
 import re
 import threading
-import time
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import unquote, urljoin, urlparse
 from urllib.request import urlopen
 
@@ -477,29 +477,42 @@ def test_controls_are_shown(tmp_path: Path) -> None:
     assert [(pair["role"], pair["framework"], pair["verdict"]) for pair in found] == [("twin", "pytorch", "equivalent")]
 
 
-def test_a_preview_builds_again_when_a_source_changes_and_survives_a_failed_build(tmp_path: Path) -> None:
-    source, built, ended = tmp_path / "source.md", [], threading.Event()
-    source.write_text("one")
+class Looks:
+    """Stands for the clock and the files of a preview: what each look finds, one after another, and then the end."""
+
+    def __init__(self, *found: str) -> None:
+        self.found = iter(found)
+        self.now = ""
+
+    def wait(self, timeout: float) -> bool:
+        after = next(self.found, None)
+        self.now = after or self.now
+        return after is None
+
+    def state(self, sources: object) -> str:
+        return self.now
+
+
+def test_a_preview_builds_again_when_a_source_changes_and_survives_a_failed_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, built = Looks("one", "two, broken", "two, broken", "thr", "three", "three", "three", "four"), list[str]()
 
     def build() -> None:
-        built.append(source.read_text())
+        built.append(looks.now)
         if len(built) == 1:
             raise BenchError("a template: broken")
 
-    watcher = threading.Thread(target=preview.watch, args=([source], preview.state([source]), build, ended, 0.01))
-    watcher.start()
-    try:
-        for count, text in ((1, "two, broken"), (2, "three"), (2, None)):
-            if text:
-                source.write_text(text)
-            deadline = time.monotonic() + 30
-            while len(built) < count and time.monotonic() < deadline:
-                time.sleep(0.01)
-        time.sleep(0.1)
-    finally:
-        ended.set()
-        watcher.join(30)
-    assert built == ["two, broken", "three"]
+    monkeypatch.setattr(preview, "state", looks.state)
+    preview.watch([], cast(Any, "one"), build, cast(Any, looks))
+    assert built == ["two, broken", "three"], "nothing that is still being written, and nothing twice"
+
+
+def test_a_preview_sees_files_change(tmp_path: Path) -> None:
+    source = tmp_path / "source.md"
+    source.write_text("one")
+    before = preview.state([tmp_path])
+    assert preview.state([tmp_path]) == before
+    source.write_text("three")
+    assert preview.state([tmp_path]) != before != preview.state([source, tmp_path / "gone"])
 
 
 def test_a_preview_serves_and_keeps_nothing_in_the_browser(tmp_path: Path) -> None:
