@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from site_src import charts, charts_load, drawing, form, operating, words
-from site_src.board import Row, Standing, Table
+from site_src import charts, charts_load, charts_quality, drawing, form, operating, words
+from site_src.board import Row, Standing, Table, shown
 from site_src.layers import Selection
 from site_src.press import Press
 
@@ -51,9 +51,8 @@ def model(press: Press, name: str, standings: Sequence[Standing]) -> None:
         limits=operating.limits(board, best) if best else None,
         charts=drawn,
         precisions=by_precision(press, best, lead) if best else [],
-        variants=[(table, row) for table in best.served if table.scenario in {t.scenario for t in lead} for row in table.variants]
-        if best
-        else [],
+        front={row["arm_id"] for chart in drawn.get("precisions", []) for row in chart.rows if row["beaten_by_none"]},
+        variants=other_variants(best, lead) if best else [],
         fits=fits(press, best) if best else [],
         resource_heads=[(name, unit, help_text) for name, unit, help_text, _column, _why, _text in RESOURCES],
         resources=resources(lead[0].rows) if lead else [],
@@ -113,6 +112,7 @@ def figures(press: Press, standing: Standing, lead: Sequence[Table]) -> dict[str
     wanted: list[tuple[str, Callable[[], drawing.Chart | None]]] = [
         (own, lambda: charts.latency(pick)),
         (own, lambda: None if first.mixed else charts.ratios(pick)),
+        ("precisions", lambda: charts_quality.speed_and_quality(across_precisions(press, standing, first), first.precision)),
         (own, lambda: charts.load_curve(pick)),
         (own, lambda: charts.ecdf(pick)),
         ("shapes", lambda: charts_load.by_shape(pick)),
@@ -133,8 +133,32 @@ def figures(press: Press, standing: Standing, lead: Sequence[Table]) -> dict[str
     return drawn
 
 
+def across_precisions(press: Press, standing: Standing, of: Table) -> Selection:
+    """The arms of every precision under the load of `of`, for a chart."""
+    rows = [row for table in standing.served if table.scenario == of.scenario for row in in_precision(table, of.precision)]
+    return Selection(press.board, [run["run_id"] for run in standing.runs], [row["arm_id"] for row in rows], of.scenario, of.title)
+
+
+def in_precision(table: Table, full: str) -> list[Row]:
+    """The arms by which a precision is shown: each framework's headline and, beside the precision `full`, every recipe for it."""
+    others = [row for row in table.variants if table.precision != full and not is_setting(row)]
+    return [*table.rows, *(row for row in others if shown(row)), *table.failed, *(row for row in others if not shown(row))]
+
+
+def is_setting(row: Row) -> bool:
+    """Knobs, tuned settings and layouts: the same vectors otherwise served."""
+    return row["variant"].partition(":")[0] in ("knob", "tuned") or row["sessions"] != 1
+
+
+def other_variants(standing: Standing, lead: Sequence[Table]) -> list[tuple[Table, Row]]:
+    """What the table of precisions does not hold, under the headline loads."""
+    tables = [table for table in standing.served if table.scenario in {t.scenario for t in lead}]
+    full = lead[0].precision if lead else ""
+    return [(table, row) for table in tables for row in table.variants if table.precision == full or is_setting(row)]
+
+
 def by_precision(press: Press, standing: Standing, lead: Sequence[Table]) -> list[dict[str, Any]]:
-    """Every framework in every precision under the headline loads, beside what it costs; empty with one precision."""
+    """Every framework in every precision and recipe under the headline loads, beside what it costs; empty with one precision."""
     if len(standing.precisions) < 2 or not lead:
         return []
     found = press.board.query(
@@ -147,7 +171,7 @@ def by_precision(press: Press, standing: Standing, lead: Sequence[Table]) -> lis
             continue
         base = next((t for t in lead if t.scenario == table.scenario), None)
         defaults = {row["framework"]: row for row in base.rows} if base else {}
-        for row in (*table.rows, *table.failed):
+        for row in in_precision(table, lead[0].precision):
             other = defaults.get(row["framework"])
             pair = pairs.get((row["arm_id"], other["arm_id"], table.scenario)) if other else None
             lines.append({"table": table, "row": row, "pair": pair, "base": row is other})

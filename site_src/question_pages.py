@@ -28,20 +28,22 @@ def slo(press: Press) -> None:
 
 
 KNOBS = """
+WITH turned AS (
+  SELECT run_id, scenario, arm_a AS arm_id, arm_b AS other_id, blocks, quantity, note, ratio, ratio_lo, ratio_hi, verdict FROM comparisons
+  UNION ALL
+  SELECT run_id, scenario, arm_b, arm_a, blocks, quantity, note, 1 / ratio, 1 / ratio_hi, 1 / ratio_lo,
+         CASE verdict WHEN 'slower' THEN 'faster' WHEN 'faster' THEN 'slower' ELSE verdict END FROM comparisons),
+pairs AS (
+  SELECT turned.*
+  FROM turned JOIN arms AS one USING (run_id, arm_id)
+  JOIN arms AS base ON base.run_id = turned.run_id AND base.arm_id = other_id
+  WHERE one.variant LIKE 'knob:%' AND base.role = 'measured' AND base.variant NOT LIKE 'knob:%' AND base.precision = one.precision)
 SELECT one.framework, substr(one.variant, 6) AS knob, row.model, row.weights, row.scenario, row.served_scenario, row.precision, row.run_id,
        row.arm_id, epoch_us(row.measured_at) AS measured_at, row.machine, row.rate_per_s, row.clients, row.status, row.reason,
-       row.min_cosine, row.requests_per_s, pair.blocks, pair.quantity, pair.note,
-       CASE WHEN pair.arm_a = row.arm_id THEN pair.ratio ELSE 1 / pair.ratio END AS ratio,
-       CASE WHEN pair.arm_a = row.arm_id THEN pair.ratio_lo ELSE 1 / pair.ratio_hi END AS ratio_lo,
-       CASE WHEN pair.arm_a = row.arm_id THEN pair.ratio_hi ELSE 1 / pair.ratio_lo END AS ratio_hi,
-       CASE WHEN pair.arm_a = row.arm_id OR pair.verdict NOT IN ('faster', 'slower') THEN pair.verdict
-            WHEN pair.verdict = 'faster' THEN 'slower' ELSE 'faster' END AS verdict
+       row.min_cosine, row.requests_per_s, pair.blocks, pair.quantity, pair.note, pair.ratio, pair.ratio_lo, pair.ratio_hi, pair.verdict
 FROM leaderboard AS row
 JOIN arms AS one ON one.run_id = row.run_id AND one.arm_id = row.arm_id
-LEFT JOIN arms AS base ON base.run_id = row.run_id AND base.framework = one.framework AND base.precision = one.precision
-    AND base.variant = 'default' AND base.role = 'measured' AND base.sessions = one.sessions AND base.threads = one.threads
-LEFT JOIN comparisons AS pair ON pair.run_id = row.run_id AND pair.scenario = row.scenario
-    AND ((pair.arm_a = row.arm_id AND pair.arm_b = base.arm_id) OR (pair.arm_b = row.arm_id AND pair.arm_a = base.arm_id))
+LEFT JOIN pairs AS pair ON pair.run_id = row.run_id AND pair.scenario = row.scenario AND pair.arm_id = row.arm_id
 WHERE one.variant LIKE 'knob:%' AND row.role = 'measured' AND (row.served_scenario IS NULL OR row.clients IS NULL)
 QUALIFY row.measured_at = max(row.measured_at) OVER (
     PARTITION BY row.machine_id, row.model, row.weights, row.scenario, row.precision, one.framework, one.variant)

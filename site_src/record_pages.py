@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from bench import paths
+from bench import machine_record, paths
 from site_src import form, operating, proofs, words
 from site_src.board import TABLES, Row, Standing
 from site_src.model_page import measured_frameworks
@@ -178,6 +178,10 @@ def data(press: Press, database: Path) -> None:
             press.text(f"data/{table}.schema.json", form.to_json(schema))
         files.append(
             file_entry(folder / "results.schema.json", "JSON Schema of a row of the leaderboard (each table has its own beside it)", None)
+        )
+        shutil.copyfile(machine_record.SCHEMA, folder / machine_record.SCHEMA.name)
+        files.append(
+            file_entry(folder / machine_record.SCHEMA.name, "JSON Schema of machine.json, a run's record of where it was measured", None)
         )
         press.text("data/SHA256SUMS", "".join(f"{entry['sha256']}  {entry['name']}\n" for entry in files))
     press.page(

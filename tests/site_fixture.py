@@ -76,6 +76,8 @@ STANDARD = (
 )
 
 DEFAULT = ("fp32", "default", 1.0)
+#: Quality kept by precision: ratio, lower and upper end.
+KEPT = {"bf16": (0.9993, 0.9981, 1.0004), "int8": (0.9912, 0.9903, 0.9931)}
 
 FAILURES = {
     "candle": Failure("CRASH", "CRASH(SIGSEGV) in block 2 of closed-1: <script>window.pwned = 1</script> & exit -11"),
@@ -129,7 +131,7 @@ def build_board(path: Path, *, samples_per_arm: int = 600, loads: tuple[Load, ..
                 loads=loads if place in (0, 2, len(known) - 1) else BASIC,
                 twin=small,
                 failures=FAILURES if place == len(known) - 1 else {},
-                variants=(DEFAULT, ("bf16", "default", 0.55), ("fp32", "tuned", 0.9)) if small else (DEFAULT,),
+                variants=(DEFAULT, ("bf16", "default", 0.55), ("int8", "dynamic", 0.5), ("fp32", "tuned", 0.9)) if small else (DEFAULT,),
             )
         knobs = (DEFAULT, ("fp32", "knob:spinning=0", 1.3))
         add_run(con, "minilm-20261123-090000", "minilm", day=3, samples=60, only=("onnx-python",), complete=False, variants=knobs)
@@ -321,6 +323,7 @@ def add_run(
                         "max_abs_diff": None if floor else 2.9e-7,
                         "ranked": not floor and rank_note is None,
                         "rank_note": "the harness's own floor" if floor else rank_note,
+                        **dict(zip(("quality", "quality_lo", "quality_hi"), KEPT.get(precision, ()), strict=False)),
                     }
                 )
         checks.append(

@@ -1,0 +1,63 @@
+"""Speed beside quality on a model's page: which arms nothing beats in both, and every recipe of a precision in one table."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from bench import catalog
+from site_src import board, charts_quality, model_page, press
+from tests import site_fixture
+
+PRECISIONS = (site_fixture.DEFAULT, ("bf16", "default", 0.6), ("int8", "dynamic", 0.7), ("int8", "static", 0.5), ("fp32", "tuned", 0.3))
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> board.Board:
+    path = tmp_path_factory.mktemp("quality") / "results.duckdb"
+    with duckdb.connect(str(path)) as con:
+        con.execute(site_fixture.SCHEMA.read_text())
+        site_fixture.add_run(con, "minilm-20261121-090000", "minilm", day=1, samples=60, variants=PRECISIONS)
+    return board.Board(board.open_database(path), catalog.load())
+
+
+def test_the_front_is_what_nothing_beats_in_both(shown: board.Board, tmp_path: Path) -> None:
+    (best,) = shown.standings["minilm"]
+    chart = charts_quality.speed_and_quality(model_page.across_precisions(press.Press(shown, tmp_path), best, best.served[0]), "fp32")
+    assert chart is not None
+    points = [(row["rows_per_s"], row["kept"]) for row in chart.rows]
+    assert len(points) == 6 * 4, "six frameworks; fp32, bf16 and two recipes of int8, and no tuned settings"
+    for row, (speed, kept) in zip(chart.rows, points, strict=True):
+        beaten = any(fast >= speed and good >= kept and (fast, good) != (speed, kept) for fast, good in points)
+        assert row["beaten_by_none"] != beaten
+    front = [row["arm_id"] for row in chart.rows if row["beaten_by_none"]]
+    assert front == ["openvino-fp32", "openvino-bf16", "openvino-int8-static"]
+    assert [row["kept"] for row in chart.rows if row["arm_id"] in front] == [1.0, 0.9993, 0.9912]
+
+
+def test_one_precision_and_synthetic_weights_draw_nothing(tmp_path: Path) -> None:
+    for name, variants in (("one", (site_fixture.DEFAULT,)), ("tuned", (site_fixture.DEFAULT, ("fp32", "tuned", 0.5)))):
+        path = tmp_path / f"{name}.duckdb"
+        with duckdb.connect(str(path)) as con:
+            con.execute(site_fixture.SCHEMA.read_text())
+            site_fixture.add_run(con, "minilm-20261121-090000", "minilm", day=1, samples=60, variants=variants)
+        found = board.Board(board.open_database(path), catalog.load())
+        (best,) = found.standings["minilm"]
+        assert (
+            charts_quality.speed_and_quality(model_page.across_precisions(press.Press(found, tmp_path), best, best.served[0]), "fp32")
+            is None
+        )
+
+
+def test_the_table_holds_every_recipe_and_marks_the_front(shown: board.Board, tmp_path: Path) -> None:
+    model_page.model(press.Press(shown, tmp_path), "minilm", shown.standings["minilm"])
+    page = next(tmp_path.rglob("minilm.md")).read_text()
+    table = page[page.index('aria-label="Precisions"') : page.index('aria-label="Variants"')]
+    rows = re.findall(r"<tr data-fw=\"openvino\".*?</tr>", table, re.S)
+    told = [re.search(r"<td>((?:fp32|bf16|int8)[^<]*)", row) for row in rows if "single" in row or "back to back" in row]
+    assert [match[1].strip() for match in told if match] == ["fp32", "bf16", "int8 · dynamic", "int8 · static"]
+    assert [">front<" in row for row in rows[: len(told)]] != [False] * len(told)
+    assert "tuned" in page[page.index('aria-label="Variants"') :], "settings stand apart"
