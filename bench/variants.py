@@ -109,12 +109,6 @@ def switches(framework: Framework, precision: str, cores: int) -> list[str]:
     return found
 
 
-def sessions_of(name: str) -> int:
-    """How many sessions a variant `knob:…` asks for; 1 where it does not say."""
-    asked = dict(switch.partition("=")[::2] for switch in name.removeprefix(KNOB).split("+"))
-    return parse_layouts(asked[LAYOUT], 1)[0].sessions if LAYOUT in asked else 1
-
-
 def precisions_of(framework: Framework) -> set[str]:
     """Every precision the framework has, by `default` or by a variant."""
     return {*framework.precisions, *(precision for variant in framework.variants.values() for precision in variant.precisions)}

@@ -39,7 +39,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def test_kill_of_the_harness_leaves_no_worker_and_the_next_bench_resumes(house: House) -> None:
-    words = ("bench", *PAIR, "--requests", "8000")
+    words = ("bench", *PAIR, "--requests", "2400")
     first = house.start(*words)
     wait_for(lambda: house.runs and len(house.block_names()) >= 2, first)
     workers = workers_of(first)
