@@ -15,8 +15,8 @@ without bias, applied in turn to the pooled vector: `projection.0.weight`, `proj
 | siglip_vision    | SiglipVisionModel          | all patches                             | attention pooling, `backbone.head`   | –     |
 
 `pooling` is over a row's own tokens (mask 1): `mean`, `cls` its first, `last` its last, under either padding side. Positions of
-xlm_roberta count own tokens from pad id + 1, those of the others are the columns. An artefact folder of kind `safetensors` (WORKER.md)
-is what is loaded here; `sources.py` makes one of a published checkpoint.
+xlm_roberta count the tokens that are not the pad id from pad id + 1, those of the others are the columns. An artefact folder of kind
+`safetensors` (WORKER.md) is what is loaded here; `sources.py` makes one of a published checkpoint.
 """
 
 from __future__ import annotations
@@ -129,8 +129,10 @@ class TextEmbedder(Embedder):
         return {"attention_mask": self._mask(mask), "token_type_ids": torch.zeros_like(input_ids)}
 
     def _xlm_roberta(self, input_ids: Tensor, mask: Tensor) -> dict[str, Any]:
-        own = mask.to(torch.int64)
-        positions = torch.cumsum(own, dim=1) * own + self.backbone.config.pad_token_id
+        # As transformers counts: by the ids, not by the mask, so that "<pad>" written out inside a text has no position of its own.
+        pad_id = self.backbone.config.pad_token_id
+        own = (input_ids != pad_id).to(torch.int64)
+        positions = torch.cumsum(own, dim=1) * own + pad_id
         return {
             "attention_mask": self._mask(mask),
             "token_type_ids": torch.zeros_like(input_ids),

@@ -10,9 +10,10 @@ import torch
 
 from tests import tiny
 
+#: w0 and w1 are padding tokens of some: written out inside a text they are tokens of it.
 WORDS = [f"w{number}" for number in range(tiny.VOCABULARY)]
 UNKNOWN, END, START = 3, 299, 2
-TEXTS = ["", "w7", "w5 w9 w200", "w44 w45 w46 w47 w48 w49 w50 w51 w52 w53 w54", "w8 nonsense w8", " ".join(WORDS[60:160])]
+TEXTS = ["", "w7", "w5 w9 w200", "w44 w45 w46 w47 w48 w49 w50 w51 w52 w53 w54", "w8 nonsense w8", "w6 w1 w0 w9", " ".join(WORDS[60:160])]
 #: architecture → pooling (as sentence-transformers calls it), padding token, prompts
 POOLING = {"bert": "mean", "xlm_roberta": "cls", "gemma3_embedding": "mean", "qwen3": "lasttoken"}
 PADDING = {"bert": 0, "xlm_roberta": 1, "gemma3_embedding": 0, "qwen3": END, "clip": END, "siglip": 1}

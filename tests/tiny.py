@@ -126,6 +126,8 @@ def batch(model: Model, seed: int, lengths: list[int], left: bool = False) -> di
         own = slice(width - length, width) if left else slice(0, length)
         ids[row, own] = random.integers(4, VOCABULARY - 2, length)
         mask[row, own] = 1
+        if model.architecture == "xlm_roberta" and length > 3:
+            ids[row, own.start + 2] = model.pad_id  # "<pad>" written out in a text: positions are counted by ids, not by the mask
         if model.architecture == "clip_text":
             ids[row, own.stop - 1] = VOCABULARY - 1
     return {"input_ids": ids, "attention_mask": np.ones_like(mask) if model.fixed_tokens else mask}

@@ -25,7 +25,7 @@ pub struct Encoder {
 enum Numbering {
     /// 0, 1, … on a row's own tokens and on its padding.
     FromZero,
-    /// From the one after that of padding, which all padding has.
+    /// Tokens other than this id are counted from the one after it, which is the position of all that are this id.
     AfterPadding(u32),
 }
 
@@ -76,7 +76,7 @@ impl Backbone for Encoder {
     fn forward(&self, input: &Input) -> Result<Output> {
         let (ids, _, lengths) = input.text()?;
         let tokens = ids.dim(1)?;
-        let positions = self.positions.forward(&self.numbering.positions(lengths, tokens)?)?;
+        let positions = self.positions.forward(&self.numbering.positions(ids)?)?;
         let embedded = (self.words.forward(ids)? + positions)?.broadcast_add(&self.token_type)?;
         let mut hidden = self.norm.forward(&embedded)?;
         let mask = padding(lengths, tokens)?;
@@ -88,15 +88,21 @@ impl Backbone for Encoder {
 }
 
 impl Numbering {
-    /// (rows, tokens)
-    fn positions(self, lengths: &[usize], tokens: usize) -> Result<Tensor> {
-        let position = |length: usize, token: usize| match self {
-            Numbering::FromZero => token as u32,
-            Numbering::AfterPadding(padding) if token < length => padding + 1 + token as u32,
-            Numbering::AfterPadding(padding) => padding,
-        };
-        let values: Vec<u32> = lengths.iter().flat_map(|&length| (0..tokens).map(move |token| position(length, token))).collect();
-        Tensor::from_vec(values, (lengths.len(), tokens), &Device::Cpu)
+    /// Both (rows, tokens).
+    fn positions(self, ids: &Tensor) -> Result<Tensor> {
+        let mut values = Vec::with_capacity(ids.elem_count());
+        for row in ids.to_vec2::<i64>()? {
+            let mut counted = 0;
+            values.extend(row.into_iter().enumerate().map(|(column, id)| match self {
+                Numbering::FromZero => column as u32,
+                Numbering::AfterPadding(padding) if id == i64::from(padding) => padding,
+                Numbering::AfterPadding(padding) => {
+                    counted += 1;
+                    padding + counted
+                }
+            }));
+        }
+        Tensor::from_vec(values, ids.shape(), &Device::Cpu)
     }
 }
 
