@@ -24,6 +24,7 @@ from bench.errors import BenchError
 from bench.experiment import Experiment, Lane, binary_hash
 from bench.process import SliceFailed, Worker, WorkerFailed
 from bench.quality_sets import Retrieval, Similarity
+from bench.records import REFERENCE
 from bench.runfolder import RunFolder
 from bench.seats import LOAD_BYTES_PER_S, LOAD_TIMEOUT_S, read_out
 
@@ -138,7 +139,7 @@ def _keep_probe(experiment: Experiment, folder: RunFolder, probe: Asked) -> list
         "name": one.name, "plan_hash": probe.plan.hash, "queries": len(one.queries), "documents": len(one.documents), "rows": rows,
         "relevant": [sorted(places) for places in one.relevant],
     })  # fmt: skip
-    folder.vectors("reference", _reference(experiment, probe.plan)[rows])
+    folder.vectors(REFERENCE, _reference(experiment, probe.plan)[rows])
     return rows
 
 

@@ -19,6 +19,8 @@ import pandas as pd
 SAMPLE_COLUMNS = (
     "arm_id", "scenario", "block", "slice", "request", "tokens", "due_ns", "start_ns", "end_ns", "preprocess_ns", "cosine", "max_abs_diff",
 )  # fmt: skip
+#: Under this name the probe's vectors of the fp32 Embedder stand among those of the arms.
+REFERENCE = "reference"
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench import files, footprint, machine, machine_record, paths, portable, recipes
+from bench import files, footprint, machine, machine_record, packing, paths, portable, recipes
 from bench.budget import Pace
 from bench.experiment import Experiment, binary_hash
-from bench.packing import write_samples
+from bench.records import REFERENCE
 
 
 def now() -> str:
@@ -167,15 +167,15 @@ class RunFolder:
     ) -> None:
         """Write a block whole. `discards` are the first parts of open-loop pieces, which no statistic uses."""
         with files.whole_folder(self._block(scenario, block)) as temporary:
-            write_samples(samples, temporary / "samples.parquet")
+            packing.write_samples(samples, temporary / "samples.parquet")
             if discards is not None:
-                write_samples(discards, temporary / "discards.parquet")
+                packing.write_samples(discards, temporary / "discards.parquet")
             _write(temporary / "block.json", {"scenario": scenario, "block": block, **facts})
 
     def discard(self, scenario: str, block: int, facts: Mapping[str, Any], samples: pd.DataFrame) -> None:
         """Keep a noisy block that is measured again, where no reader looks."""
         with files.whole_folder(self._discard(scenario, block)) as temporary:
-            write_samples(samples, temporary / "samples.parquet")
+            packing.write_samples(samples, temporary / "samples.parquet")
             _write(temporary / "block.json", {"scenario": scenario, "block": block, **facts})
 
     def has_discard(self, scenario: str, block: int) -> bool:
@@ -222,8 +222,10 @@ class RunFolder:
         _write(self.path / "vectors" / "set.json", dict(about))
 
     def vectors(self, arm_id: str, vectors: npt.NDArray[np.float32]) -> None:
-        """An arm's vectors of the probe set, float32 (queries + documents, dim)."""
-        _whole_file(self.path / "vectors" / f"{arm_id}.f32", lambda file: vectors.astype("<f4").tofile(file))
+        """An arm's vectors of the probe set, float32 (queries + documents, dim); those of the arm REFERENCE come first."""
+        folder = self.path / "vectors"
+        base = None if arm_id == REFERENCE else packing.read_block(folder / f"{REFERENCE}.parquet", None)
+        _whole_file(folder / f"{arm_id}.parquet", lambda file: packing.write_vectors(vectors, base, file))
 
     def quality(self, arm_id: str, items: pd.DataFrame | None, note: str | None) -> None:
         """What an arm found, per query and pair; or why that is not known."""

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import stats as scipy_stats
 
 from bench.parity import GATES
-from bench.records import Quality, Result, RunData, Swap
+from bench.records import REFERENCE, Quality, Result, RunData, Swap
 
 TOP = 10
 #: An arm whose lower end lies below this share of fp32 is shown, not ranked.
@@ -28,8 +28,6 @@ SEED = 20261121
 COLLAPSED = 0.1
 NDCG, OVERLAP, SPEARMAN = "nDCG@10", "top-10 overlap", "Spearman"
 ALL = "all"
-#: Under this name the probe's vectors of the fp32 Embedder stand among those of the arms.
-REFERENCE = "reference"
 NEEDS_WEIGHTS = "quality needs real weights"
 
 Floats = npt.NDArray[np.float64]

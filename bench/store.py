@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import duckdb
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench import files, paths, stats
+from bench import files, packing, paths, stats
 from bench.errors import BenchError
 from bench.records import (
     SAMPLE_COLUMNS,
@@ -375,8 +374,7 @@ def _quality(folder: Path) -> QualityData | None:
     if not (folder / "vectors" / "set.json").exists():
         return None
     about = _read(folder / "vectors" / "set.json")
-    rows = about["queries"] + about["documents"]
-    probes = {path.stem: np.fromfile(path, dtype="<f4").reshape(rows, -1) for path in sorted((folder / "vectors").glob("*.f32"))}
+    probes = packing.read_vectors(folder / "vectors")
     frames = [
         pq.ParquetFile(path).read().to_pandas()[list(QUALITY_COLUMNS)].assign(arm_id=path.stem)
         for path in sorted((folder / "quality").glob("*.parquet"))

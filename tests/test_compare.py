@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from bench import compare, stats_unpaired, store
+from bench import compare, packing, stats_unpaired, store
 from bench.errors import BenchError
 from tests import runs
 from tests.house import House
@@ -35,7 +35,7 @@ def probe(folder: Path, spec: runs.Spec, move: float = 0.0) -> None:
     for place, fake in enumerate(spec.arms):
         moved = plain + (move * random.standard_normal(plain.shape) if place == 0 else 0)
         unit = moved / np.linalg.norm(moved, axis=1, keepdims=True)
-        unit.astype("<f4").tofile(folder / "vectors" / f"{runs.arm_id(spec, fake)}.f32")
+        packing.write_vectors(unit.astype("<f4"), None, folder / "vectors" / f"{runs.arm_id(spec, fake)}.parquet")
 
 
 def two(tmp_path: Path, before: tuple[runs.Fake, ...], after: tuple[runs.Fake, ...], **more: Any) -> dict[str, stats_unpaired.Change]:

@@ -1,4 +1,4 @@
-"""Samples on disk: nothing lost, and small."""
+"""Samples and vectors on disk: nothing lost, and small."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from bench import packing
 from bench.packing import write_samples
+from bench.records import REFERENCE
 
 
 def samples(rows: int) -> pd.DataFrame:
@@ -42,3 +45,28 @@ def test_the_file_is_at_most_half_a_plain_one(tmp_path: Path) -> None:
     write_samples(frame, tmp_path / "small.parquet")
     frame.to_parquet(tmp_path / "plain.parquet", index=False)
     assert 2 * (tmp_path / "small.parquet").stat().st_size < (tmp_path / "plain.parquet").stat().st_size
+
+
+@pytest.mark.parametrize("dim", [1, 8, 384])
+def test_vectors_come_back_bit_for_bit(tmp_path: Path, dim: int) -> None:
+    random = np.random.default_rng(dim)
+    reference = random.standard_normal((30, dim)).astype(np.float32)
+    odd = reference.copy()
+    odd[0, 0], odd[1, 0], odd[2, 0], odd[3, 0], odd[4, 0] = np.nan, np.inf, -np.inf, -0.0, 1e-45
+    written = {REFERENCE: reference, "same": reference, "turned": -reference, "odd": odd, "longer": np.repeat(reference, 2, axis=1)}
+    for name, vectors in written.items():
+        packing.write_vectors(vectors, None if name == REFERENCE else reference, tmp_path / f"{name}.parquet")
+    read = packing.read_vectors(tmp_path)
+    assert read.keys() == written.keys()
+    for name, vectors in written.items():
+        assert read[name].dtype == np.float32 and read[name].shape == vectors.shape
+        assert read[name].tobytes() == vectors.tobytes()
+
+
+def test_vectors_that_agree_take_less_than_half(tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    reference = random.standard_normal((384, 384))
+    reference = (reference / np.linalg.norm(reference, axis=1, keepdims=True)).astype(np.float32)
+    near = reference + (1e-8 * random.standard_normal(reference.shape)).astype(np.float32)
+    packing.write_vectors(near, reference, tmp_path / "near.parquet")
+    assert (tmp_path / "near.parquet").stat().st_size < near.nbytes / 2

@@ -14,7 +14,7 @@ from bench import paths
 ROOMS = [
     {
         "errors", "paths", "files", "fingerprint", "catalog", "frameworks", "variants", "tuned", "roles", "probe", "machine",
-        "machine_versions", "packing", "portable", "words",
+        "machine_versions", "portable", "words",
     },
     {
         "checkpoint", "published", "unlisted", "weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build",
@@ -22,7 +22,7 @@ ROOMS = [
     },
     {
         "worker", "resources", "machine_record", "page_cache", "process", "lock", "budget", "parity", "reference", "progress", "records",
-        "stats",
+        "packing", "stats",
     },
     {
         "quality", "experiment", "footprint", "starts", "checks", "verdicts", "run_to_run", "runfolder", "costs", "seats", "watch",
