@@ -35,7 +35,11 @@ WARM_CALLS, WARM_COPIES = 4, 1
 LEAST = 0.03
 #: A block is judged by the median of at least this many looks.
 LOOKS = 3
-CALIBRATION_LOOKS = 30
+CALIBRATION_LOOKS, CALIBRATION_GAP_S = 15, 0.1
+#: What lies between two looks of a calibration, in place of a worker's slice: it takes the caches.
+BETWEEN_FLOATS = 16 << 20
+#: Medians that are kept of a boot: the newest so many.
+MOST_KEPT = 500
 #: 1.4826 × the median absolute deviation is the standard deviation of normal noise; twice that holds 95 % of it.
 SPREADS = 2 * 1.4826
 
@@ -87,6 +91,7 @@ class Probe:
         self._results = [np.empty_like(self._left) for _ in range(cores)]
         self._source = np.ones(COPY_FLOATS, dtype=np.float32)
         self._target = np.empty_like(self._source)
+        self._between = np.ones(BETWEEN_FLOATS, dtype=np.float32)
         self._threads = [ThreadPoolExecutor(1, "probe", _keep_to, (cpu,)) for cpu in machine.one_cpu_per_core()[:cores]]
         self.look()
 
@@ -96,6 +101,10 @@ class Probe:
         self._copy(WARM_COPIES)
         copy = _timed(lambda: self._copy(COPIES))
         return Look(max(wall for wall, _ in fma), copy[0], max(cpu for _, cpu in fma), copy[1])
+
+    def spoil(self) -> None:
+        """Leave the caches as a worker's slice would."""
+        self._between += 1
 
     def multiply(self, threads: int) -> list[tuple[float, float]]:
         """(wall, CPU) seconds of the multiply-adds in each of `threads` threads at once."""
@@ -127,19 +136,39 @@ def _timed(work: Callable[[], None]) -> tuple[float, float]:
     return (time.monotonic_ns() - wall) / 1e9, (time.thread_time_ns() - cpu) / 1e9
 
 
-def calibrate(probe: Probe, looks: int = CALIBRATION_LOOKS) -> Quiet:
-    """Half a second of looks → what the probe costs here, and how much that varies. From CPU time: see the top of this file."""
+@dataclass(frozen=True)
+class Calibration:
+    """CPU seconds of the multiply-adds and of the copies: medians of LOOKS looks each, as many of the one as of the other."""
+
+    fma_s: tuple[float, ...]
+    copy_s: tuple[float, ...]
+
+    def after(self, earlier: Calibration) -> Calibration:
+        """Both together, the newest last; only so many of the oldest are let go as MOST_KEPT wants."""
+        return Calibration((earlier.fma_s + self.fma_s)[-MOST_KEPT:], (earlier.copy_s + self.copy_s)[-MOST_KEPT:])
+
+    def usual(self) -> Quiet:
+        return Quiet(statistics.median(self.fma_s), statistics.median(self.copy_s), _spread(self.fma_s), _spread(self.copy_s))
+
+
+def calibrate(probe: Probe, looks: int = CALIBRATION_LOOKS) -> Calibration:
+    """Looks as they are taken in a run: now and then, and after other work. Takes about 2 s."""
     taken = []
     for _ in range(looks):
+        probe.spoil()
+        time.sleep(CALIBRATION_GAP_S)
         taken.append(probe.look())
-        time.sleep(0.002)
-    fma, copy = _thirds([look.fma_cpu_s for look in taken]), _thirds([look.copy_cpu_s for look in taken])
-    return Quiet(statistics.median(fma), statistics.median(copy), _spread(fma), _spread(copy))
+    return medians(taken)
 
 
-def _thirds(seconds: Sequence[float]) -> list[float]:
-    """Medians of LOOKS looks each: the spread that matters is that of what a block is judged by."""
-    return [statistics.median(seconds[first : first + LOOKS]) for first in range(0, len(seconds) - LOOKS + 1, LOOKS)]
+def medians(looks: Sequence[Look]) -> Calibration:
+    """Medians of LOOKS looks each, since the spread that matters is that of what a block is judged by, and of CPU time: see the top of this
+    file."""
+    parts = [looks[first : first + LOOKS] for first in range(0, len(looks) - LOOKS + 1, LOOKS)]
+    return Calibration(
+        tuple(statistics.median(look.fma_cpu_s for look in part) for part in parts),
+        tuple(statistics.median(look.copy_cpu_s for look in part) for part in parts),
+    )
 
 
 def _spread(seconds: Sequence[float]) -> float:
@@ -147,17 +176,19 @@ def _spread(seconds: Sequence[float]) -> float:
     return SPREADS * statistics.median(abs(math.log(value / middle)) for value in seconds)
 
 
-def quiet(probe: Probe, file: Path) -> Quiet:
-    """The quietest calibration of this machine since it was booted: `file` keeps it, and a new one is taken every time."""
-    found = calibrate(probe)
+def learn(found: Calibration, file: Path) -> Quiet:
+    """What a look takes here, from all looks since this machine was booted: `file` keeps them, and `found` is added.
+
+    A machine's speed drifts by more over hours (clock, temperature, who else is on the host) than within a second, and it is the
+    drift that a block stands beside.
+    """
     try:
-        before = Quiet(**files.read_json(file))
-        pairs = zip(asdict(found).items(), asdict(before).values(), strict=True)
-        found = Quiet(**{name: min(now, then) for (name, now), then in pairs})
-    except (OSError, ValueError, TypeError):
+        before = files.read_json(file)
+        found = found.after(Calibration(tuple(before["fma_s"]), tuple(before["copy_s"])))
+    except (OSError, ValueError, TypeError, KeyError):
         pass  # none yet, or cut off: the new one is as good
     files.write_json(file, asdict(found))
-    return found
+    return found.usual()
 
 
 def noise(looks: Sequence[Look], calm: Quiet) -> str | None:

@@ -1,4 +1,4 @@
-"""Reference vectors of plan rows: the fp32 Embedder in its own process, kept on disk by artefact and plan.
+"""Reference vectors of plan rows: the fp32 Embedder in its own process, kept on disk by artefact, plan and the Embedder's code.
 
     python -m bench.reference ARTEFACT PLAN FIRST COUNT OUT
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench import paths
+from bench import fingerprint, paths
 from bench.errors import BenchError
 from bench.files import disk_full_is_said, short_hash, sync, write_json
 
@@ -25,7 +25,7 @@ ROWS_AT_ONCE = 32
 
 def ensure(artefact: Path, artefact_hash: str, plan: Path, plan_hash: str, first: int, count: int, pad_id: int) -> npt.NDArray[np.float32]:
     """Reference vectors (count, dim) of rows `first` … of a plan, computed where they are not on disk yet."""
-    folder = paths.BUILD / "reference" / short_hash(artefact_hash, plan_hash)
+    folder = paths.BUILD / "reference" / short_hash(artefact_hash, plan_hash, fingerprint.of_code("embedder.py", "reference.py"))
     for begin, end in gaps([_range(part) for part in folder.glob("rows-*.f32")], first, first + count):
         _compute(folder, artefact, artefact_hash, plan, plan_hash, begin, end - begin, pad_id)
     return _gathered(folder, first, count)

@@ -40,7 +40,8 @@ class Watch:
         self._looks: list[probe.Look] = []
         with seats.measuring():
             self._probe = probe.Probe(machine.physical_cores())
-            self.calm = probe.quiet(self._probe, paths.BUILD / "probe" / f"{machine.machine_id()}-{machine.boot_id()}.json")
+            self._kept = paths.BUILD / "probe" / f"{machine.machine_id()}-{machine.boot_id()}.json"
+            self.calm = probe.learn(probe.calibrate(self._probe), self._kept)
         files.write_json(folder.path / "probe.json", self.calm.facts())
 
     def look(self) -> None:
@@ -53,6 +54,7 @@ class Watch:
         while len(self._looks) < probe.LOOKS:
             self.look()
         looks, self._looks = tuple(self._looks), []
+        self.calm = probe.learn(probe.medians(looks), self._kept)
         return Finding(probe.noise(looks, self.calm), looks)
 
 

@@ -53,5 +53,7 @@ def test_rows_from_several_files_come_in_order(tmp_path: Path, monkeypatch: pyte
     assert rows(62, 12) == [float(row) for row in range(62, 74)]
     assert rows(66, 2) == [66, 67]
     assert asked == [(64, 4), (68, 4), (62, 2), (72, 2)]
+    monkeypatch.setattr(reference.fingerprint, "of_code", lambda *_: "another Embedder")
+    assert rows(66, 2) == [66, 67] and asked[4:] == [(66, 2)], "vectors of the Embedder as it was are no reference for it as it is"
     about = next((tmp_path / "reference").glob("*/about.json"))
     assert json.loads(about.read_text())["plan_hash"] == "p"
