@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -175,3 +176,18 @@ def test_a_command_keeps_its_options_and_the_last_names_of_paths() -> None:
     line = shlex.join(["invoke", "bench", "--model", "minilm", "--corpus=/srv/my texts/a.txt", "--catalog", "/srv/c/", "--budget", "20s"])
     assert portable.command(line) == "invoke bench --model minilm '--corpus={path}/a.txt' --catalog {path}/c --budget 20s".replace("'", "")
     assert portable.command("invoke bench --corpus '/a/b c.txt'") == "invoke bench --corpus '{path}/b c.txt'"
+
+
+def test_what_verify_measured_makes_no_code_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.paths, "ROOT", tmp_path)
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    assert machine.git_state() == (None, None)
+    for words in (("init", "-q"), (*who, "commit", "-q", "--allow-empty", "-m", "first")):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    commit, dirty = machine.git_state()
+    assert commit and len(commit) == 40 and dirty is False
+    (tmp_path / "data" / "verify").mkdir(parents=True)
+    (tmp_path / "data" / "verify" / "machine.json").write_text("{}")
+    assert machine.git_state() == (commit, False)
+    (tmp_path / "module.py").write_text("")
+    assert machine.git_state() == (commit, True)
