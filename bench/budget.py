@@ -50,7 +50,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Pace:
-    """The shape of a scenario in one run. `block_s` is the expected length of a block.
+    """The shape of a scenario in one run. `block_s` is the expected length of a block, the warm-ups of its fresh processes included.
 
     `until_s`: where measuring stands (seconds since the run began) when the scenario's share is used up; None: no such mark.
     """
@@ -103,27 +103,30 @@ def least_rows(shape: Shape) -> int:
     return math.ceil(MIN_ROWS / shape.unit) * shape.unit
 
 
-def pace(share_s: float, shape: Shape, rows_available: int, costs: Sequence[Cost], requests: int | None = None) -> Pace | TooSmall:
+def pace(
+    share_s: float, shape: Shape, rows_available: int, costs: Sequence[Cost], requests: int | None = None, start_s: float = 0.0
+) -> Pace | TooSmall:
     """Fill `share_s` seconds, or serve at least `requests` rows per arm where that is given.
 
     K = 12 blocks come first, then more rounds; where 12 blocks of full slices do not fit there are fewer blocks, then shorter slices.
-    A piece is never made shorter.
+    A piece is never made shorter. `start_s`: what warm-up adds to every block, where each runs in fresh processes.
     """
     if shape.piece is not None:
-        return _of_pieces(share_s, shape, rows_available, costs, requests)
+        return _of_pieces(share_s, shape, rows_available, costs, requests, start_s)
     rows, least, unit = full_rows(shape, costs, rows_available), least_rows(shape), shape.unit
     if requests is not None:
         return _for_requests(requests, shape, rows_available, costs)
-    blocks = min(BLOCKS, int(share_s // round_s(shape, rows, costs)), rows_available // rows)
+    blocks = min(BLOCKS, int(share_s // (round_s(shape, rows, costs) + start_s)), rows_available // rows)
     if blocks < MIN_BLOCKS:
-        while rows > least and MIN_BLOCKS * round_s(shape, rows, costs) > share_s:
+        most_s = share_s / MIN_BLOCKS - start_s
+        while rows > least and round_s(shape, rows, costs) > most_s:
             rows -= unit
-        if MIN_BLOCKS * round_s(shape, rows, costs) > share_s or MIN_BLOCKS * rows > rows_available:
-            return TooSmall(MIN_BLOCKS * round_s(shape, least, costs))
+        if round_s(shape, rows, costs) > most_s or MIN_BLOCKS * rows > rows_available:
+            return TooSmall(MIN_BLOCKS * (round_s(shape, least, costs) + start_s))
         blocks = MIN_BLOCKS
     one = round_s(shape, rows, costs)
-    rounds = max(1, min(MAX_ROUNDS, int(share_s / (blocks * one)), rows_available // (blocks * rows)))
-    return Pace(blocks, rounds, rows, rounds * one)
+    rounds = max(1, min(MAX_ROUNDS, int((share_s / blocks - start_s) / one), rows_available // (blocks * rows)))
+    return Pace(blocks, rounds, rows, rounds * one + start_s)
 
 
 def own_work_s(shape: Shape, costs: Sequence[Cost], warm_up_s: float, rows_available: int) -> float:
@@ -138,10 +141,10 @@ def own_work_s(shape: Shape, costs: Sequence[Cost], warm_up_s: float, rows_avail
     return BLOCKS * rounds * one * (1 + 1e-9)
 
 
-def least_s(shape: Shape, costs: Sequence[Cost], rows_available: int) -> float:
+def least_s(shape: Shape, costs: Sequence[Cost], rows_available: int, start_s: float = 0.0) -> float:
     """What K = 12 blocks of one round cost: a scenario gets that before the next one begins."""
     rows = full_rows(shape, costs, rows_available) if shape.piece is None else shape.piece
-    return BLOCKS * round_s(shape, rows, costs) * (1 + 1e-9)
+    return BLOCKS * (round_s(shape, rows, costs) + start_s) * (1 + 1e-9)
 
 
 def share_s(left_s: float, scenarios_left: int, least_s: float) -> float:
@@ -154,9 +157,11 @@ def next_look(blocks: int) -> int | None:
     return next((look for look in LATER_LOOKS if look > blocks), None) if blocks >= BLOCKS else None
 
 
-def _of_pieces(share: float, shape: Shape, rows_available: int, costs: Sequence[Cost], requests: int | None) -> Pace | TooSmall:
+def _of_pieces(
+    share: float, shape: Shape, rows_available: int, costs: Sequence[Cost], requests: int | None, start_s: float
+) -> Pace | TooSmall:
     assert shape.piece is not None
-    one = round_s(shape, shape.piece, costs)
+    one = round_s(shape, shape.piece, costs) + start_s
     most = min(BLOCKS, rows_available // shape.piece)
     blocks = min(most, int(share // one)) if requests is None else max(MIN_BLOCKS, min(most, math.ceil(requests / shape.piece)))
     return Pace(blocks, 1, shape.piece, one) if blocks >= MIN_BLOCKS else TooSmall(MIN_BLOCKS * one)

@@ -235,7 +235,8 @@ class Runner(Blocks):
     def _pace(self, scenario: Scenario, scenarios_left: int, began_s: float, warm_s: float, alive: list[str]) -> budget.Pace | None:
         """The shape of the scenario; where three blocks do not fit, every arm's row says what would do.
 
-        `warm_s`: what the warm-up of all arms took. It comes again with every fresh start, and is paid from the same share.
+        `warm_s`: what the warm-up of all arms took. It comes again with every fresh start, and is paid from the same share: with every
+        block where each runs in fresh processes, else a few times.
         """
         plan, wish, shape = self.experiment.plans[scenario.name], self.experiment.wish, budget.Shape.of(scenario)
         costs = [self.seats.costs[arm_id, scenario.name] for arm_id in alive]
@@ -244,12 +245,13 @@ class Runner(Blocks):
             found = budget.pace(work_s, shape, plan.measured, costs, wish.requests)
         else:
             left_s = wish.budget_s - wish.controls_s - began_s
-            spent_s, later_s = self.seats.measured_s - began_s, warm_s * ((budget.BLOCKS if self._fresh(scenario) else self._starts()) - 1)
-            least_s = budget.least_s(shape, costs, plan.measured)
+            start_s, later_s = (warm_s, 0.0) if self._fresh(scenario) else (0.0, warm_s * (self._starts() - 1))
+            spent_s = self.seats.measured_s - began_s - start_s  # what is spent has warmed up the first block already
+            least_s = budget.least_s(shape, costs, plan.measured, start_s)
             least_s += min(later_s, least_s * WARM_UP_SHARE / (1 - WARM_UP_SHARE))
             share_s = budget.share_s(left_s, scenarios_left, spent_s + least_s)
             overhead_s = spent_s + min(later_s, WARM_UP_SHARE * (share_s - spent_s))
-            found = budget.pace(share_s - overhead_s, shape, plan.measured, costs, wish.requests)
+            found = budget.pace(share_s - overhead_s, shape, plan.measured, costs, wish.requests, start_s)
             if isinstance(found, budget.Pace) and wish.requests is None:
                 found = replace(found, until_s=began_s + min(share_s * LATE, left_s))
         if isinstance(found, budget.TooSmall):
