@@ -22,6 +22,9 @@ SLICE_OVERHEAD_S = 0.03
 THAW_ROWS = 2
 #: Warm-up takes at most this part of an arm's share of the budget.
 WARM_UP_SHARE = 0.2
+#: More rounds than one are planned into this part of a share: blocks take longer than expected now and then, some are measured again, and
+#: without the twelfth block there is no verdict.
+ROUNDS_SHARE = 0.85
 #: An open-loop piece that is this many times as long as its arrivals is cut: its arm does not keep up.
 OVERRUN_GUARD = 1.5
 
@@ -125,7 +128,7 @@ def pace(
             return TooSmall(MIN_BLOCKS * (round_s(shape, least, costs) + start_s))
         blocks = MIN_BLOCKS
     one = round_s(shape, rows, costs)
-    rounds = max(1, min(MAX_ROUNDS, int((share_s / blocks - start_s) / one), rows_available // (blocks * rows)))
+    rounds = max(1, min(MAX_ROUNDS, int((ROUNDS_SHARE * share_s / blocks - start_s) / one), rows_available // (blocks * rows)))
     return Pace(blocks, rounds, rows, rounds * one + start_s)
 
 

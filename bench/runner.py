@@ -27,6 +27,8 @@ from bench.stats_slo import Search
 
 #: A scenario whose blocks take longer than expected is stopped when it has used this much of its share.
 LATE = 1.1
+#: The last scenario may use this much of what is left: its twelfth block is worth more than the second it is late.
+OVER = 1.05
 #: Each arm is started afresh at least this often in a run.
 MIN_STARTS = 3
 
@@ -190,7 +192,7 @@ class Runner(Blocks):
     def _may_redo(self, scenario: Scenario, pace: budget.Pace, plan: Plan) -> bool:
         left_s = self._left_s() if pace.until_s is None else pace.until_s - self.seats.measured_s
         done, discards = self.folder.block_count(scenario.name), self.folder.discard_count(scenario.name)
-        return watch.may_redo(pace, done, discards, plan, left_s)
+        return watch.may_redo(replace(pace, block_s=self._block_s(scenario, pace)), done, discards, plan, left_s)
 
     def _search(self, scenario: Scenario, alive: list[str], limit_s: float, until_s: float) -> None:
         """The search for the largest rate within each limit: a block is one trial of every arm that is still searching."""
@@ -242,7 +244,7 @@ class Runner(Blocks):
         costs = [self.seats.costs[arm_id, scenario.name] for arm_id in alive]
         if wish.budget_s is None:
             work_s = budget.own_work_s(shape, costs, warm_s if self._fresh(scenario) else 0.0, plan.measured)
-            found = budget.pace(work_s, shape, plan.measured, costs, wish.requests)
+            found = budget.pace(work_s / budget.ROUNDS_SHARE, shape, plan.measured, costs, wish.requests)
         else:
             left_s = wish.budget_s - wish.controls_s - began_s
             start_s, later_s = (warm_s, 0.0) if self._fresh(scenario) else (0.0, warm_s * (self._starts() - 1))
@@ -253,7 +255,7 @@ class Runner(Blocks):
             overhead_s = spent_s + min(later_s, WARM_UP_SHARE * (share_s - spent_s))
             found = budget.pace(share_s - overhead_s, shape, plan.measured, costs, wish.requests, start_s)
             if isinstance(found, budget.Pace) and wish.requests is None:
-                found = replace(found, until_s=began_s + min(share_s * LATE, left_s))
+                found = replace(found, until_s=began_s + min(share_s * LATE, left_s * OVER))
         if isinstance(found, budget.TooSmall):
             short = "the plan has too few rows" if plan.measured < budget.MIN_BLOCKS * max(shape.unit, shape.piece or 1) else None
             reason = short or f"3 blocks need {found.needed_s:.0f} s, which do not fit the budget{self._would_do(found.needed_s)}"

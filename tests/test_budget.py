@@ -45,7 +45,7 @@ def test_twelve_blocks_come_before_more_rounds() -> None:
     one_round = round_s(ONE, full_rows(ONE, cost, 8000), cost)
     few, many = pace(one_round * 12.5, ONE, 8000, cost), pace(one_round * 12 * 5.5, ONE, 8000, cost)
     assert isinstance(few, Pace) and (few.blocks, few.rounds) == (12, 1)
-    assert isinstance(many, Pace) and (many.blocks, many.rounds) == (12, 5)
+    assert isinstance(many, Pace) and (many.blocks, many.rounds) == (12, 4), "a reserve is kept, or the twelfth block may not come"
 
 
 def test_a_slice_is_a_quarter_second_or_twenty_requests_of_the_slowest_arm() -> None:
@@ -88,7 +88,7 @@ def test_an_arm_that_does_not_keep_up_costs_no_more_than_its_guard(rate: float, 
 
 @given(st.floats(0, 60), st.sampled_from([ONE, Shape(32, 32), Shape(1, 6), Shape(1, 1, 160, 20.0), Shape(32, 32, 256)]), COSTS)
 def test_a_scenarios_own_cost_is_twelve_blocks(warm_up_s: float, shape: Shape, costs: list[Cost]) -> None:
-    found = pace(budget.own_work_s(shape, costs, warm_up_s, 8000), shape, 8000, costs)
+    found = pace(budget.own_work_s(shape, costs, warm_up_s, 8000) / budget.ROUNDS_SHARE, shape, 8000, costs)
     assert isinstance(found, Pace) and found.blocks == BLOCKS
     if shape.piece is None and found.rounds < MAX_ROUNDS and 8000 // (found.rows * BLOCKS) > found.rounds:
         # Warming up takes at most its share of a block in new processes.
