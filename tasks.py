@@ -330,12 +330,15 @@ def lint(context: Context) -> None:
 
 @command(help={"fast": "without lint and without the tests marked e2e"})
 def test(context: Context, fast: bool = False) -> None:
-    """Run lint and all tests."""
+    """Run lint and all tests: first those that measure, one after another, then the others side by side."""
     if not fast:
         lint(context)
-    selection = '-m "not e2e"' if fast else ""
-    done = context.run(f"{sys.executable} -m pytest {selection}", pty=False, warn=True, env={**os.environ})
-    sys.exit(done.exited if done else 1)
+    left_out = " and not e2e" if fast else ""
+    exits = []
+    for chosen, how in (("alone", ""), ("not alone", "-n 2 --dist loadfile")):
+        done = context.run(f'{sys.executable} -m pytest -m "{chosen}{left_out}" {how}', pty=False, warn=True, env={**os.environ})
+        exits.append(done.exited if done else 1)
+    sys.exit(max(exits))
 
 
 def _catalog(folder: str) -> catalogue.Catalog:

@@ -28,6 +28,8 @@ from tests.driver import Driver
 from tests.house import House
 from tests.runs import Fake, Spec
 
+pytestmark = pytest.mark.alone
+
 KNOWN = catalog.load()
 BASE = Arm("onnx-python", "python", "minilm", "wheel", "fp32", "default", 1, 2, "measured")
 QUIET = {"jitter": 0.02, "block_noise": 0.01}

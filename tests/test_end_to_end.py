@@ -14,7 +14,7 @@ from bench import catalog
 from tests import browser
 from tests.house import House
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 KNOWN = catalog.load()
 MEASURED = [name for name, framework in KNOWN.frameworks.items() if framework.role == "measured"]

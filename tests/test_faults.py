@@ -17,6 +17,8 @@ import pytest
 
 from tests.house import House
 
+pytestmark = pytest.mark.alone
+
 PAIR = ("--model", "minilm", "--framework", "null-python,onnx-python", "--scenario", "closed-1")
 FLOOR = ("--model", "minilm", "--framework", "null-python", "--scenario", "closed-1")
 

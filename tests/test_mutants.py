@@ -12,6 +12,8 @@ from bench.verify import gate
 from bench.verify.planted import BROKEN, WRONG
 from tests.house import House
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:

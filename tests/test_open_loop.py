@@ -16,6 +16,8 @@ from tests import driver
 from tests.driver import Driver
 from tests.house import House
 
+pytestmark = pytest.mark.alone
+
 STALL_S, RATE = 0.4, 400.0
 
 

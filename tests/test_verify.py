@@ -24,6 +24,8 @@ from bench.verify.promises import PROMISES, pick
 from site_src import proofs
 from tests.house import House
 
+pytestmark = pytest.mark.alone
+
 
 def served(due: list[int], start: list[int], end: list[int]) -> Served:
     none, zeros = np.zeros(len(due), dtype=np.int64), np.zeros(len(due))

@@ -29,7 +29,7 @@ MODEL = catalog.load().models["minilm"]
 TOLERANCE = 2e-5
 ROWS = 24
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.alone]
 
 
 @functools.cache
