@@ -104,7 +104,17 @@ def positions_from_nought(module: Embedder) -> None:
 
     def arguments(ids: Tensor, mask: Tensor) -> Any:
         given = own(module, ids, mask)
-        return {**given, "position_ids": given["position_ids"] - 2 * mask}
+        return {**given, "position_ids": (given["position_ids"] - 2 * mask).clamp(min=0)}
+
+    module._xlm_roberta = arguments
+
+
+def positions_by_the_mask(module: Embedder) -> None:
+    """A padding token that stands in a text gets a position of its own."""
+    own: Any = embedder.TextEmbedder._xlm_roberta
+
+    def arguments(ids: Tensor, mask: Tensor) -> Any:
+        return {**own(module, ids, mask), "position_ids": mask.cumsum(dim=1) * mask + module.backbone.config.pad_token_id}
 
     module._xlm_roberta = arguments
 
@@ -115,7 +125,12 @@ BIDIRECTIONAL = masked_by(lambda mask, _causal, window: (mask, False, window))
 
 BUGS: Mapping[str, Mapping[str, Plant]] = {
     "bert": {"pooling": pooling("cls"), "padding seen": UNMASKED, "positions": positions_shifted},
-    "xlm_roberta": {"pooling": pooling("mean"), "padding seen": UNMASKED, "positions": positions_from_nought},
+    "xlm_roberta": {
+        "pooling": pooling("mean"),
+        "padding seen": UNMASKED,
+        "positions": positions_from_nought,
+        "positions by the mask": positions_by_the_mask,
+    },
     "gemma3_embedding": {
         "pooling": pooling("last"),
         "padding seen": UNMASKED,
