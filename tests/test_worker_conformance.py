@@ -204,7 +204,7 @@ def test_a_missing_model_is_one_line_with_its_cure(framework: Framework, tmp_pat
 
 
 def test_what_the_runtime_cannot_do_exits_3(framework: Framework, model: Path) -> None:
-    done = run(framework, *flags(model, precision="int4"))
+    done = run(framework, *flags(model, precision="fp16"))
     assert done.returncode == 3, done.stderr
     assert [line.split()[0] for line in done.stderr.splitlines()].count("not-applicable") == 1
 
