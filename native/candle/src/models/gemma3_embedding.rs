@@ -6,6 +6,7 @@ use candle_nn::ops::softmax_last_dim;
 use candle_nn::{Embedding, RmsNorm, VarBuilder, embedding};
 use serde::Deserialize;
 
+use super::grouped::{Projections, Shape};
 use super::mask::{mask, padding};
 use super::rope::{Rope, Tables};
 use super::{Backbone, Input};
@@ -66,15 +67,7 @@ struct Layer {
 }
 
 struct Attention {
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    output: Linear,
-    query_norm: RmsNorm,
-    key_norm: RmsNorm,
-    heads: usize,
-    key_heads: usize,
-    head_dim: usize,
+    projections: Projections,
     scale: f64,
 }
 
@@ -160,47 +153,39 @@ impl Layer {
 
 impl Attention {
     fn load(config: &Config, variables: VarBuilder<'_>, layers: &Layers) -> Result<Attention> {
-        let (hidden, head_dim) = (config.hidden_size, config.head_dim);
-        let (heads, key_heads) = (config.num_attention_heads, config.num_key_value_heads);
-        let linear = |inputs, outputs, name: &str| layers.load(inputs, outputs, config.attention_bias, variables.pp(name));
-        Ok(Attention {
-            query: linear(hidden, heads * head_dim, "q_proj")?,
-            key: linear(hidden, key_heads * head_dim, "k_proj")?,
-            value: linear(hidden, key_heads * head_dim, "v_proj")?,
-            output: linear(heads * head_dim, hidden, "o_proj")?,
-            query_norm: norm(head_dim, config, variables.pp("q_norm"))?,
-            key_norm: norm(head_dim, config, variables.pp("k_norm"))?,
-            heads,
-            key_heads,
-            head_dim,
-            scale: config.query_pre_attn_scalar.powf(-0.5),
-        })
+        let shape = Shape {
+            hidden_size: config.hidden_size,
+            heads: config.num_attention_heads,
+            key_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            bias: config.attention_bias,
+        };
+        let norm = |variables: VarBuilder<'_>| norm(config.head_dim, config, variables);
+        Ok(Attention { projections: Projections::load(shape, norm, variables, layers)?, scale: config.query_pre_attn_scalar.powf(-0.5) })
     }
 
     fn forward(&self, hidden: &Tensor, rope: &Tables, mask: Option<&Tensor>) -> Result<Tensor> {
         let (rows, tokens, _) = hidden.dims3()?;
-        let query = self.split(&self.query.forward(hidden)?, self.heads)?;
-        let key = self.split(&self.key.forward(hidden)?, self.key_heads)?;
-        let value = self.split(&self.value.forward(hidden)?, self.key_heads)?;
-        let query = (rope.rotate(&self.query_norm.forward(&query)?)? * self.scale)?;
-        let key = rope.rotate(&self.key_norm.forward(&key)?)?;
+        let own = &self.projections;
+        let (heads, key_heads, head_dim) = (own.shape.heads, own.shape.key_heads, own.shape.head_dim);
+        // (rows, tokens, heads × head_dim) → (rows, heads, tokens, head_dim)
+        let split = |states: Tensor, heads: usize| states.reshape((rows, tokens, heads, head_dim))?.transpose(1, 2)?.contiguous();
+        let query = split(own.query.forward(hidden)?, heads)?;
+        let key = split(own.key.forward(hidden)?, key_heads)?;
+        let value = split(own.value.forward(hidden)?, key_heads)?;
+        let query = (rope.rotate(&own.query_norm.forward(&query)?)? * self.scale)?;
+        let key = rope.rotate(&own.key_norm.forward(&key)?)?;
 
         // the queries that share a key head stand below each other, so that nothing is repeated
-        let grouped = (rows, self.key_heads, self.heads / self.key_heads * tokens, ());
-        let scores = query.reshape(grouped)?.matmul(&key.t()?)?.reshape((rows, self.heads, tokens, tokens))?;
+        let grouped = (rows, key_heads, heads / key_heads * tokens, ());
+        let scores = query.reshape(grouped)?.matmul(&key.t()?)?.reshape((rows, heads, tokens, tokens))?;
         let scores = match mask {
             Some(mask) => scores.broadcast_add(mask)?,
             None => scores,
         };
         let mixed = softmax_last_dim(&scores)?.reshape(grouped)?.matmul(&value)?;
-        let mixed = mixed.reshape((rows, self.heads, tokens, self.head_dim))?.transpose(1, 2)?.contiguous()?;
-        self.output.forward(&mixed.flatten_from(D::Minus2)?)
-    }
-
-    /// (rows, tokens, heads × head_dim) → (rows, heads, tokens, head_dim)
-    fn split(&self, states: &Tensor, heads: usize) -> Result<Tensor> {
-        let (rows, tokens, _) = states.dims3()?;
-        states.reshape((rows, tokens, heads, self.head_dim))?.transpose(1, 2)?.contiguous()
+        let mixed = mixed.reshape((rows, heads, tokens, head_dim))?.transpose(1, 2)?.contiguous()?;
+        own.output.forward(&mixed.flatten_from(D::Minus2)?)
     }
 }
 

@@ -4,6 +4,7 @@ mod bert;
 mod clip_text;
 mod clip_vision;
 mod gemma3_embedding;
+mod grouped;
 mod mask;
 mod quantised_bert;
 mod quantised_qwen3;

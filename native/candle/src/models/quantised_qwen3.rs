@@ -4,6 +4,7 @@ use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::attention::{AttnMask, flash_attn};
 use candle_nn::{Activation, Embedding, RmsNorm, VarBuilder, embedding, rms_norm};
 
+use super::grouped::{Projections, Shape};
 use super::qwen3::Config;
 use super::rope::Tables;
 use super::{Backbone, Input};
@@ -19,24 +20,12 @@ pub struct Decoder {
 
 struct Layer {
     before_attention: RmsNorm,
-    attention: Attention,
+    projections: Projections,
     before_mlp: RmsNorm,
     gate: Linear,
     up: Linear,
     down: Linear,
     activation: Activation,
-}
-
-struct Attention {
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    output: Linear,
-    query_norm: RmsNorm,
-    key_norm: RmsNorm,
-    heads: usize,
-    key_heads: usize,
-    head_dim: usize,
 }
 
 pub fn load(config: &Config, variables: VarBuilder<'_>, layers: &Layers) -> Result<Decoder> {
@@ -72,9 +61,17 @@ impl Layer {
     fn load(config: &Config, variables: VarBuilder<'_>, layers: &Layers) -> Result<Layer> {
         let (hidden, between) = (config.hidden_size, config.intermediate_size);
         let norm = |name: &str| rms_norm(hidden, config.rms_norm_eps, variables.pp(name));
+        let head_norm = |variables: VarBuilder<'_>| rms_norm(config.head_dim, config.rms_norm_eps, variables);
+        let shape = Shape {
+            hidden_size: config.hidden_size,
+            heads: config.num_attention_heads,
+            key_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            bias: config.attention_bias,
+        };
         Ok(Layer {
             before_attention: norm("input_layernorm")?,
-            attention: Attention::load(config, variables.pp("self_attn"), layers)?,
+            projections: Projections::load(shape, head_norm, variables.pp("self_attn"), layers)?,
             before_mlp: norm("post_attention_layernorm")?,
             gate: layers.load(hidden, between, false, variables.pp("mlp.gate_proj"))?,
             up: layers.load(hidden, between, false, variables.pp("mlp.up_proj"))?,
@@ -84,42 +81,24 @@ impl Layer {
     }
 
     fn forward(&self, hidden: &Tensor, rope: &Tables) -> Result<Tensor> {
-        let hidden = (hidden + self.attention.forward(&self.before_attention.forward(hidden)?, rope)?)?;
+        let hidden = (hidden + attention(&self.projections, &self.before_attention.forward(hidden)?, rope)?)?;
         let normed = self.before_mlp.forward(&hidden)?;
         let gate = self.activation.forward(&self.gate.forward(&normed)?)?;
         hidden + self.down.forward(&(gate * self.up.forward(&normed)?)?)?
     }
 }
 
-impl Attention {
-    fn load(config: &Config, variables: VarBuilder<'_>, layers: &Layers) -> Result<Attention> {
-        let (hidden, head_dim) = (config.hidden_size, config.head_dim);
-        let (heads, key_heads) = (config.num_attention_heads, config.num_key_value_heads);
-        let linear = |inputs, outputs, name: &str| layers.load(inputs, outputs, config.attention_bias, variables.pp(name));
-        let norm = |name: &str| rms_norm(head_dim, config.rms_norm_eps, variables.pp(name));
-        Ok(Attention {
-            query: linear(hidden, heads * head_dim, "q_proj")?,
-            key: linear(hidden, key_heads * head_dim, "k_proj")?,
-            value: linear(hidden, key_heads * head_dim, "v_proj")?,
-            output: linear(heads * head_dim, hidden, "o_proj")?,
-            query_norm: norm("q_norm")?,
-            key_norm: norm("k_norm")?,
-            heads,
-            key_heads,
-            head_dim,
-        })
-    }
-
-    fn forward(&self, hidden: &Tensor, rope: &Tables) -> Result<Tensor> {
-        let (rows, tokens, _) = hidden.dims3()?;
-        let split = |states: Tensor, heads: usize| states.reshape((rows, tokens, heads, self.head_dim));
-        let query = self.query_norm.forward(&split(self.query.forward(hidden)?, self.heads)?)?;
-        let key = self.key_norm.forward(&split(self.key.forward(hidden)?, self.key_heads)?)?;
-        let value = split(self.value.forward(hidden)?, self.key_heads)?;
-        // positions turn with the heads outside, attention wants them inside
-        let rotate = |states: Tensor| rope.rotate(&states.transpose(1, 2)?.contiguous()?)?.transpose(1, 2)?.contiguous();
-        let scale = (self.head_dim as f32).powf(-0.5);
-        let mixed = flash_attn::<f32>(&rotate(query)?, &rotate(key)?, &value, scale, AttnMask::causal_with_offset(0), None, None)?;
-        self.output.forward(&mixed.transpose(1, 2)?.reshape((rows, tokens, self.heads * self.head_dim))?)
-    }
+/// Causal attention over the heads' own projections.
+fn attention(own: &Projections, hidden: &Tensor, rope: &Tables) -> Result<Tensor> {
+    let (rows, tokens, _) = hidden.dims3()?;
+    let (heads, key_heads, head_dim) = (own.shape.heads, own.shape.key_heads, own.shape.head_dim);
+    let split = |states: Tensor, heads: usize| states.reshape((rows, tokens, heads, head_dim));
+    let query = own.query_norm.forward(&split(own.query.forward(hidden)?, heads)?)?;
+    let key = own.key_norm.forward(&split(own.key.forward(hidden)?, key_heads)?)?;
+    let value = split(own.value.forward(hidden)?, key_heads)?;
+    // positions turn with the heads outside, attention wants them inside
+    let rotate = |states: Tensor| rope.rotate(&states.transpose(1, 2)?.contiguous()?)?.transpose(1, 2)?.contiguous();
+    let scale = (head_dim as f32).powf(-0.5);
+    let mixed = flash_attn::<f32>(&rotate(query)?, &rotate(key)?, &value, scale, AttnMask::causal_with_offset(0), None, None)?;
+    own.output.forward(&mixed.transpose(1, 2)?.reshape((rows, tokens, heads * head_dim))?)
 }
