@@ -23,6 +23,12 @@ from site_src import form
 Row = Mapping[str, Any]
 
 SHOWN = ("OK", "PARTIAL")
+#: A part of a WITH clause: every comparison from both sides, `arm_id` against `other_id`.
+TURNED = """turned AS (
+  SELECT run_id, scenario, arm_a AS arm_id, arm_b AS other_id, blocks, quantity, note, ratio_lo, ratio, ratio_hi, verdict FROM comparisons
+  UNION ALL
+  SELECT run_id, scenario, arm_b, arm_a, blocks, quantity, note, 1 / ratio_hi, 1 / ratio, 1 / ratio_lo,
+         CASE verdict WHEN 'slower' THEN 'faster' WHEN 'faster' THEN 'slower' ELSE verdict END FROM comparisons)"""
 TABLES = ("runs", "arms", "starts", "blocks", "samples", "results", "comparisons", "fits", "checks", "quality", "swaps")
 
 # The newest complete campaign of each machine × model × weights × precision × scenario in which some arm was at least tried: one whose

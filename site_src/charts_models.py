@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 
 from site_src import form
-from site_src.board import Board
+from site_src.board import TURNED, Board
 from site_src.drawing import NARROW, Chart, finish, literal, rounded
 from site_src.layers import dots, room, scale_of
 from site_src.marks import scale
@@ -97,11 +97,7 @@ PANELS = 1000
 def forest(board: Board, listed: Sequence[Place], reference: str, title: str, stem: str) -> Chart | None:
     """Per model every framework over one reference framework: the paired ratio with its interval, log2 from 1."""
     sql = f"""
-WITH turned AS (
-  SELECT run_id, scenario, arm_a AS arm_id, arm_b AS other_id, blocks, ratio_lo, ratio, ratio_hi, verdict FROM comparisons
-  UNION ALL
-  SELECT run_id, scenario, arm_b, arm_a, blocks, 1 / ratio_hi, 1 / ratio, 1 / ratio_lo,
-         CASE verdict WHEN 'slower' THEN 'faster' WHEN 'faster' THEN 'slower' ELSE verdict END FROM comparisons)
+WITH {TURNED}
 SELECT runs.model, one.framework, one.arm_id, blocks, ratio_lo, ratio, ratio_hi, turned.verdict
 FROM turned
 JOIN arms AS one ON one.run_id = turned.run_id AND one.arm_id = turned.arm_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from site_src import form, operating
+from site_src.board import TURNED
 from site_src.model_page import measured_frameworks
 from site_src.press import Press
 
@@ -27,12 +28,8 @@ def slo(press: Press) -> None:
     )
 
 
-KNOBS = """
-WITH turned AS (
-  SELECT run_id, scenario, arm_a AS arm_id, arm_b AS other_id, blocks, quantity, note, ratio, ratio_lo, ratio_hi, verdict FROM comparisons
-  UNION ALL
-  SELECT run_id, scenario, arm_b, arm_a, blocks, quantity, note, 1 / ratio, 1 / ratio_hi, 1 / ratio_lo,
-         CASE verdict WHEN 'slower' THEN 'faster' WHEN 'faster' THEN 'slower' ELSE verdict END FROM comparisons),
+KNOBS = f"""
+WITH {TURNED},
 pairs AS (
   SELECT turned.*
   FROM turned JOIN arms AS one USING (run_id, arm_id)
