@@ -7,8 +7,8 @@ from typing import Any
 import altair as alt
 
 from site_src import form
-from site_src.drawing import NARROW, Chart, finish, literal
-from site_src.layers import Selection, dots, frameworks, named, scale_of
+from site_src.drawing import NARROW, Chart, finish, literal, rounded
+from site_src.layers import Selection, dots, frameworks, scale_of
 
 HEIGHT = 270
 
@@ -31,7 +31,7 @@ ORDER BY rows_per_s, arm_id"""
     rows = chosen.board.query(sql)
     if len({row["kept"] for row in rows}) < 2:
         return None
-    data = named(chosen.board, rows)
+    data, title_of = rounded(rows), chosen.board.framework_title
     for row in data:
         row["label"] = f"{row['precision']} · {row['variant']}" if row["variant"] != "default" else row["precision"]
     front = [row for row in data if row["beaten_by_none"]]
@@ -46,7 +46,7 @@ ORDER BY rows_per_s, arm_id"""
         x_scale = alt.Scale(domain=[0, top * (1.45 if width == NARROW else 1.25)], nice=False)
         y_scale = alt.Scale(domain=[low - margin, high + margin], nice=False)
         x = alt.X("rows_per_s:Q", title="rows per second", scale=x_scale, axis=alt.Axis(tickCount=5))
-        y = alt.Y("kept:Q", title="quality kept", scale=y_scale, axis=alt.Axis(tickCount=5, format=".3~f"))
+        y = alt.Y("kept:Q", title="quality kept", scale=y_scale, axis=alt.Axis(tickCount=5, format=".3~f", titlePadding=12))
         base = alt.Chart(alt.NamedData("rows")).encode(x=x, color=alt.Color("framework:N", scale=scale_of(data), legend=None))
         spans = base.mark_rule(strokeWidth=1.2, opacity=0.5).encode(y=alt.Y("lo:Q", scale=y_scale), y2=alt.Y2("hi"))
         edge = base.transform_filter("datum.beaten_by_none").mark_line(
@@ -64,9 +64,9 @@ ORDER BY rows_per_s, arm_id"""
     return finish(
         f"quality-{chosen.stem}",
         title=f"Speed against quality kept, {chosen.title} (up and right is better)",
-        sentence=f"The fastest of all, {fastest['arm']} in {fastest['label']}, gives {form.number(fastest['rows_per_s'])} rows per second "
-        f"and keeps {form.number(fastest['kept'], 3)} of the quality; the fastest in {full}, {best['arm']}, gives "
-        f"{form.number(best['rows_per_s'])}.",
+        sentence=f"The fastest of all, {title_of(fastest['framework'])} in {fastest['label']}, gives "
+        f"{form.number(fastest['rows_per_s'])} rows per second and keeps {form.number(fastest['kept'], 3)} of the quality; "
+        f"the fastest in {full}, {title_of(best['framework'])}, gives {form.number(best['rows_per_s'])}.",
         note=f"Quality: nDCG at 10 over that of {full} on the same queries, its 95 % interval as a line. Dotted, with names: the arms that "
         "no other beats in both.",
         sql=sql,

@@ -323,7 +323,13 @@ def add_run(
                         "max_abs_diff": None if floor else 2.9e-7,
                         "ranked": not floor and rank_note is None,
                         "rank_note": "the harness's own floor" if floor else rank_note,
-                        **dict(zip(("quality", "quality_lo", "quality_hi"), KEPT.get(precision, ()), strict=False)),
+                        **dict(
+                            zip(
+                                ("quality", "quality_lo", "quality_hi"),
+                                () if weights == "synthetic" else KEPT.get(precision, ()),
+                                strict=False,
+                            )
+                        ),
                     }
                 )
         checks.append(

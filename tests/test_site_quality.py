@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
@@ -10,24 +11,35 @@ import pytest
 
 from bench import catalog
 from site_src import board, charts_quality, model_page, press
+from site_src.drawing import Chart
 from tests import site_fixture
 
 PRECISIONS = (site_fixture.DEFAULT, ("bf16", "default", 0.6), ("int8", "dynamic", 0.7), ("int8", "static", 0.5), ("fp32", "tuned", 0.3))
 
 
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> board.Board:
-    path = tmp_path_factory.mktemp("quality") / "results.duckdb"
+def made(folder: Path, variants: Sequence[tuple[str, str, float]], weights: str = "wheel") -> board.Board:
+    """A board of one run of MiniLM."""
+    path = folder / "results.duckdb"
     with duckdb.connect(str(path)) as con:
         con.execute(site_fixture.SCHEMA.read_text())
-        site_fixture.add_run(con, "minilm-20261121-090000", "minilm", day=1, samples=60, variants=PRECISIONS)
+        site_fixture.add_run(con, "minilm-20261121-090000", "minilm", day=1, samples=60, variants=tuple(variants), weights=weights)
     return board.Board(board.open_database(path), catalog.load())
 
 
-def test_the_front_is_what_nothing_beats_in_both(shown: board.Board, tmp_path: Path) -> None:
+def chart_of(shown: board.Board, folder: Path) -> Chart | None:
     (best,) = shown.standings["minilm"]
-    chart = charts_quality.speed_and_quality(model_page.across_precisions(press.Press(shown, tmp_path), best, best.served[0]), "fp32")
+    return charts_quality.speed_and_quality(model_page.across_precisions(press.Press(shown, folder), best, best.served[0]), "fp32")
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> board.Board:
+    return made(tmp_path_factory.mktemp("quality"), PRECISIONS)
+
+
+def test_the_front_is_what_nothing_beats_in_both(shown: board.Board, tmp_path: Path) -> None:
+    chart = chart_of(shown, tmp_path)
     assert chart is not None
+    assert "OpenVINO in int8 · static," in chart.sentence and "fp32, OpenVINO," in chart.sentence
     points = [(row["rows_per_s"], row["kept"]) for row in chart.rows]
     assert len(points) == 6 * 4, "six frameworks; fp32, bf16 and two recipes of int8, and no tuned settings"
     for row, (speed, kept) in zip(chart.rows, points, strict=True):
@@ -38,18 +50,14 @@ def test_the_front_is_what_nothing_beats_in_both(shown: board.Board, tmp_path: P
     assert [row["kept"] for row in chart.rows if row["arm_id"] in front] == [1.0, 0.9993, 0.9912]
 
 
-def test_one_precision_and_synthetic_weights_draw_nothing(tmp_path: Path) -> None:
-    for name, variants in (("one", (site_fixture.DEFAULT,)), ("tuned", (site_fixture.DEFAULT, ("fp32", "tuned", 0.5)))):
-        path = tmp_path / f"{name}.duckdb"
-        with duckdb.connect(str(path)) as con:
-            con.execute(site_fixture.SCHEMA.read_text())
-            site_fixture.add_run(con, "minilm-20261121-090000", "minilm", day=1, samples=60, variants=variants)
-        found = board.Board(board.open_database(path), catalog.load())
-        (best,) = found.standings["minilm"]
-        assert (
-            charts_quality.speed_and_quality(model_page.across_precisions(press.Press(found, tmp_path), best, best.served[0]), "fp32")
-            is None
-        )
+@pytest.mark.parametrize(
+    ("variants", "weights"),
+    [((site_fixture.DEFAULT,), "wheel"), ((site_fixture.DEFAULT, ("fp32", "tuned", 0.5)), "wheel"), (PRECISIONS, "synthetic")],
+)
+def test_one_precision_and_synthetic_weights_draw_nothing(
+    tmp_path: Path, variants: tuple[tuple[str, str, float], ...], weights: str
+) -> None:
+    assert chart_of(made(tmp_path, variants, weights), tmp_path) is None
 
 
 def test_the_table_holds_every_recipe_and_marks_the_front(shown: board.Board, tmp_path: Path) -> None:
