@@ -53,7 +53,8 @@ class Shape:
 
 @dataclass(frozen=True)
 class Pace:
-    """The shape of a scenario in one run. `block_s` is the expected length of a block, the warm-ups of its fresh processes included.
+    """The shape of a scenario in one run. `block_s` is the expected length of a block; where a budget is shared out, with the
+    warm-ups of its fresh processes.
 
     `until_s`: where measuring stands (seconds since the run began) when the scenario's share is used up; None: no such mark.
     """

@@ -91,7 +91,6 @@ class Probe:
         self._results = [np.empty_like(self._left) for _ in range(cores)]
         self._source = np.ones(COPY_FLOATS, dtype=np.float32)
         self._target = np.empty_like(self._source)
-        self._between = np.ones(BETWEEN_FLOATS, dtype=np.float32)
         self._threads = [ThreadPoolExecutor(1, "probe", _keep_to, (cpu,)) for cpu in machine.one_cpu_per_core()[:cores]]
         self.look()
 
@@ -101,10 +100,6 @@ class Probe:
         self._copy(WARM_COPIES)
         copy = _timed(lambda: self._copy(COPIES))
         return Look(max(wall for wall, _ in fma), copy[0], max(cpu for _, cpu in fma), copy[1])
-
-    def spoil(self) -> None:
-        """Leave the caches as a worker's slice would."""
-        self._between += 1
 
     def multiply(self, threads: int) -> list[tuple[float, float]]:
         """(wall, CPU) seconds of the multiply-adds in each of `threads` threads at once."""
@@ -153,9 +148,9 @@ class Calibration:
 
 def calibrate(probe: Probe, looks: int = CALIBRATION_LOOKS) -> Calibration:
     """Looks as they are taken in a run: now and then, and after other work. Takes about 2 s."""
-    taken = []
+    between, taken = np.ones(BETWEEN_FLOATS, dtype=np.float32), []
     for _ in range(looks):
-        probe.spoil()
+        between += 1
         time.sleep(CALIBRATION_GAP_S)
         taken.append(probe.look())
     return medians(taken)

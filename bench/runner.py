@@ -244,6 +244,7 @@ class Runner(Blocks):
         costs = [self.seats.costs[arm_id, scenario.name] for arm_id in alive]
         if wish.budget_s is None:
             work_s = budget.own_work_s(shape, costs, warm_s if self._fresh(scenario) else 0.0, plan.measured)
+            # `pace` keeps a reserve of a share; where a scenario takes its own cost there is nothing to keep it from.
             found = budget.pace(work_s / budget.ROUNDS_SHARE, shape, plan.measured, costs, wish.requests)
         else:
             left_s = wish.budget_s - wish.controls_s - began_s

@@ -54,9 +54,6 @@ def test_spread_is_that_of_medians_of_three(monkeypatch: pytest.MonkeyPatch) -> 
         def __init__(self) -> None:
             pass
 
-        def spoil(self) -> None:
-            pass
-
         def look(self) -> Look:
             return Look(fma_s=1e9, copy_s=1e9, fma_cpu_s=float(next(cpu)), copy_cpu_s=2.0)
 
