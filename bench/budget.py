@@ -25,6 +25,8 @@ WARM_UP_SHARE = 0.2
 #: More rounds than one are planned into this part of a share: blocks take longer than expected now and then, some are measured again, and
 #: without the twelfth block there is no verdict.
 ROUNDS_SHARE = 0.85
+#: Trials that a search over six limits takes, with a piece more here and there.
+TRIALS = 12
 #: An open-loop piece that is this many times as long as its arrivals is cut: its arm does not keep up.
 OVERRUN_GUARD = 1.5
 
@@ -151,9 +153,16 @@ def least_s(shape: Shape, costs: Sequence[Cost], rows_available: int, start_s: f
     return BLOCKS * (round_s(shape, rows, costs) + start_s) * (1 + 1e-9)
 
 
-def share_s(left_s: float, scenarios_left: int, least_s: float) -> float:
-    """A scenario's share of what is left: as much as every later one, but K = 12 blocks of one round come before the next begins."""
-    return max(0.0, min(left_s, max(left_s / scenarios_left, least_s)))
+def trial_s(piece: int, costs: Sequence[Cost]) -> float:
+    """What a trial of a search costs, about: a piece of every arm at half the rate that keeps it busy."""
+    return sum(arm_s(Shape(1, 1, piece, 0.5 / cost.single_s), piece, cost) for cost in costs)
+
+
+def share_s(left_s: float, least_s: float, later_s: Sequence[float]) -> float:
+    """A scenario's share of what is left: its K = 12 blocks of one round (`least_s`), then an equal part of what it and the later ones,
+    which need `later_s` for theirs, do not need."""
+    spare_s = max(0.0, left_s - least_s - sum(later_s))
+    return max(0.0, min(left_s, least_s + spare_s / (1 + len(later_s))))
 
 
 def next_look(blocks: int) -> int | None:

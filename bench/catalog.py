@@ -121,7 +121,7 @@ class Scenario:
     `rate` is a share of the model's own `rate_per_s`, so that one ladder of absolute rates serves every model; `loads.fitted` turns it
     into `rate_per_s`. With `piece` an arm serves that many rows in one stretch per block (of an open loop: as many as arrive in
     `piece_s`, at most `piece`); the first `discard` share of it is kept apart. `q` and `limits_ms` are of an SLO search: the share
-    of requests to be answered within each limit.
+    of requests to be answered within each limit. `floor_in` names the scenario in which the null workers stand for this one too.
     """
 
     name: str
@@ -144,6 +144,7 @@ class Scenario:
     process: Literal["suite", "fresh", "kept"] = "suite"
     limits_ms: tuple[float, ...] = ()
     q: float = 0.99
+    floor_in: str | None = None
 
     @property
     def unit(self) -> int:
@@ -312,6 +313,9 @@ def load(extra: Path | None = None) -> Catalog:
         for scenario in suite.scenarios:
             if scenario not in scenarios:
                 raise BenchError(f"scenarios.yaml: suite {name!r}: {unknown('scenario', scenario, scenarios)}")
+    for name, entry in scenarios.items():
+        if entry.floor_in is not None and entry.floor_in not in scenarios:
+            raise BenchError(f"scenarios.yaml: {name}: floor_in: {unknown('scenario', entry.floor_in, scenarios)}")
     return Catalog(frameworks, models, scenarios, suites)
 
 

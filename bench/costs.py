@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
+from bench.budget import Cost
 from bench.plan import Plan
 
 #: From this many widths on, times are laid on a straight line.
@@ -45,3 +50,22 @@ def batch_s(samples: pd.DataFrame, plan: Plan, wanted: float) -> float | None:
     if abs(width.mean() / wanted - 1) <= NEAR:
         return float(seconds.mean() * wanted / width.mean())
     return None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What an arm's batches of a plan cost in a scenario that it was warmed up for."""
+
+    plan: Plan
+    batch: int
+    cost: Cost
+
+
+def elsewhere(known: Sequence[Known], plan: Plan, batch: int) -> Cost:
+    """What batches of another plan will cost, about: by the scenario with the nearest batch, and in proportion to the tokens."""
+    nearest = min(known, key=lambda one: abs(math.log(one.batch / batch)))
+
+    def more(batch: int, known_batch: int) -> float:
+        return batch * width_to_come(plan, batch) / (known_batch * width_to_come(nearest.plan, known_batch))
+
+    return Cost(nearest.cost.batch_s * more(batch, nearest.batch), nearest.cost.single_s * more(1, 1))

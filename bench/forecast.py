@@ -19,17 +19,16 @@ from bench.budget import Cost, Shape
 from bench.catalog import Scenario
 from bench.experiment import Wish
 
-#: Trials that a search over six limits takes, with a piece more here and there.
-TRIALS = 12
-
 
 @dataclass(frozen=True)
 class Forecast:
-    """One scenario: seconds of measuring for K = 12 blocks and for the least that gives a row; None where it means nothing."""
+    """One scenario: seconds of measuring for K = 12 blocks as long as their warm-ups ask for, for 12 blocks of one round, and for the
+    least that gives a row; None where it means nothing."""
 
     scenario: str
     arms: int
     twelve_s: float | None
+    short_s: float | None
     least_s: float | None
     note: str
 
@@ -37,13 +36,14 @@ class Forecast:
 def table(wish: Wish) -> Table:
     """What the command would do: arms, scenarios with their cost, and what is listed apart."""
     shown = Table(title=f"{wish.model.title}: nothing is measured", title_justify="left", show_header=False)
-    running = 0
+    running = floors = 0
     for choice in experiment.choices(wish):
         reason = f"NOT_APPLICABLE: {choice.reason}" if choice.reason else experiment.missing(choice.framework)
         running += not reason
+        floors += not reason and choice.framework.role == "floor"
         state = "runs" if not reason else reason if choice.reason else f"SKIPPED: {reason}"
         shown.add_row("arm", experiment.named(experiment.arm_of(choice, wish.model, "")), state)
-    found, source = forecasts(wish, running)
+    found, source = forecasts(wish, running, floors)
     for one in found:
         cost = "" if one.twelve_s is None or wish.requests else f"; {minutes(one.twelve_s)}"
         shown.add_row("scenario", one.scenario, one.note + cost)
@@ -65,42 +65,45 @@ def table(wish: Wish) -> Table:
     return shown
 
 
-def forecasts(wish: Wish, arms: int) -> tuple[list[Forecast], str]:
-    """A forecast for every scenario in their order, and what it goes by. `arms`: how many of them can run."""
+def forecasts(wish: Wish, arms: int, floors: int = 0) -> tuple[list[Forecast], str]:
+    """A forecast for every scenario in their order, and what it goes by. `arms`: how many can run, `floors` of them null workers."""
     request_s, source = _request_s(wish)
-    return [_forecast(wish, scenario, arms, request_s) for scenario in wish.scenarios], source
+    serving = {one.name: arms - floors if one.floor_in or one.load == "slo" else arms for one in wish.scenarios}
+    return [_forecast(wish, scenario, serving[scenario.name], request_s) for scenario in wish.scenarios], source
 
 
 def _forecast(wish: Wish, scenario: Scenario, arms: int, request_s: float) -> Forecast:
     if reason := loads.why_not(scenario, wish.model):
-        return Forecast(scenario.name, 0, None, None, f"NOT_APPLICABLE: {reason}")
+        return Forecast(scenario.name, 0, None, None, None, f"NOT_APPLICABLE: {reason}")
     if wish.requests:
-        return Forecast(scenario.name, arms, 0.0, 0.0, f"{wish.requests} requests an arm")
+        return Forecast(scenario.name, arms, 0.0, 0.0, 0.0, f"{wish.requests} requests an arm")
     shape, costs = Shape.of(scenario), [Cost(scenario.batch * request_s, request_s)] * arms
     if not costs:
-        return Forecast(scenario.name, 0, None, None, "no framework can run here")
+        return Forecast(scenario.name, 0, None, None, None, "no framework can run here")
     if scenario.load == "slo" and scenario.piece:
-        one = arms * budget.arm_s(Shape(1, 1, scenario.piece, 0.5 / request_s), scenario.piece, costs[0])
-        return Forecast(scenario.name, arms, TRIALS * one, one, f"about {TRIALS} trials of {scenario.piece} requests an arm")
+        one, note = budget.trial_s(scenario.piece, costs), f"about {budget.TRIALS} trials of {scenario.piece} requests an arm"
+        return Forecast(scenario.name, arms, budget.TRIALS * one, budget.TRIALS * one, one, note)
     fresh = scenario.process == "fresh" or (wish.fresh_blocks and scenario.process == "suite")
     work_s = budget.own_work_s(shape, costs, sum(_warm_up_s(cost) for cost in costs) if fresh else 0.0, scenario.rows)
     pace = budget.pace(work_s, shape, scenario.rows, costs)
     if isinstance(pace, budget.TooSmall):
-        return Forecast(scenario.name, arms, None, None, f"its plan of {scenario.rows} rows is too small")
+        return Forecast(scenario.name, arms, None, None, None, f"its plan of {scenario.rows} rows is too small")
     warm_up_s = sum(_warm_up_s(cost) for cost in costs) * (pace.blocks if fresh else 2)
     rate = f" at {scenario.rate_per_s:g}/s" if scenario.rate_per_s else ""
     note = f"{pace.blocks} blocks × {pace.rounds * pace.rows} requests{rate}, batch {scenario.batch}"
-    least_s = budget.MIN_BLOCKS * (pace.block_s / pace.rounds)
-    return Forecast(scenario.name, arms, pace.blocks * pace.block_s + warm_up_s, least_s, note)
+    round_s = pace.block_s / pace.rounds
+    return Forecast(
+        scenario.name, arms, pace.blocks * pace.block_s + warm_up_s, pace.blocks * round_s + warm_up_s, budget.MIN_BLOCKS * round_s, note
+    )
 
 
 def skipped(found: list[Forecast], budget_s: float) -> str:
     """The scenarios that a budget, filled in order, has no room for."""
     left, names = budget_s, []
     for place, one in enumerate(found):
-        if one.twelve_s is None or one.least_s is None:
+        if one.short_s is None or one.least_s is None:
             continue
-        share = budget.share_s(left, len(found) - place, one.least_s * budget.BLOCKS / budget.MIN_BLOCKS)
+        share = budget.share_s(left, one.short_s, [other.short_s or 0.0 for other in found[place + 1 :]])
         if share < one.least_s:
             names.append(one.scenario)
         else:

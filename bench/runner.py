@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from bench import budget, lock, memory, quality, watch
+from bench import budget, costs, lock, memory, quality, watch
 from bench.blocks import Blocks
 from bench.budget import WARM_UP_SHARE
 from bench.catalog import Scenario
@@ -27,6 +27,8 @@ from bench.stats_slo import Search
 
 #: A scenario whose blocks take longer than expected is stopped when it has used this much of its share.
 LATE = 1.1
+#: The same where the share holds no more than K = 12 blocks of one round: these come before the next scenario.
+LATE_LEAST = 1.5
 #: The last scenario may use this much of what is left: its twelfth block is worth more than the second it is late.
 OVER = 1.05
 #: Each arm is started afresh at least this often in a run.
@@ -63,9 +65,12 @@ class Runner(Blocks):
                 if lane.variant.scenarios and scenario.name not in lane.variant.scenarios:
                     reason = f"{lane.variant.name} is for {', '.join(lane.variant.scenarios)}"
                     self.folder.failure(lane.arm.id, scenario.name, "NOT_APPLICABLE", reason)
+                if lane.arm.role == "floor" and scenario.floor_in:
+                    reason = f"the harness's floor is the same as in {scenario.floor_in}"
+                    self.folder.failure(lane.arm.id, scenario.name, "NOT_APPLICABLE", reason)
         scenarios = [scenario for scenario in self.experiment.wish.scenarios if scenario.name in self.experiment.plans]
         for position, scenario in enumerate(scenarios):
-            self._scenario(scenario, len(scenarios) - position)
+            self._scenario(scenario, scenarios[position + 1 :])
         if self.experiment.wish.requests is None and self.experiment.wish.budget_s is not None:
             for scenario in scenarios:
                 self._fill_up(scenario)
@@ -119,10 +124,10 @@ class Runner(Blocks):
         self.folder.set_pace(scenario.name, pace)
         self._blocks(scenario, pace, self._warm_up_limit_s(pace.blocks * pace.block_s, scenario))
 
-    def _scenario(self, scenario: Scenario, scenarios_left: int) -> None:
-        """All blocks of one scenario, within its share of the budget."""
+    def _scenario(self, scenario: Scenario, later: Sequence[Scenario]) -> None:
+        """All blocks of one scenario, within its share of the budget; `later` ones are still to come."""
         began_s, warm_s = self.seats.measured_s, self.seats.warm_up_s
-        limit_s = self._warm_up_limit_s(self._left_s() / scenarios_left, scenario)
+        limit_s = self._warm_up_limit_s(self._left_s() / (1 + len(later)), scenario)
         if self._left_s() <= 0 and self.folder.pace(scenario.name) is None and self.experiment.wish.requests is None:
             self._used_up(scenario)
             return
@@ -134,25 +139,40 @@ class Runner(Blocks):
         if not alive:
             return
         if scenario.load == "slo":
-            self._search(scenario, alive, limit_s, began_s + LATE * self._left_s() / scenarios_left)
+            share_s = budget.share_s(self._left_s(), self._least_s(scenario, 0.0), [self._least_s(one, 0.0) for one in later])
+            self._search(scenario, alive, limit_s, began_s + LATE * share_s)
             return
         warm_s = self.seats.warm_up_s - warm_s
-        pace = self.folder.pace(scenario.name) or self._pace(scenario, scenarios_left, began_s, warm_s, alive)
+        pace = self.folder.pace(scenario.name) or self._pace(scenario, later, began_s, warm_s, alive)
         if pace is not None:
             self._blocks(scenario, pace, min(limit_s, self._warm_up_limit_s(pace.blocks * pace.block_s / (1 - WARM_UP_SHARE), scenario)))
 
     def _used_up(self, scenario: Scenario) -> None:
         """Nothing is left to warm up with: what the scenario needs is estimated from what a request cost elsewhere."""
-        single_s = {arm_id: max(cost.single_s for (arm, _), cost in self.seats.costs.items() if arm == arm_id)
-                    for arm_id in {arm for arm, _ in self.seats.costs}}  # fmt: skip
-        costs = [budget.Cost(scenario.batch * seconds, seconds) for seconds in single_s.values()]
-        plan, shape = self.experiment.plans[scenario.name], budget.Shape.of(scenario)
-        needed_s = budget.MIN_BLOCKS / budget.BLOCKS * budget.least_s(shape, costs, plan.measured) if costs else 0.0
+        needed_s = budget.MIN_BLOCKS / budget.BLOCKS * self._least_s(scenario, 0.0)
         reason = f"the budget is used up; 3 blocks need about {needed_s:.0f} s{self._would_do(needed_s)}"
         for arm_id in self.arms:
             if not self._failed(arm_id, scenario):
                 self.folder.failure(arm_id, scenario.name, "SKIPPED", reason)
         self.progress.say(f"{scenario.name}: skipped, {reason}")
+
+    def _least_s(self, scenario: Scenario, warm_s: float) -> float:
+        """What K = 12 blocks of one round (a search: its trials) will cost, by what requests cost elsewhere.
+
+        `warm_s`: what the warm-up of all arms takes, where blocks run in fresh processes.
+        """
+        plans, batches = self.experiment.plans, {one.name: one.batch for one in self.experiment.wish.scenarios}
+        known: dict[str, list[costs.Known]] = {}
+        for (arm_id, name), cost in self.seats.costs.items():
+            if not self._failed(arm_id, scenario) and (scenario.load != "slo" or self._searches(arm_id)):
+                known.setdefault(arm_id, []).append(costs.Known(plans[name], batches[name], cost))
+        expected = [costs.elsewhere(one, plans[scenario.name], scenario.batch) for one in known.values()]
+        if not expected:
+            return 0.0
+        if scenario.load == "slo":
+            return budget.TRIALS * budget.trial_s(scenario.piece or 0, expected)
+        start_s = warm_s if self._fresh(scenario) else 0.0
+        return budget.least_s(budget.Shape.of(scenario), expected, plans[scenario.name].measured, start_s)
 
     def _blocks(self, scenario: Scenario, pace: budget.Pace, limit_s: float) -> None:
         """The blocks of a pace that are not there yet, until its share of the budget is used up."""
@@ -234,29 +254,29 @@ class Runner(Blocks):
             self.folder.failure(arm_id, scenario.name, "SKIPPED", said)
         self.progress.say(f"{scenario.name}: {'skipped' if block == 0 else 'not finished'}, {said}")
 
-    def _pace(self, scenario: Scenario, scenarios_left: int, began_s: float, warm_s: float, alive: list[str]) -> budget.Pace | None:
+    def _pace(self, scenario: Scenario, later: Sequence[Scenario], began_s: float, warm_s: float, alive: list[str]) -> budget.Pace | None:
         """The shape of the scenario; where three blocks do not fit, every arm's row says what would do.
 
         `warm_s`: what the warm-up of all arms took. It comes again with every fresh start, and is paid from the same share: with every
         block where each runs in fresh processes, else a few times.
         """
         plan, wish, shape = self.experiment.plans[scenario.name], self.experiment.wish, budget.Shape.of(scenario)
-        costs = [self.seats.costs[arm_id, scenario.name] for arm_id in alive]
+        own = [self.seats.costs[arm_id, scenario.name] for arm_id in alive]
         if wish.budget_s is None:
-            work_s = budget.own_work_s(shape, costs, warm_s if self._fresh(scenario) else 0.0, plan.measured)
+            work_s = budget.own_work_s(shape, own, warm_s if self._fresh(scenario) else 0.0, plan.measured)
             # `pace` keeps a reserve of a share; where a scenario takes its own cost there is nothing to keep it from.
-            found = budget.pace(work_s / budget.ROUNDS_SHARE, shape, plan.measured, costs, wish.requests)
+            found = budget.pace(work_s / budget.ROUNDS_SHARE, shape, plan.measured, own, wish.requests)
         else:
             left_s = wish.budget_s - wish.controls_s - began_s
             start_s, later_s = (warm_s, 0.0) if self._fresh(scenario) else (0.0, warm_s * (self._starts() - 1))
             spent_s = self.seats.measured_s - began_s - start_s  # what is spent has warmed up the first block already
-            least_s = budget.least_s(shape, costs, plan.measured, start_s)
-            least_s += min(later_s, least_s * WARM_UP_SHARE / (1 - WARM_UP_SHARE))
-            share_s = budget.share_s(left_s, scenarios_left, spent_s + least_s)
+            least_s = budget.least_s(shape, own, plan.measured, start_s)
+            least_s += spent_s + min(later_s, least_s * WARM_UP_SHARE / (1 - WARM_UP_SHARE))
+            share_s = budget.share_s(left_s, least_s, [self._least_s(one, warm_s) for one in later])
             overhead_s = spent_s + min(later_s, WARM_UP_SHARE * (share_s - spent_s))
-            found = budget.pace(share_s - overhead_s, shape, plan.measured, costs, wish.requests, start_s)
+            found = budget.pace(share_s - overhead_s, shape, plan.measured, own, wish.requests, start_s)
             if isinstance(found, budget.Pace) and wish.requests is None:
-                found = replace(found, until_s=began_s + min(share_s * LATE, left_s * OVER))
+                found = replace(found, until_s=began_s + min(max(share_s * LATE, least_s * LATE_LEAST), left_s * OVER))
         if isinstance(found, budget.TooSmall):
             short = "the plan has too few rows" if plan.measured < budget.MIN_BLOCKS * max(shape.unit, shape.piece or 1) else None
             reason = short or f"3 blocks need {found.needed_s:.0f} s, which do not fit the budget{self._would_do(found.needed_s)}"

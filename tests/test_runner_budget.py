@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -30,7 +31,9 @@ class Clock(Runner):
         anywhere = SimpleNamespace(scenarios=())
         lanes = [SimpleNamespace(arm=SimpleNamespace(id=arm, role="measured"), name=arm, variant=anywhere) for arm in ARMS]
         wish = SimpleNamespace(scenarios=tuple(scenarios), budget_s=budget_s, requests=None, controls_s=0.0, fresh_blocks=fresh, seed=1)
-        plans = {one.name: SimpleNamespace(rows=one.rows, warm=64, measured=one.rows - 64) for one in scenarios}
+        plans = {
+            one.name: SimpleNamespace(rows=one.rows, warm=64, measured=one.rows - 64, lengths=np.full(one.rows, 16)) for one in scenarios
+        }
         experiment: Any = SimpleNamespace(wish=wish, lanes=lanes, plans=plans, pointless={})
         seats: Any = SimpleNamespace(measured_s=0.0, warm_up_s=0.0, costs={}, held=None, leave_all=self._leave)
         seats.stage = _Stage()
@@ -124,6 +127,24 @@ def test_a_scenario_gets_twelve_blocks_before_the_next_begins(tmp_path: Path, fr
         assert bool(reasons) == (count == 0), "what has no block says what it needs"
         assert all("3 blocks need" in reason and "--budget" in reason for reason in reasons)
     assert 0 in blocks
+
+
+def test_what_later_scenarios_need_is_kept_for_them(tmp_path: Path) -> None:
+    """Two cheap scenarios before one whose pieces take most of the budget: an equal share for each would leave it short."""
+    dear = Scenario(name="dear", title="x", rows=8192, load="open", rate_per_s=20.0, piece=160)
+    run = Clock(tmp_path, [*suite(2), dear], 340.0, 0.005)
+    run.run()
+    assert run.blocks() == [12] * 3, "12 × 3 arms × 8 s of 340 s are the last one's"
+
+
+def test_null_workers_wait_for_arrivals_in_one_scenario_only(tmp_path: Path) -> None:
+    steady, other = (Scenario(name=name, title="x", rows=8192, load="open", rate_per_s=50.0, piece=60, floor_in=floor_in)
+                     for name, floor_in in (("steady", None), ("other", "steady")))  # fmt: skip
+    run = Clock(tmp_path, [steady, other], 300.0, 0.005)
+    run.experiment.lanes[0].arm.role = "floor"
+    run.run()
+    (said,) = (files.read_json(file) for file in tmp_path.glob("failures/*.json"))
+    assert (said["arm_id"], said["scenario"], said["status"]) == ("a", "other", "NOT_APPLICABLE") and "steady" in said["reason"]
 
 
 def test_when_the_budget_is_used_up_nothing_more_is_warmed_up(tmp_path: Path) -> None:
