@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from bench import costs
+from bench.budget import Cost
 from bench.plan import Plan
 
 #: Lengths of the warm rows, the commonest first, then of 100 measured rows with a mean of 64.
@@ -53,3 +55,12 @@ def test_a_few_rows_like_those_to_come_are_enough() -> None:
 def test_the_typical_batch_is_the_nearest_one() -> None:
     assert costs.typical_first(plan(), 1, 64.0) == 4
     assert plan().lengths[costs.typical_first(plan(), 2, 55.0) :][:2].max() == 60
+
+
+def test_elsewhere_goes_by_the_nearest_batch_and_by_the_tokens() -> None:
+    """Measured batches of two are as wide as their longer row: 96 tokens, single ones 64."""
+    known = [costs.Known(plan(), 1, Cost(0.2, 0.2)), costs.Known(plan(), 2, Cost(0.3, 0.2))]
+    assert costs.elsewhere(known, plan(), 2) == Cost(pytest.approx(0.3), pytest.approx(0.2))
+    assert costs.elsewhere(known, plan(), 32) == Cost(pytest.approx(0.3 * 16 * 96 / 96), pytest.approx(0.2))
+    twice = replace(plan(), lengths=2 * plan().lengths)
+    assert costs.elsewhere(known[:1], twice, 1) == Cost(pytest.approx(0.4), pytest.approx(0.4))
