@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from bench import budget, experiment, files, loads, machine, paths
+from bench import budget, experiment, files, loads, machine, memory, paths
 from bench.budget import Cost, Shape
 from bench.catalog import Scenario
 from bench.experiment import Wish
@@ -55,7 +55,7 @@ def table(wish: Wish) -> Table:
             shown.add_row("skipped", skipped(found, wish.budget_s) or "nothing", "3 blocks do not fit the budget, as far as can be told")
     shown.add_row("weights", wish.weights, f"{wish.model.bytes_fp32 / 1e6:.0f} MB in fp32")
     last = last_stages(wish.model.name)
-    starts = sum(_starts(wish, scenario) for scenario in wish.scenarios) * running
+    starts = sum(_starts(wish, group[0]) for group in _turns(wish)) * running
     load_s = _load_s(wish.model.name)
     shown.add_row("apart", "loads", f"{starts} process starts" + (f", {minutes(starts * load_s)}" if load_s else ""))
     for stage, seconds in last.items():
@@ -69,10 +69,12 @@ def forecasts(wish: Wish, arms: int, floors: int = 0) -> tuple[list[Forecast], s
     """A forecast for every scenario in their order, and what it goes by. `arms`: how many can run, `floors` of them null workers."""
     request_s, source = _request_s(wish)
     serving = {one.name: arms - floors if one.floor_in or one.load == "slo" else arms for one in wish.scenarios}
-    return [_forecast(wish, scenario, serving[scenario.name], request_s) for scenario in wish.scenarios], source
+    warmed = {one.name for group in _turns(wish) for one in group[1:]}
+    return [_forecast(wish, one, serving[one.name], request_s, one.name in warmed) for one in wish.scenarios], source
 
 
-def _forecast(wish: Wish, scenario: Scenario, arms: int, request_s: float) -> Forecast:
+def _forecast(wish: Wish, scenario: Scenario, arms: int, request_s: float, warmed: bool) -> Forecast:
+    """`warmed`: another scenario has warmed its processes up."""
     if reason := loads.why_not(scenario, wish.model):
         return Forecast(scenario.name, 0, None, None, None, f"NOT_APPLICABLE: {reason}")
     if wish.requests:
@@ -88,7 +90,7 @@ def _forecast(wish: Wish, scenario: Scenario, arms: int, request_s: float) -> Fo
     pace = budget.pace(work_s, shape, scenario.rows, costs)
     if isinstance(pace, budget.TooSmall):
         return Forecast(scenario.name, arms, None, None, None, f"its plan of {scenario.rows} rows is too small")
-    warm_up_s = sum(_warm_up_s(cost) for cost in costs) * (pace.blocks if fresh else 2)
+    warm_up_s = sum(_warm_up_s(cost) for cost in costs) * (1 if warmed else pace.blocks if fresh else 2)
     rate = f" at {scenario.rate_per_s:g}/s" if scenario.rate_per_s else ""
     note = f"{pace.blocks} blocks × {pace.rounds * pace.rows} requests{rate}, batch {scenario.batch}"
     round_s = pace.block_s / pace.rounds
@@ -132,9 +134,15 @@ def _warm_up_s(cost: Cost) -> float:
     return min(3.0, 128 * cost.single_s)
 
 
+def _turns(wish: Wish) -> list[list[Scenario]]:
+    """The scenarios that mean something for the model, in groups that share their processes."""
+    served = [one for one in wish.scenarios if not loads.why_not(one, wish.model)]
+    return loads.turns(served, wish.fresh_blocks and wish.model.bytes_fp32 < memory.RESIDENT_BYTES)
+
+
 def _starts(wish: Wish, scenario: Scenario) -> int:
-    """Process starts of one arm in one scenario."""
-    if loads.why_not(scenario, wish.model) or scenario.load == "slo":
+    """Process starts of one arm in one scenario, or in those in turns with it."""
+    if scenario.load == "slo":
         return 1
     fresh = scenario.process == "fresh" or (wish.fresh_blocks and scenario.process == "suite")
     return budget.BLOCKS if fresh else 2

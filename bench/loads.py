@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,19 @@ def base_rate(model: Model) -> float:
 def longest(model: Model) -> int:
     """Tokens of the longest text that the model can take."""
     return model.fixed_tokens or model.context_tokens or model.max_tokens
+
+
+def turns(scenarios: Sequence[Scenario], shared: bool) -> list[list[Scenario]]:
+    """Scenarios in groups, in the order of their first members: those of one group are measured in turns by the same processes.
+
+    `shared`: every block wants new processes, and those of all arms stay in memory; then scenarios that serve the same batches and
+    lengths share them. Else each is on its own, as are searches and those that say themselves how long a process lives.
+    """
+    groups: dict[object, list[Scenario]] = {}
+    for scenario in scenarios:
+        alone = not shared or scenario.process != "suite" or scenario.load == "slo"
+        groups.setdefault(scenario.name if alone else (scenario.batch, scenario.lengths), []).append(scenario)
+    return list(groups.values())
 
 
 def why_not(scenario: Scenario, model: Model) -> str | None:

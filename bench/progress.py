@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import rich.progress
@@ -22,9 +22,27 @@ class Progress:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
+    def turns(self, names: Sequence[str], blocks: int) -> Iterator[Callable[[int, str], None]]:
+        """A bar over scenarios that are measured in turns; the yielded function says which block of which one comes next."""
+        total = len(names) * blocks
+        with self._bar(f"{len(names)} scenarios in turns", total) as (bar, task):
+
+            def comes(block: int, name: str) -> None:
+                done = block * len(names) + names.index(name)
+                bar.update(task, completed=done, description=f"{len(names)} scenarios in turns: block {block + 1} of {name}")
+
+            yield comes
+            bar.update(task, completed=total)
+
+    @contextmanager
     def scenario(self, scenario: Scenario, pace: Pace) -> Iterator[Callable[[], None]]:
         """A bar over the blocks of a scenario; the yielded function says that one more is done."""
         about = f"{scenario.name}: {pace.blocks} blocks × {pace.rounds} rounds × {pace.rows} rows an arm"
+        with self._bar(about, pace.blocks) as (bar, task):
+            yield lambda: bar.advance(task)
+
+    @contextmanager
+    def _bar(self, about: str, total: int) -> Iterator[tuple[rich.progress.Progress, rich.progress.TaskID]]:
         columns = (
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(bar_width=24),
@@ -33,5 +51,4 @@ class Progress:
             rich.progress.TimeRemainingColumn(),
         )
         with rich.progress.Progress(*columns, console=self.console, refresh_per_second=2) as bar:
-            task = bar.add_task(about, total=pace.blocks)
-            yield lambda: bar.advance(task)
+            yield bar, bar.add_task(about, total=total)

@@ -55,7 +55,8 @@ class Served:
 
 @dataclass
 class Seat:
-    """A lane with its worker. `warm` names the scenarios that this process is warmed up for."""
+    """A lane with its worker. `warm` names the scenarios that this process is warmed up for, `batches` their batches, `lengths` holds the
+    tokens of the rows that warm-up served."""
 
     lane: Lane
     worker: Worker
@@ -63,6 +64,8 @@ class Seat:
     longest_s: float = 1.0
     failed_slices: int = 0
     warm: set[str] = field(default_factory=set)
+    batches: set[int] = field(default_factory=set)
+    lengths: set[int] = field(default_factory=set)
 
 
 class Seats:
@@ -102,7 +105,10 @@ class Seats:
         else:
             seat.worker.thaw()
         if scenario.name not in seat.warm:
-            self._warm_up(seat, scenario, limit_s)
+            if scenario.batch in seat.batches and (lane.arm.id, scenario.name) in self.costs:
+                self._add_lengths(seat, scenario)
+            else:
+                self._warm_up(seat, scenario, limit_s)
             if len(seat.warm) == 1:
                 self.folder.add_to_start(lane.arm.id, seat.start, {"first_pss_bytes": seat.worker.memory().pss_bytes})
             # A control is the very program that is checked as the measured arm; its timed vectors are compared all the same.
@@ -226,6 +232,18 @@ class Seats:
             cost = budget.Cost(self._cost_s(seat, plan, batches, scenario.batch), self._cost_s(seat, plan, singles, 1))
         self.warm_up_s += time.monotonic() - began
         self.costs[seat.lane.arm.id, scenario.name] = cost
+        seat.warm.add(scenario.name)
+        seat.batches.add(scenario.batch)
+        seat.lengths.update(plan.lengths[: max(len(singles), len(batches))].tolist())
+
+    def _add_lengths(self, seat: Seat, scenario: Scenario) -> None:
+        """Warm a process up for one scenario more of a batch that it has served: with the lengths only that are new to it."""
+        plan = self.experiment.plans[scenario.name]
+        with self.measuring():
+            for row in range(plan.warm):
+                if plan.lengths[row] not in seat.lengths:
+                    self.serve(seat, plan, row, 1, 1, 30 + 10 * seat.longest_s)
+                    seat.lengths.add(int(plan.lengths[row]))
         seat.warm.add(scenario.name)
 
     def _cost_s(self, seat: Seat, plan: Plan, served: pd.DataFrame, batch: int) -> float:

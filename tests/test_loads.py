@@ -123,3 +123,17 @@ def test_the_shipped_trace_comes_in_waves() -> None:
     assert len(gaps) > 1500 and gaps.mean() == pytest.approx(1)
     busy = [gaps[first : first + 100].mean() for first in range(0, len(gaps) - 100, 100)]
     assert max(busy) > 2 * min(busy), "one hundred arrivals take twice as long in a trough as on a crest"
+
+
+def test_scenarios_that_serve_the_same_batches_take_turns(known: Catalog) -> None:
+    standard = [scenario for scenario in known.scenarios.values() if scenario.name in known.suites["standard"].scenarios]
+    groups = loads.turns(standard, shared=True)
+    assert sorted(one.name for group in groups for one in group) == sorted(one.name for one in standard)
+    assert all(len({(one.batch, one.lengths) for one in group}) == 1 for group in groups)
+    firsts = [group[0].name for group in groups]
+    assert firsts == sorted(firsts, key=[one.name for one in standard].index), "in the order of their first members"
+    together = {one.name: {other.name for other in group} for group in groups for one in group}
+    assert {"closed-1", "offline-1", "poisson-mid"} < together["closed-1"] and {"offline-32", "bulk-sorted"} < together["offline-32"]
+    for alone in ("slo", "new-shape", "length-sweep"):
+        assert together[alone] == {alone}
+    assert loads.turns(standard, shared=False) == [[one] for one in standard]

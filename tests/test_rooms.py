@@ -26,7 +26,7 @@ ROOMS = [
     },
     {
         "quality", "experiment", "footprint", "starts", "checks", "verdicts", "run_to_run", "runfolder", "costs", "seats", "watch",
-        "blocks", "memory", "runner", "space",
+        "blocks", "memory", "paces", "runner", "space",
     },
     {"compare", "store", "controls", "report"},
     {"campaign", "knobs", "tune", "forecast", "doctor", "floor", "bare"},

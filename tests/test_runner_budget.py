@@ -38,13 +38,17 @@ class Clock(Runner):
         seats: Any = SimpleNamespace(measured_s=0.0, warm_up_s=0.0, costs={}, held=None, leave_all=self._leave)
         seats.stage = _Stage()
         self.cold, self.least_warm_up_s, self.last_warm_up_s = True, LEAST_WARM_UP_S, 0.0
-        progress: Any = SimpleNamespace(say=lambda line: None, scenario=_bar)
+        progress: Any = SimpleNamespace(say=lambda line: None, scenario=_bar, turns=_turns)
+        #: (scenario, block, process): a process is numbered from its start.
+        self.served: list[tuple[str, int, int]] = []
+        self.process = 0
         super().__init__(experiment, RunFolder(folder), seats, progress)
 
     def _leave(self) -> None:
         self.cold = True
 
     def _ready_all(self, scenario: Scenario, limit_s: float) -> None:
+        self.process += self.cold
         if self.cold or ("a", scenario.name) not in self.seats.costs:
             spent_s = len(ARMS) * max(min(limit_s, WARM_UP_S), self.least_warm_up_s)
             self.seats.measured_s += spent_s
@@ -58,8 +62,11 @@ class Clock(Runner):
         return None
 
     def _block(self, scenario: Scenario, block: int, pace: budget.Pace, *_: Any, **__: Any) -> None:
-        # where a budget is shared out, a block in fresh processes is expected to take its warm-up too, which `_ready_all` has let pass
-        warm_up_s = self.last_warm_up_s if self.experiment.wish.budget_s is not None and self._fresh(scenario) else 0.0
+        # where a budget is shared out, a block in fresh processes is expected to take its warm-up too, which `_ready_all` has let pass; of
+        # scenarios in turns the first one's
+        warmed = self._fresh(scenario) and not (self.turns and scenario is not self.turns[0])
+        warm_up_s = self.last_warm_up_s if self.experiment.wish.budget_s is not None and warmed else 0.0
+        self.served.append((scenario.name, block, self.process))
         self.seats.measured_s += (pace.block_s - warm_up_s) * self.drift
         facts = {"measured_s": self.seats.measured_s, "started_at": "2026-11-20T09:00:00+00:00", "ended_at": "2026-11-20T09:00:00+00:00"}
         self.folder.block(scenario.name, block, facts, pd.DataFrame({"arm_id": []}))
@@ -83,6 +90,11 @@ class _Stage:
 @contextmanager
 def _bar(scenario: Scenario, pace: budget.Pace) -> Iterator[Callable[[], None]]:
     yield lambda: None
+
+
+@contextmanager
+def _turns(names: list[str], blocks: int) -> Iterator[Callable[[int, str], None]]:
+    yield lambda block, name: None
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +157,40 @@ def test_null_workers_wait_for_arrivals_in_one_scenario_only(tmp_path: Path) -> 
     run.run()
     (said,) = (files.read_json(file) for file in tmp_path.glob("failures/*.json"))
     assert (said["arm_id"], said["scenario"], said["status"]) == ("a", "other", "NOT_APPLICABLE") and "steady" in said["reason"]
+
+
+def test_scenarios_of_one_shape_take_turns_and_each_block_has_new_processes(tmp_path: Path) -> None:
+    """Four scenarios of batch 1 and of batch 8 by turns: two groups, twelve starts each, and never two blocks of one scenario together."""
+    run = Clock(tmp_path, suite(4), 300.0, 0.005, fresh=True)
+    run.run()
+    assert run.blocks() == [12] * 4
+    seen = [(name, process) for name, _, process in run.served]
+    assert len(set(seen)) == len(seen) == 48, "a block of a scenario comes from processes that served no other of its blocks"
+    together = {process: {name for name, other in seen if other == process} for _, process in seen}
+    assert sorted(map(sorted, together.values())) == [["s00", "s02"]] * 12 + [["s01", "s03"]] * 12
+    assert run.served[:4] == [("s00", 0, 1), ("s02", 0, 1), ("s00", 1, 2), ("s02", 1, 2)]
+
+
+def test_a_scenario_of_the_first_shape_waits_for_those_in_front_of_it(tmp_path: Path) -> None:
+    """s00 and `last` share a shape; `middle` is between them in the order, and the budget has room for two of the three."""
+    first, middle, last = (Scenario(name=name, title="x", rows=8192, load="open", rate_per_s=20.0, piece=160, batch=batch)
+                           for name, batch in (("first", 1), ("middle", 8), ("last", 1)))  # fmt: skip
+    run = Clock(tmp_path, [first, middle, last], 700.0, 0.005, fresh=True)
+    run.run()
+    assert run.blocks()[:2] == [12, 12] and run.blocks()[2] < 12
+    assert run.seats.measured_s <= 770
+
+
+def test_a_run_in_turns_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    first = Clock(tmp_path, suite(4), 300.0, 0.005, fresh=True)
+    first.stop_at_s = 40.0
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    again = Clock(tmp_path, suite(4), 300.0, 0.005, fresh=True)
+    again.run()
+    served = [(name, block) for name, block, _ in (*first.served, *again.served)]
+    assert again.blocks() == [12] * 4 and len(set(served)) == len(served) == 48, "no block twice"
+    assert again.seats.measured_s <= 330
 
 
 def test_when_the_budget_is_used_up_nothing_more_is_warmed_up(tmp_path: Path) -> None:

@@ -1,0 +1,200 @@
+"""What of the budget each scenario gets, and the shape that follows: how many blocks, rounds and rows.
+
+A scenario gets K = 12 blocks of one round before one behind it in the order gets any; what all of them do not need for that is shared out
+equally. Where several scenarios are measured in turns, those in front of one may not have begun yet: what they will need is kept for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bench import budget, costs, watch
+from bench.blocks import Blocks
+from bench.budget import WARM_UP_SHARE
+from bench.catalog import Scenario
+from bench.experiment import Experiment
+from bench.plan import Plan
+from bench.progress import Progress
+from bench.runfolder import RunFolder
+from bench.seats import WARM_UP_S, Seats
+
+#: A scenario whose blocks take longer than expected is stopped when it has used this much of its share.
+LATE = 1.1
+#: The same where the share holds no more than K = 12 blocks of one round: these come before the next scenario.
+LATE_LEAST = 1.5
+#: The last scenario may use this much of what is left: its twelfth block is worth more than the second it is late.
+OVER = 1.05
+#: Each arm is started afresh at least this often in a run.
+MIN_STARTS = 3
+#: However little time there is, warm-up serves single requests and batches for this long each.
+LEAST_WARM_UP_S = 0.2
+
+
+class Paces(Blocks):
+    """Shares a budget out over the scenarios of an experiment.
+
+    `waiting`: those that have no pace yet, in their order; `turns`: those that are being measured in turns, else empty.
+    """
+
+    def __init__(self, experiment: Experiment, folder: RunFolder, seats: Seats, progress: Progress, resident: bool) -> None:
+        super().__init__(experiment, folder, seats, progress, resident)
+        self.order = [scenario.name for scenario in experiment.wish.scenarios]
+        self.waiting = [scenario for scenario in experiment.wish.scenarios if scenario.name in experiment.plans]
+        self.turns: list[Scenario] = []
+
+    # --- what is left ----------------------------------------------------------------------------------------------------
+
+    def _left_s(self) -> float:
+        """Seconds left of the budget; infinite where every scenario takes its own cost."""
+        wish = self.experiment.wish
+        return math.inf if wish.budget_s is None else wish.budget_s - wish.controls_s - self.seats.measured_s
+
+    def _kept_s(self, scenario: Scenario, limit_s: float, behind: bool) -> float:
+        """Seconds that others are still to get: those in front of a scenario, and those behind it where asked."""
+        others = [one for one in (*self.turns, *self.waiting) if one.name != scenario.name and (behind or self._in_front(one, scenario))]
+        return sum(self._to_come_s(one) if self.folder.pace(one.name) else self._least_s(one, limit_s) for one in others)
+
+    def _in_front(self, one: Scenario, other: Scenario) -> bool:
+        return self.order.index(one.name) < self.order.index(other.name)
+
+    def _to_come_s(self, scenario: Scenario) -> float:
+        """What the blocks of a scenario that are not there yet will take."""
+        pace = self.folder.pace(scenario.name)
+        return max(0, pace.blocks - self.folder.block_count(scenario.name)) * self._block_s(scenario, pace) if pace else 0.0
+
+    def _block_s(self, scenario: Scenario, pace: budget.Pace) -> float:
+        """What a further block takes: as the finished ones did, their starts' warm-ups included."""
+        spent, done = self.folder.scenario_s(scenario.name), self.folder.block_count(scenario.name)
+        return max(pace.block_s, spent / done) if done else pace.block_s
+
+    def _alone_s(self, scenario: Scenario, pace: budget.Pace) -> float:
+        """What a further block takes outside its turn: its processes are warmed up for it alone."""
+        plan, warm_up_s = self.experiment.plans[scenario.name], 0.0
+        if self._fresh(scenario):
+            own = [cost for (_, name), cost in self.seats.costs.items() if name == scenario.name]
+            warm_up_s = sum(self._warm_up_s(scenario, plan, cost, WARM_UP_S) for cost in own)
+        return max(self._block_s(scenario, pace), warm_up_s + pace.block_s)
+
+    def _least_s(self, scenario: Scenario, limit_s: float) -> float:
+        """What K = 12 blocks of one round (a search: its trials) will cost, by what requests cost elsewhere.
+
+        `limit_s`: the longest warm-up of an arm, which comes with every block in fresh processes.
+        """
+        plan, plans = self.experiment.plans[scenario.name], self.experiment.plans
+        batches = {one.name: one.batch for one in self.experiment.wish.scenarios}
+        known: dict[str, list[costs.Known]] = {}
+        for (arm_id, name), cost in self.seats.costs.items():
+            if not self._failed(arm_id, scenario) and (scenario.load != "slo" or self._searches(arm_id)):
+                known.setdefault(arm_id, []).append(costs.Known(plans[name], batches[name], cost))
+        expected = [costs.elsewhere(one, plan, scenario.batch) for one in known.values()]
+        if not expected:
+            return 0.0
+        if scenario.load == "slo":
+            return budget.TRIALS * budget.trial_s(scenario.piece or 0, expected)
+        start_s = sum(self._warm_up_s(scenario, plan, cost, limit_s) for cost in expected) if self._fresh(scenario) else 0.0
+        return budget.least_s(budget.Shape.of(scenario), expected, plan.measured, start_s)
+
+    def _warm_up_s(self, scenario: Scenario, plan: Plan, cost: budget.Cost, limit_s: float) -> float:
+        """Seconds of one arm's warm-up, about: single requests, then batches of every length."""
+        singles_s, batches_s = min(plan.warm, 64) * cost.single_s, plan.warm / scenario.batch * cost.batch_s
+        return min(singles_s, max(LEAST_WARM_UP_S, limit_s / 4)) + min(batches_s, max(LEAST_WARM_UP_S, limit_s * 3 / 4))
+
+    # --- shares ----------------------------------------------------------------------------------------------------------
+
+    def _fits(self, scenario: Scenario, limit_s: float) -> bool:
+        """Is there room for K = 12 blocks of a scenario beside what those in front of it need?"""
+        if self.experiment.wish.requests is not None:
+            return True
+        return self._left_s() - self._kept_s(scenario, limit_s, behind=False) >= self._least_s(scenario, limit_s)
+
+    def _pace(self, scenario: Scenario, began_s: float, warm_s: float, limit_s: float, alive: Sequence[str]) -> budget.Pace | None:
+        """The shape of the scenario; where three blocks do not fit, every arm's row says what would do.
+
+        `warm_s`: what the warm-up of all arms took. It comes again with every fresh start, and is paid from the same share: with every
+        block where each runs in fresh processes (of those measured in turns the first pays it), else a few times.
+        """
+        plan, wish, shape = self.experiment.plans[scenario.name], self.experiment.wish, budget.Shape.of(scenario)
+        own = [self.seats.costs[arm_id, scenario.name] for arm_id in alive]
+        if wish.budget_s is None:
+            work_s = budget.own_work_s(shape, own, warm_s if self._fresh(scenario) else 0.0, plan.measured)
+            # `pace` keeps a reserve of a share; where a scenario takes its own cost there is nothing to keep it from.
+            found = budget.pace(work_s / budget.ROUNDS_SHARE, shape, plan.measured, own, wish.requests)
+        else:
+            left_s = wish.budget_s - wish.controls_s - began_s - self._kept_s(scenario, limit_s, behind=False)
+            start_s, later_s = (warm_s, 0.0) if self._fresh(scenario) else (0.0, warm_s * (self._starts() - 1))
+            if self.turns and scenario is not self.turns[0]:
+                start_s = 0.0
+            spent_s = self.seats.measured_s - began_s - start_s  # what is spent has warmed up the first block already
+            least_s = budget.least_s(shape, own, plan.measured, start_s)
+            least_s += spent_s + min(later_s, least_s * WARM_UP_SHARE / (1 - WARM_UP_SHARE))
+            behind = [self._least_s(one, limit_s) for one in self.waiting if self._in_front(scenario, one)]
+            share_s = budget.share_s(left_s, least_s, behind)
+            overhead_s = spent_s + min(later_s, WARM_UP_SHARE * (share_s - spent_s))
+            found = budget.pace(share_s - overhead_s, shape, plan.measured, own, wish.requests, start_s)
+            if isinstance(found, budget.Pace) and wish.requests is None and not self.turns:
+                found = replace(found, until_s=began_s + min(max(share_s * LATE, least_s * LATE_LEAST), left_s * OVER))
+        if isinstance(found, budget.TooSmall):
+            short = "the plan has too few rows" if plan.measured < budget.MIN_BLOCKS * max(shape.unit, shape.piece or 1) else None
+            reason = short or f"3 blocks need {found.needed_s:.0f} s, which do not fit the budget{self._would_do(found.needed_s)}"
+            for arm_id in alive:
+                self.folder.failure(arm_id, scenario.name, "SKIPPED", reason)
+            self.progress.say(f"{scenario.name}: skipped, {reason}")
+            return None
+        self.folder.set_pace(scenario.name, found)
+        return found
+
+    def _used_up(self, scenario: Scenario) -> None:
+        """Nothing is left to warm up with: what the scenario needs is estimated from what a request cost elsewhere."""
+        needed_s = budget.MIN_BLOCKS / budget.BLOCKS * self._least_s(scenario, 0.0)
+        reason = f"the budget is used up; 3 blocks need about {needed_s:.0f} s{self._would_do(needed_s)}"
+        for arm_id in self.arms:
+            if not self._failed(arm_id, scenario):
+                self.folder.failure(arm_id, scenario.name, "SKIPPED", reason)
+        self.progress.say(f"{scenario.name}: skipped, {reason}")
+
+    def _would_do(self, needed_s: float) -> str:
+        """The smallest budget that surely has room: what is spent, and as much again for each scenario as this one needs."""
+        if self.experiment.wish.budget_s is None:
+            return ""
+        enough_s = max(self.experiment.wish.budget_s, self.seats.measured_s) + needed_s * 1.2 * len(self.experiment.wish.scenarios)
+        return f": `--budget {enough_s:.0f}s` would do"
+
+    def _late(self, scenario: Scenario, pace: budget.Pace) -> bool:
+        """Has the scenario used what it may? In turns: what those in front of it do not need."""
+        if self.turns and self.experiment.wish.budget_s is not None and self.experiment.wish.requests is None:
+            slack_s = (OVER - 1) * self.experiment.wish.budget_s
+            return self._left_s() + slack_s < pace.block_s + self._kept_s(scenario, 0.0, behind=False)
+        return pace.until_s is not None and self.seats.measured_s + pace.block_s > pace.until_s
+
+    def _may_redo(self, scenario: Scenario, pace: budget.Pace, plan: Plan) -> bool:
+        left_s = self._left_s() if pace.until_s is None else pace.until_s - self.seats.measured_s
+        if self.turns:
+            left_s -= self._kept_s(scenario, 0.0, behind=True)
+        done, discards = self.folder.block_count(scenario.name), self.folder.discard_count(scenario.name)
+        return watch.may_redo(replace(pace, block_s=self._block_s(scenario, pace)), done, discards, plan, left_s)
+
+    # --- what a scenario is ----------------------------------------------------------------------------------------------
+
+    def _searches(self, arm_id: str) -> bool:
+        """A null worker answers at any rate: there is nothing to find."""
+        return self.arms[arm_id].arm.role == "measured"
+
+    def _fresh(self, scenario: Scenario) -> bool:
+        """Does every block of the scenario run in new processes?"""
+        return scenario.process == "fresh" or (self.experiment.wish.fresh_blocks and scenario.process == "suite")
+
+    def _starts(self) -> int:
+        """Process starts of each arm within a scenario, so that a run has at least MIN_STARTS."""
+        return max(2, -(-MIN_STARTS // len(self.experiment.wish.scenarios)))
+
+    def _warm_up_limit_s(self, share_s: float, scenario: Scenario) -> float:
+        """Seconds for one arm's warm-up. Where every scenario takes its own cost that follows from the warm-up, not the other way round."""
+        if self.experiment.wish.budget_s is None:
+            return WARM_UP_S
+        measured = sum(lane.arm.role != "floor" for lane in self.experiment.lanes)
+        starts = self._starts() if self.resident else budget.MIN_BLOCKS + 1
+        if self._fresh(scenario):
+            starts = budget.BLOCKS
+        return min(WARM_UP_S, WARM_UP_SHARE * share_s / (max(1, measured) * starts))
