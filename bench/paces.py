@@ -35,7 +35,8 @@ LEAST_WARM_UP_S = 0.2
 class Paces(Blocks):
     """Shares a budget out over the scenarios of an experiment.
 
-    `waiting`: those that have no pace yet, in their order; `turns`: those that are being measured in turns, else empty.
+    `waiting`: those that have no pace yet, in their order; `turns`: those that are being measured in turns, else empty; `warmed`: names of
+    those whose processes another one warms up, as long as they have a turn to come.
     """
 
     def __init__(self, experiment: Experiment, folder: RunFolder, seats: Seats, progress: Progress, resident: bool) -> None:
@@ -43,6 +44,7 @@ class Paces(Blocks):
         self.order = [scenario.name for scenario in experiment.wish.scenarios]
         self.waiting = [scenario for scenario in experiment.wish.scenarios if scenario.name in experiment.plans]
         self.turns: list[Scenario] = []
+        self.warmed: set[str] = set()
 
     # --- what is left ----------------------------------------------------------------------------------------------------
 
@@ -93,7 +95,8 @@ class Paces(Blocks):
             return 0.0
         if scenario.load == "slo":
             return budget.TRIALS * budget.trial_s(scenario.piece or 0, expected)
-        start_s = sum(self._warm_up_s(scenario, plan, cost, limit_s) for cost in expected) if self._fresh(scenario) else 0.0
+        own_start = self._fresh(scenario) and scenario.name not in self.warmed
+        start_s = sum(self._warm_up_s(scenario, plan, cost, limit_s) for cost in expected) if own_start else 0.0
         return budget.least_s(budget.Shape.of(scenario), expected, plan.measured, start_s)
 
     def _warm_up_s(self, scenario: Scenario, plan: Plan, cost: budget.Cost, limit_s: float) -> float:
@@ -103,11 +106,12 @@ class Paces(Blocks):
 
     # --- shares ----------------------------------------------------------------------------------------------------------
 
-    def _fits(self, scenario: Scenario, limit_s: float) -> bool:
-        """Is there room for K = 12 blocks of a scenario beside what those in front of it need?"""
-        if self.experiment.wish.requests is not None:
-            return True
-        return self._left_s() - self._kept_s(scenario, limit_s, behind=False) >= self._least_s(scenario, limit_s)
+    def _must_wait(self, scenario: Scenario, limit_s: float) -> bool:
+        """Is there no room for K = 12 blocks of a scenario beside what those in front of it still need? The first of all never waits."""
+        if self.experiment.wish.requests is not None or self.folder.pace(scenario.name) is not None:
+            return False
+        in_front = any(self._in_front(one, scenario) for one in (*self.turns, *self.waiting))
+        return in_front and self._left_s() - self._kept_s(scenario, limit_s, behind=False) < self._least_s(scenario, limit_s)
 
     def _pace(self, scenario: Scenario, began_s: float, warm_s: float, limit_s: float, alive: Sequence[str]) -> budget.Pace | None:
         """The shape of the scenario; where three blocks do not fit, every arm's row says what would do.
@@ -124,7 +128,7 @@ class Paces(Blocks):
         else:
             left_s = wish.budget_s - wish.controls_s - began_s - self._kept_s(scenario, limit_s, behind=False)
             start_s, later_s = (warm_s, 0.0) if self._fresh(scenario) else (0.0, warm_s * (self._starts() - 1))
-            if self.turns and scenario is not self.turns[0]:
+            if scenario.name in self.warmed:
                 start_s = 0.0
             spent_s = self.seats.measured_s - began_s - start_s  # what is spent has warmed up the first block already
             least_s = budget.least_s(shape, own, plan.measured, start_s)
@@ -145,14 +149,17 @@ class Paces(Blocks):
         self.folder.set_pace(scenario.name, found)
         return found
 
-    def _used_up(self, scenario: Scenario) -> None:
-        """Nothing is left to warm up with: what the scenario needs is estimated from what a request cost elsewhere."""
+    def _nothing_left(self, scenario: Scenario) -> bool:
+        """Is there nothing left even to warm up with? Then what the scenario needs is estimated from what a request cost elsewhere."""
+        if self._left_s() > 0 or self.folder.pace(scenario.name) is not None or self.experiment.wish.requests is not None:
+            return False
         needed_s = budget.MIN_BLOCKS / budget.BLOCKS * self._least_s(scenario, 0.0)
         reason = f"the budget is used up; 3 blocks need about {needed_s:.0f} s{self._would_do(needed_s)}"
         for arm_id in self.arms:
             if not self._failed(arm_id, scenario):
                 self.folder.failure(arm_id, scenario.name, "SKIPPED", reason)
         self.progress.say(f"{scenario.name}: skipped, {reason}")
+        return True
 
     def _would_do(self, needed_s: float) -> str:
         """The smallest budget that surely has room: what is spent, and as much again for each scenario as this one needs."""

@@ -50,14 +50,8 @@ class Runner(Paces):
         self.watch = watch.Watch(self.seats, self.folder)
         self._not_applicable()
         scenarios = list(self.waiting)
-        groups = loads.turns(scenarios, self.resident and self.experiment.wish.fresh_blocks)
-        for place, group in enumerate(groups):
-            if len(group) > 1:
-                self._in_turns(group, len(groups) - place)
-            else:
-                self._scenario(group[0], len(groups) - place)
-        for scenario in list(self.waiting):  # for which there was no room in its turn
-            self._scenario(scenario, len(self.waiting))
+        while self.waiting:
+            self._each(loads.turns(self.waiting, self.resident and self.experiment.wish.fresh_blocks))
         if self.experiment.wish.requests is None and self.experiment.wish.budget_s is not None:
             for scenario in scenarios:
                 self._fill_up(scenario)
@@ -66,6 +60,15 @@ class Runner(Paces):
         with self.seats.stage("quality"):
             quality.measure(self.experiment, self.folder, self.seats.held, self.progress.say)
         self.folder.done({**self.seats.stage.seconds, "measuring": round(self.seats.measured_s, 3)})
+
+    def _each(self, groups: Sequence[Sequence[Scenario]]) -> None:
+        """Every group of scenarios, in their order."""
+        self.warmed = {scenario.name for group in groups for scenario in group[1:]}
+        for place, group in enumerate(groups):
+            if len(group) > 1:
+                self._in_turns(group, len(groups) - place)
+            else:
+                self._scenario(group[0], len(groups) - place)
 
     def _not_applicable(self) -> None:
         """What no arm, or not this one, can serve in a scenario."""
@@ -110,26 +113,22 @@ class Runner(Paces):
                     self._ready_all(scenario, limit_s)
                     self._measured(scenario, block, pace, expected[scenario.name], limit_s)
         self.turns = []
+        self.warmed -= {scenario.name for scenario in scenarios}
 
     def _join(self, scenario: Scenario, limit_s: float) -> None:
         """Let a scenario take its turns, if there is room for it beside those in front; else it goes on waiting."""
-        if self.folder.pace(scenario.name) is None:
-            began_s, warm_s = self.seats.measured_s, self.seats.warm_up_s
-            if self.turns and not self._fits(scenario, limit_s):
-                return
-            self._ready_all(scenario, limit_s)
-            self._begun(scenario)
-            alive = self._alive(scenario)
-            self.turns.append(scenario)
-            if not alive or self._pace(scenario, began_s, self.seats.warm_up_s - warm_s, limit_s, alive) is None:
-                self.turns.remove(scenario)
+        if self._must_wait(scenario, limit_s):
             return
-        self._begun(scenario)
+        self.waiting.remove(scenario)
+        if self.folder.pace(scenario.name) is None:
+            if self._nothing_left(scenario):
+                return
+            began_s, warm_s = self.seats.measured_s, self.seats.warm_up_s
+            self._ready_all(scenario, limit_s)
+            alive = self._alive(scenario)
+            if not alive or self._pace(scenario, began_s, self.seats.warm_up_s - warm_s, limit_s, alive) is None:
+                return
         self.turns.append(scenario)
-
-    def _begun(self, scenario: Scenario) -> None:
-        if scenario in self.waiting:
-            self.waiting.remove(scenario)
 
     def _alive(self, scenario: Scenario) -> list[str]:
         """The arms that were warmed up for a scenario and have not failed in it."""
@@ -141,9 +140,10 @@ class Runner(Paces):
         """All blocks of one scenario, within its share of the budget; `left`: how many are still to come, itself included."""
         began_s, warm_s = self.seats.measured_s, self.seats.warm_up_s
         limit_s = self._warm_up_limit_s(self._left_s() / left, scenario)
-        self._begun(scenario)
-        if self._left_s() <= 0 and self.folder.pace(scenario.name) is None and self.experiment.wish.requests is None:
-            self._used_up(scenario)
+        if self._must_wait(scenario, limit_s):
+            return
+        self.waiting.remove(scenario)
+        if self._nothing_left(scenario):
             return
         if scenario.process != "suite" or self._fresh(scenario):
             self.seats.leave_all()

@@ -41,7 +41,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def test_kill_of_the_harness_leaves_no_worker_and_the_next_bench_resumes(house: House) -> None:
-    words = ("bench", *PAIR, "--requests", "2400")
+    words = ("bench", *PAIR, "--requests", "1600")
     first = house.start(*words)
     wait_for(lambda: house.runs and len(house.block_names()) >= 2, first)
     workers = workers_of(first)
@@ -61,7 +61,7 @@ def test_kill_of_the_harness_leaves_no_worker_and_the_next_bench_resumes(house: 
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(house: House) -> None:
-    process = house.start("bench", *PAIR, "--requests", "8000")
+    process = house.start("bench", *PAIR, "--requests", "1600")
     wait_for(lambda: house.runs and house.block_names(), process)
     workers = workers_of(process)
     os.killpg(process.pid, signal.SIGINT)
@@ -73,7 +73,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(house: House) -> None:
 
 def test_a_killed_worker_is_a_row_and_the_others_go_on(house: House) -> None:
     process = house.start(
-        "bench", "--model", "minilm", "--framework", "null-python,onnx-python", "--scenario", "closed-1", "--requests", "4000"
+        "bench", "--model", "minilm", "--framework", "null-python,onnx-python", "--scenario", "closed-1", "--requests", "2000"
     )
     wait_for(lambda: house.runs and house.block_names(), process)
     onnx = next(worker for worker in workers_of(process) if "bench.workers.onnx" in " ".join(worker.cmdline()))
@@ -82,11 +82,11 @@ def test_a_killed_worker_is_a_row_and_the_others_go_on(house: House) -> None:
     assert process.returncode == 0 and "Traceback" not in err, err
     rows = {row["framework"]: row for row in house.rows("select * from leaderboard where scenario = 'closed-1'")}
     assert rows["onnx-python"]["status"] == "CRASH" and "SIGKILL" in rows["onnx-python"]["reason"]
-    assert rows["null-python"]["status"] == "OK" and rows["null-python"]["n"] >= 4000
+    assert rows["null-python"]["status"] == "OK" and rows["null-python"]["n"] >= 2000
 
 
 def test_a_second_bench_is_told_who_holds_the_machine(house: House) -> None:
-    first = house.start("bench", *PAIR, "--requests", "8000")
+    first = house.start("bench", *PAIR, "--requests", "1600")
     wait_for(lambda: house.runs and house.block_names(), first)
     second = house.invoke("bench", *FLOOR, "--requests", "60")
     assert second.returncode == 1 and f"process {first.pid}" in second.stderr

@@ -64,8 +64,8 @@ class Clock(Runner):
     def _block(self, scenario: Scenario, block: int, pace: budget.Pace, *_: Any, **__: Any) -> None:
         # where a budget is shared out, a block in fresh processes is expected to take its warm-up too, which `_ready_all` has let pass; of
         # scenarios in turns the first one's
-        warmed = self._fresh(scenario) and not (self.turns and scenario is not self.turns[0])
-        warm_up_s = self.last_warm_up_s if self.experiment.wish.budget_s is not None and warmed else 0.0
+        own_start = self._fresh(scenario) and scenario.name not in self.warmed
+        warm_up_s = self.last_warm_up_s if self.experiment.wish.budget_s is not None and own_start else 0.0
         self.served.append((scenario.name, block, self.process))
         self.seats.measured_s += (pace.block_s - warm_up_s) * self.drift
         facts = {"measured_s": self.seats.measured_s, "started_at": "2026-11-20T09:00:00+00:00", "ended_at": "2026-11-20T09:00:00+00:00"}

@@ -102,7 +102,7 @@ class OneScenario(Runner):
         self.folder, self.seats, self.resident = RunFolder(folder), self.fakes, True  # type: ignore[assignment]
         self.progress = Progress(Console(file=io.StringIO()))
         self.arms = {self.fakes.lane.arm.id: self.fakes.lane}
-        self.watch, self.waiting, self.turns = Watch(noisy), [], []
+        self.watch, self.waiting, self.turns, self.warmed = Watch(noisy), [], [], set()
 
     def _ready_all(self, *_: Any) -> None: ...
 
