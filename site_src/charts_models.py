@@ -94,6 +94,12 @@ ORDER BY model, p50_ms, arm_id"""
 PANELS = 1000
 
 
+def _room_for_panels(width: int, names: Sequence[str], count: int) -> tuple[int, int]:
+    """Columns of `count` panels that share their lanes, and a panel's width: the names stand before the first one only."""
+    columns = 1 if width == NARROW else 3 if count > 4 else 2
+    return columns, (width - 30 - room(names)) // columns - 20
+
+
 def forest(board: Board, listed: Sequence[Place], reference: str, title: str, stem: str) -> Chart | None:
     """Per model every framework over one reference framework: the paired ratio with its interval, log2 from 1."""
     sql = f"""
@@ -119,7 +125,6 @@ ORDER BY runs.model, one.framework"""
     high = max(1.05, *(row["ratio_hi"] for row in data)) * 1.03
 
     def draw(width: int) -> Any:
-        narrow = width == NARROW
         ticks = [value for value in (0.0625, 0.125, 0.25, 0.5, 1, 2, 4, 8, 16) if low <= value <= high]
         axis = alt.Axis(labelColor="var(--chart-ink)", ticks=False, domain=False, labelLimit=300, minExtent=room(names), labelFontSize=12)
         base = alt.Chart().encode(
@@ -138,8 +143,8 @@ ORDER BY runs.model, one.framework"""
             dots(base, data).encode(x=x),
             data=alt.NamedData("rows"),
         )
-        columns = 1 if narrow else 2
-        panel = layered.properties(width=(width - 30) // columns - room(names) - 20, height=24 * len(names))
+        columns, panel_width = _room_for_panels(width, names, len(order))
+        panel = layered.properties(width=panel_width, height=24 * len(names))
         return panel.facet(facet=alt.Facet("title:N", sort=order, header=head), columns=columns, spacing=16)
 
     counts = {said: sum(row["verdict"] == said for row in rows) for said in ("faster", "slower", "equivalent", "unresolved")}
@@ -175,7 +180,6 @@ ORDER BY runs.model, arms.framework, arm_id, start"""
     names = sorted({row["arm"] for row in data})
 
     def draw(width: int) -> Any:
-        narrow = width == NARROW
         shapes = scale([row["framework"] for row in data])
         axis = alt.Axis(labelColor="var(--chart-ink)", ticks=False, domain=False, labelLimit=300, minExtent=room(names), labelFontSize=12)
         base = alt.Chart().encode(
@@ -184,9 +188,9 @@ ORDER BY runs.model, arms.framework, arm_id, start"""
         x = alt.X("spawn_ms:Q", title="ms", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=4))
         loads = base.mark_tick(thickness=2, height=12, opacity=0.8).encode(x=alt.X("load_ms:Q"))
         head = alt.Header(title=None, labelColor="var(--chart-ink)", labelFontSize=12, labelAnchor="start", labelFontWeight="bold")
-        columns = 1 if narrow else 2
+        columns, panel_width = _room_for_panels(width, names, len(order))
         layered = alt.layer(loads, dots(base, data).encode(x=x), data=alt.NamedData("rows")).properties(
-            width=(width - 30) // columns - room(names) - 20, height=24 * len(names)
+            width=panel_width, height=24 * len(names)
         )
         facet = layered.facet(facet=alt.Facet("title:N", sort=order, header=head), columns=columns, spacing=16)
         return facet.resolve_scale(x="independent")

@@ -52,7 +52,10 @@ def knobs(press: Press) -> None:
     """What each switch is worth, against the same framework's default in the same run."""
     board = press.board
     groups: dict[str, list[dict[str, Any]]] = {}
-    for row in board.query(KNOBS):
+    loads = {name: place for place, name in enumerate(board.catalog.scenarios)}
+    rows = board.query(KNOBS)
+    rows.sort(key=lambda row: (row["framework"], row["knob"], row["model"], loads.get(row["scenario"], len(loads)), row["run_id"]))
+    for row in rows:
         name = str(row["knob"]).partition("=")[0]
         known = board.catalog.frameworks.get(row["framework"])
         help_text = known.knobs[name].help if known and name in known.knobs else ""

@@ -80,22 +80,21 @@ def coverage(press: Press) -> None:
     """What was run and what was not, with reasons."""
     board = press.board
     known = measured_frameworks(press)
-    lines: list[dict[str, Any]] = []
+    groups: list[dict[str, Any]] = []
     reasons: dict[tuple[str, str, str, str], list[str]] = {}
     for name, standings in board.standings.items():
         if not standings:
-            lines.append({"model": name, "weights": "", "machine": "", "title": "", "cells": [None] * len(known)})
-        for standing in standings:
+            groups.append({"model": name, "standing": None, "lines": [], "measured": [0] * len(known)})
+        for place, standing in enumerate(standings):
+            lines = [
+                {"title": f"{table.title}, {table.precision}", "cells": [table.of(framework) for framework in known]}
+                for table in standing.served
+            ]
+            columns = zip(*(line["cells"] for line in lines), strict=True)
+            measured = [sum(cell is not None and shown(cell) for cell in column) for column in columns]
+            here = f"{form.slug(name)}-{place + 1}"
+            groups.append({"id": here, "model": name, "standing": standing, "lines": lines, "measured": measured})
             for table in standing.served:
-                lines.append(
-                    {
-                        "model": name,
-                        "weights": standing.weights,
-                        "machine": standing.machine,
-                        "title": f"{table.title}, {table.precision}",
-                        "cells": [table.of(framework) for framework in known],
-                    }
-                )
                 for row in (*table.rows, *table.failed):
                     state, why = state_of(row)
                     if why:
@@ -107,7 +106,7 @@ def coverage(press: Press) -> None:
         section="Coverage",
         description="Every model against every framework: measured, failed, skipped or not yet run, with reasons",
         frameworks=known,
-        lines=lines,
+        groups=groups,
         reasons=[
             {
                 "model": m,

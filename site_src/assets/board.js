@@ -43,7 +43,7 @@ const shown = () => {
     for (const [name, button] of filters[kind]) button.setAttribute("aria-pressed", String(chosen.includes(name)));
     filters[kind].chosen = chosen;
   }
-  for (const row of document.querySelectorAll("tbody tr")) {
+  for (const row of document.querySelectorAll("tbody tr, details[data-model]")) {
     row.hidden = Object.keys(filters).some((kind) => row.dataset[kind] && filters[kind].chosen.length && !filters[kind].chosen.includes(row.dataset[kind]));
   }
 };
