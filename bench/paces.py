@@ -26,6 +26,8 @@ LATE = 1.1
 LATE_LEAST = 1.5
 #: The last scenario may use this much of what is left: its twelfth block is worth more than the second it is late.
 OVER = 1.05
+#: A budget that is named as enough is this many times what is expected.
+ENOUGH = 1.25
 #: Each arm is started afresh at least this often in a run.
 MIN_STARTS = 3
 #: However little time there is, warm-up serves single requests and batches for this long each.
@@ -88,7 +90,8 @@ class Paces(Blocks):
         batches = {one.name: one.batch for one in self.experiment.wish.scenarios}
         known: dict[str, list[costs.Known]] = {}
         for (arm_id, name), cost in self.seats.costs.items():
-            if not self._failed(arm_id, scenario) and (scenario.load != "slo" or self._searches(arm_id)):
+            served = self.folder.status_of(arm_id, scenario.name) in (None, "SKIPPED")
+            if served and (scenario.load != "slo" or self._searches(arm_id)):
                 known.setdefault(arm_id, []).append(costs.Known(plans[name], batches[name], cost))
         expected = [costs.elsewhere(one, plan, scenario.batch) for one in known.values()]
         if not expected:
@@ -141,7 +144,7 @@ class Paces(Blocks):
                 found = replace(found, until_s=began_s + min(max(share_s * LATE, least_s * LATE_LEAST), left_s * OVER))
         if isinstance(found, budget.TooSmall):
             short = "the plan has too few rows" if plan.measured < budget.MIN_BLOCKS * max(shape.unit, shape.piece or 1) else None
-            reason = short or f"3 blocks need {found.needed_s:.0f} s, which do not fit the budget{self._would_do(found.needed_s)}"
+            reason = short or f"3 blocks need {found.needed_s:.0f} s, which do not fit the budget{self._would_do(scenario, found.needed_s)}"
             for arm_id in alive:
                 self.folder.failure(arm_id, scenario.name, "SKIPPED", reason)
             self.progress.say(f"{scenario.name}: skipped, {reason}")
@@ -154,18 +157,24 @@ class Paces(Blocks):
         if self._left_s() > 0 or self.folder.pace(scenario.name) is not None or self.experiment.wish.requests is not None:
             return False
         needed_s = budget.MIN_BLOCKS / budget.BLOCKS * self._least_s(scenario, 0.0)
-        reason = f"the budget is used up; 3 blocks need about {needed_s:.0f} s{self._would_do(needed_s)}"
+        reason = f"the budget is used up; 3 blocks need about {needed_s:.0f} s{self._would_do(scenario, needed_s)}"
         for arm_id in self.arms:
             if not self._failed(arm_id, scenario):
                 self.folder.failure(arm_id, scenario.name, "SKIPPED", reason)
         self.progress.say(f"{scenario.name}: skipped, {reason}")
         return True
 
-    def _would_do(self, needed_s: float) -> str:
-        """The smallest budget that surely has room: what is spent, and as much again for each scenario as this one needs."""
-        if self.experiment.wish.budget_s is None:
+    def _would_do(self, scenario: Scenario, needed_s: float) -> str:
+        """A budget that has room: for what is spent, for what those in front of the scenario lack of their K = 12 blocks, and for it."""
+        wish = self.experiment.wish
+        if wish.budget_s is None:
             return ""
-        enough_s = max(self.experiment.wish.budget_s, self.seats.measured_s) + needed_s * 1.2 * len(self.experiment.wish.scenarios)
+        in_front = [one for one in wish.scenarios if one.name in self.experiment.plans and self._in_front(one, scenario)]
+        lacking_s = 0.0
+        for one in in_front:
+            pace, done = self.folder.pace(one.name), self.folder.block_count(one.name)
+            lacking_s += max(0, budget.BLOCKS - done) * self._block_s(one, pace) if pace else self._least_s(one, WARM_UP_S)
+        enough_s = max(wish.budget_s, ENOUGH * (wish.controls_s + self.seats.measured_s + lacking_s + needed_s))
         return f": `--budget {enough_s:.0f}s` would do"
 
     def _late(self, scenario: Scenario, pace: budget.Pace) -> bool:

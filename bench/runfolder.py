@@ -248,7 +248,12 @@ class RunFolder:
         )
 
     def has_failure(self, arm_id: str, scenario: str) -> bool:
-        return (self.path / "failures" / f"{arm_id}--{scenario}.json").exists()
+        return self.status_of(arm_id, scenario) is not None
+
+    def status_of(self, arm_id: str, scenario: str) -> str | None:
+        """The status of a cell that failed; None where it did not."""
+        file = self.path / "failures" / f"{arm_id}--{scenario}.json"
+        return str(files.read_json(file)["status"]) if file.exists() else None
 
     def done(self, stages: Mapping[str, float]) -> None:
         """The last file. The workers' logs lose the paths of this machine first, as everything here has."""

@@ -270,7 +270,7 @@ class Runner(Paces):
                     searches[trial.arm_id].record(trial.rate_per_s, latency.astype(float), service.astype(float), over)
 
     def _search_ends(self, scenario: Scenario, arms: Sequence[str], block: int, needed_s: float) -> None:
-        said = f"the next trial needs {needed_s:.0f} s, which do not fit the budget{self._would_do(needed_s)}"
+        said = f"the next trial needs {needed_s:.0f} s, which do not fit the budget{self._would_do(scenario, needed_s)}"
         for arm_id in arms if block == 0 else ():
             self.folder.failure(arm_id, scenario.name, "SKIPPED", said)
         self.progress.say(f"{scenario.name}: {'skipped' if block == 0 else 'not finished'}, {said}")

@@ -159,6 +159,20 @@ def test_null_workers_wait_for_arrivals_in_one_scenario_only(tmp_path: Path) -> 
     assert (said["arm_id"], said["scenario"], said["status"]) == ("a", "other", "NOT_APPLICABLE") and "steady" in said["reason"]
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_the_budget_that_a_skipped_scenario_asks_for_is_enough(tmp_path: Path, fresh: bool) -> None:
+    first = Clock(tmp_path / "first", suite(), 200.0, 0.05, fresh)
+    first.run()
+    skipped = [place for place, count in enumerate(first.blocks()) if not count]
+    for place in (skipped[0], skipped[-1]):
+        said = files.read_json(tmp_path / "first" / "failures" / f"a--s{place:02d}.json")["reason"]
+        enough_s = float(said.partition("--budget ")[2].partition("s`")[0])
+        again = Clock(tmp_path / f"again-{place}", suite(), enough_s, 0.05, fresh)
+        again.run()
+        assert again.blocks()[place] >= 3, said
+        assert enough_s < 2 * again.seats.measured_s, "and not far more than it takes"
+
+
 def test_scenarios_of_one_shape_take_turns_and_each_block_has_new_processes(tmp_path: Path) -> None:
     """Four scenarios of batch 1 and of batch 8 by turns: two groups, twelve starts each, and never two blocks of one scenario together."""
     run = Clock(tmp_path, suite(4), 300.0, 0.005, fresh=True)
