@@ -21,6 +21,8 @@ COSINE_AT_MOST = 0.9
 MOVED_AT_LEAST = 1e-3  # fifty times the gate of fp32 parity
 # Larger gains part the vectors further but blow rounding up (CLIP at 3.0: 3e-5); the gate of 2e-5 is to judge runtimes, not weights.
 ROUNDING_AT_MOST = 4e-6
+# Sharp attention tips over in bf16: 1 − cosine of rows like these, with room below the gate of 1e-3 for the hard inputs.
+BF16_AT_MOST = 7e-4
 
 
 def drawn(model: Model) -> embedder.Embedder:
@@ -38,7 +40,7 @@ def drawn(model: Model) -> embedder.Embedder:
 def embed(module: embedder.Embedder, first: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     arrays = [first] if first.ndim == 4 else [first, np.ones_like(first)]
     with torch.inference_mode():
-        vectors: npt.NDArray[np.float32] = module(*(torch.from_numpy(array) for array in arrays)).numpy()
+        vectors: npt.NDArray[np.float32] = module(*(torch.from_numpy(array) for array in arrays)).float().numpy()
     return vectors
 
 
@@ -62,6 +64,8 @@ def test_vectors_differ_and_every_part_of_the_input_counts(name: str) -> None:
     assert np.abs(moved - vectors).max(axis=1).min() > MOVED_AT_LEAST
     exact = embed(module.double(), first)
     assert np.abs(exact - vectors).max() < ROUNDING_AT_MOST
+    lower = embed(module.to(torch.bfloat16), first)
+    assert 1 - (lower * vectors).sum(axis=1).min() < BF16_AT_MOST
 
 
 def test_every_model_states_its_size() -> None:
