@@ -16,6 +16,8 @@ from bench.plan import Plan
 MIN_WIDTHS = 8
 #: A mean width this near to the one to come is scaled to it.
 NEAR = 0.25
+#: Warm-up serves this many rows one by one, then batches of every length; each for this many seconds at least.
+WARM_UP_SINGLES, LEAST_WARM_UP_S = 64, 0.2
 
 
 def width_to_come(plan: Plan, batch: int) -> float:
@@ -69,3 +71,14 @@ def elsewhere(known: Sequence[Known], plan: Plan, batch: int) -> Cost:
         return batch * width_to_come(plan, batch) / (known_batch * width_to_come(nearest.plan, known_batch))
 
     return Cost(nearest.cost.batch_s * more(batch, nearest.batch), nearest.cost.single_s * more(1, 1))
+
+
+def warm_up_limits_s(limit_s: float) -> tuple[float, float]:
+    """How much of a warm-up of `limit_s` the single requests may take, and how much the batches."""
+    return max(LEAST_WARM_UP_S, limit_s / 4), max(LEAST_WARM_UP_S, limit_s * 3 / 4)
+
+
+def warm_up_s(plan: Plan, batch: int, cost: Cost, limit_s: float) -> float:
+    """Seconds that one arm's warm-up will take, about."""
+    singles_s, batches_s = warm_up_limits_s(limit_s)
+    return min(singles_s, min(plan.warm, WARM_UP_SINGLES) * cost.single_s) + min(batches_s, plan.warm / batch * cost.batch_s)

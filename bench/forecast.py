@@ -85,7 +85,7 @@ def _forecast(wish: Wish, scenario: Scenario, arms: int, request_s: float, warme
     if scenario.load == "slo" and scenario.piece:
         one, note = budget.trial_s(scenario.piece, costs), f"about {budget.TRIALS} trials of {scenario.piece} requests an arm"
         return Forecast(scenario.name, arms, budget.TRIALS * one, budget.TRIALS * one, one, note)
-    fresh = scenario.process == "fresh" or (wish.fresh_blocks and scenario.process == "suite")
+    fresh = loads.is_fresh(scenario, wish.fresh_blocks)
     work_s = budget.own_work_s(shape, costs, sum(_warm_up_s(cost) for cost in costs) if fresh else 0.0, scenario.rows)
     pace = budget.pace(work_s, shape, scenario.rows, costs)
     if isinstance(pace, budget.TooSmall):
@@ -144,8 +144,7 @@ def _starts(wish: Wish, scenario: Scenario) -> int:
     """Process starts of one arm in one scenario, or in those in turns with it."""
     if scenario.load == "slo":
         return 1
-    fresh = scenario.process == "fresh" or (wish.fresh_blocks and scenario.process == "suite")
-    return budget.BLOCKS if fresh else 2
+    return budget.BLOCKS if loads.is_fresh(scenario, wish.fresh_blocks) else 2
 
 
 def _request_s(wish: Wish) -> tuple[float, str]:

@@ -58,6 +58,11 @@ def longest(model: Model) -> int:
     return model.fixed_tokens or model.context_tokens or model.max_tokens
 
 
+def is_fresh(scenario: Scenario, fresh_blocks: bool) -> bool:
+    """Does every block of a scenario want new processes? `fresh_blocks`: its suite does, where the scenario itself says nothing."""
+    return scenario.process == "fresh" or (fresh_blocks and scenario.process == "suite")
+
+
 def turns(scenarios: Sequence[Scenario], shared: bool) -> list[list[Scenario]]:
     """Scenarios in groups, in the order of their first members: those of one group are measured in turns by the same processes.
 

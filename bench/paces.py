@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bench import budget, costs, watch
+from bench import budget, costs, loads, watch
 from bench.blocks import Blocks
 from bench.budget import WARM_UP_SHARE
 from bench.catalog import Scenario
@@ -30,8 +30,6 @@ OVER = 1.05
 ENOUGH = 1.25
 #: Each arm is started afresh at least this often in a run.
 MIN_STARTS = 3
-#: However little time there is, warm-up serves single requests and batches for this long each.
-LEAST_WARM_UP_S = 0.2
 
 
 class Paces(Blocks):
@@ -43,7 +41,7 @@ class Paces(Blocks):
 
     def __init__(self, experiment: Experiment, folder: RunFolder, seats: Seats, progress: Progress, resident: bool) -> None:
         super().__init__(experiment, folder, seats, progress, resident)
-        self.order = [scenario.name for scenario in experiment.wish.scenarios]
+        self.place = {scenario.name: place for place, scenario in enumerate(experiment.wish.scenarios)}
         self.waiting = [scenario for scenario in experiment.wish.scenarios if scenario.name in experiment.plans]
         self.turns: list[Scenario] = []
         self.warmed: set[str] = set()
@@ -55,18 +53,24 @@ class Paces(Blocks):
         wish = self.experiment.wish
         return math.inf if wish.budget_s is None else wish.budget_s - wish.controls_s - self.seats.measured_s
 
+    def _free_s(self, scenario: Scenario, limit_s: float) -> float:
+        """Seconds left of the budget beside what those in front of a scenario are still to get."""
+        return self._left_s() - self._kept_s(scenario, limit_s, behind=False)
+
     def _kept_s(self, scenario: Scenario, limit_s: float, behind: bool) -> float:
         """Seconds that others are still to get: those in front of a scenario, and those behind it where asked."""
         others = [one for one in (*self.turns, *self.waiting) if one.name != scenario.name and (behind or self._in_front(one, scenario))]
-        return sum(self._to_come_s(one) if self.folder.pace(one.name) else self._least_s(one, limit_s) for one in others)
+        return sum(self._to_come_s(one, limit_s) for one in others)
 
     def _in_front(self, one: Scenario, other: Scenario) -> bool:
-        return self.order.index(one.name) < self.order.index(other.name)
+        return self.place[one.name] < self.place[other.name]
 
-    def _to_come_s(self, scenario: Scenario) -> float:
-        """What the blocks of a scenario that are not there yet will take."""
+    def _to_come_s(self, scenario: Scenario, limit_s: float, blocks: int | None = None) -> float:
+        """What the blocks of a scenario that are not there yet will take, of those of its pace (of `blocks` where given)."""
         pace = self.folder.pace(scenario.name)
-        return max(0, pace.blocks - self.folder.block_count(scenario.name)) * self._block_s(scenario, pace) if pace else 0.0
+        if pace is None:
+            return self._least_s(scenario, limit_s)
+        return max(0, (blocks or pace.blocks) - self.folder.block_count(scenario.name)) * self._block_s(scenario, pace)
 
     def _block_s(self, scenario: Scenario, pace: budget.Pace) -> float:
         """What a further block takes: as the finished ones did, their starts' warm-ups included."""
@@ -75,10 +79,8 @@ class Paces(Blocks):
 
     def _alone_s(self, scenario: Scenario, pace: budget.Pace) -> float:
         """What a further block takes outside its turn: its processes are warmed up for it alone."""
-        plan, warm_up_s = self.experiment.plans[scenario.name], 0.0
-        if self._fresh(scenario):
-            own = [cost for (_, name), cost in self.seats.costs.items() if name == scenario.name]
-            warm_up_s = sum(self._warm_up_s(scenario, plan, cost, WARM_UP_S) for cost in own)
+        own = [cost for (_, name), cost in self.seats.costs.items() if name == scenario.name]
+        warm_up_s = self._warm_ups_s(scenario, own, WARM_UP_S) if self._fresh(scenario) else 0.0
         return max(self._block_s(scenario, pace), warm_up_s + pace.block_s)
 
     def _least_s(self, scenario: Scenario, limit_s: float) -> float:
@@ -86,26 +88,29 @@ class Paces(Blocks):
 
         `limit_s`: the longest warm-up of an arm, which comes with every block in fresh processes.
         """
-        plan, plans = self.experiment.plans[scenario.name], self.experiment.plans
-        batches = {one.name: one.batch for one in self.experiment.wish.scenarios}
-        known: dict[str, list[costs.Known]] = {}
-        for (arm_id, name), cost in self.seats.costs.items():
+        plans, wish = self.experiment.plans, self.experiment.wish
+        plan, batches = plans[scenario.name], {one.name: one.batch for one in wish.scenarios}
+        expected = []
+        for arm_id in self.arms:
+            known = [costs.Known(plans[name], batches[name], cost) for (arm, name), cost in self.seats.costs.items() if arm == arm_id]
             served = self.folder.status_of(arm_id, scenario.name) in (None, "SKIPPED")
-            if served and (scenario.load != "slo" or self._searches(arm_id)):
-                known.setdefault(arm_id, []).append(costs.Known(plans[name], batches[name], cost))
-        expected = [costs.elsewhere(one, plan, scenario.batch) for one in known.values()]
+            if known and served and (scenario.load != "slo" or self._searches(arm_id)):
+                expected.append(costs.elsewhere(known, plan, scenario.batch))
         if not expected:
             return 0.0
         if scenario.load == "slo":
             return budget.TRIALS * budget.trial_s(scenario.piece or 0, expected)
-        own_start = self._fresh(scenario) and scenario.name not in self.warmed
-        start_s = sum(self._warm_up_s(scenario, plan, cost, limit_s) for cost in expected) if own_start else 0.0
+        start_s = self._warm_ups_s(scenario, expected, limit_s) if self._warms_up_blocks(scenario) else 0.0
         return budget.least_s(budget.Shape.of(scenario), expected, plan.measured, start_s)
 
-    def _warm_up_s(self, scenario: Scenario, plan: Plan, cost: budget.Cost, limit_s: float) -> float:
-        """Seconds of one arm's warm-up, about: single requests, then batches of every length."""
-        singles_s, batches_s = min(plan.warm, 64) * cost.single_s, plan.warm / scenario.batch * cost.batch_s
-        return min(singles_s, max(LEAST_WARM_UP_S, limit_s / 4)) + min(batches_s, max(LEAST_WARM_UP_S, limit_s * 3 / 4))
+    def _warm_ups_s(self, scenario: Scenario, arms: Sequence[budget.Cost], limit_s: float) -> float:
+        """Seconds that the warm-ups of all arms will take, about."""
+        return sum(costs.warm_up_s(self.experiment.plans[scenario.name], scenario.batch, cost, limit_s) for cost in arms)
+
+    def _share_s(self, scenario: Scenario, free_s: float, least_s: float, limit_s: float) -> float:
+        """A scenario's share of what it and those behind it are free to take."""
+        behind = [self._least_s(one, limit_s) for one in self.waiting if self._in_front(scenario, one)]
+        return budget.share_s(free_s, least_s, behind)
 
     # --- shares ----------------------------------------------------------------------------------------------------------
 
@@ -114,7 +119,7 @@ class Paces(Blocks):
         if self.experiment.wish.requests is not None or self.folder.pace(scenario.name) is not None:
             return False
         in_front = any(self._in_front(one, scenario) for one in (*self.turns, *self.waiting))
-        return in_front and self._left_s() - self._kept_s(scenario, limit_s, behind=False) < self._least_s(scenario, limit_s)
+        return in_front and self._free_s(scenario, limit_s) < self._least_s(scenario, limit_s)
 
     def _pace(self, scenario: Scenario, began_s: float, warm_s: float, limit_s: float, alive: Sequence[str]) -> budget.Pace | None:
         """The shape of the scenario; where three blocks do not fit, every arm's row says what would do.
@@ -129,19 +134,17 @@ class Paces(Blocks):
             # `pace` keeps a reserve of a share; where a scenario takes its own cost there is nothing to keep it from.
             found = budget.pace(work_s / budget.ROUNDS_SHARE, shape, plan.measured, own, wish.requests)
         else:
-            left_s = wish.budget_s - wish.controls_s - began_s - self._kept_s(scenario, limit_s, behind=False)
-            start_s, later_s = (warm_s, 0.0) if self._fresh(scenario) else (0.0, warm_s * (self._starts() - 1))
-            if scenario.name in self.warmed:
-                start_s = 0.0
+            free_s = self._free_s(scenario, limit_s) + self.seats.measured_s - began_s
+            start_s = warm_s if self._warms_up_blocks(scenario) else 0.0
+            later_s = 0.0 if self._fresh(scenario) else warm_s * (self._starts() - 1)
             spent_s = self.seats.measured_s - began_s - start_s  # what is spent has warmed up the first block already
             least_s = budget.least_s(shape, own, plan.measured, start_s)
             least_s += spent_s + min(later_s, least_s * WARM_UP_SHARE / (1 - WARM_UP_SHARE))
-            behind = [self._least_s(one, limit_s) for one in self.waiting if self._in_front(scenario, one)]
-            share_s = budget.share_s(left_s, least_s, behind)
+            share_s = self._share_s(scenario, free_s, least_s, limit_s)
             overhead_s = spent_s + min(later_s, WARM_UP_SHARE * (share_s - spent_s))
             found = budget.pace(share_s - overhead_s, shape, plan.measured, own, wish.requests, start_s)
             if isinstance(found, budget.Pace) and wish.requests is None and not self.turns:
-                found = replace(found, until_s=began_s + min(max(share_s * LATE, least_s * LATE_LEAST), left_s * OVER))
+                found = replace(found, until_s=began_s + min(max(share_s * LATE, least_s * LATE_LEAST), free_s * OVER))
         if isinstance(found, budget.TooSmall):
             short = "the plan has too few rows" if plan.measured < budget.MIN_BLOCKS * max(shape.unit, shape.piece or 1) else None
             reason = short or f"3 blocks need {found.needed_s:.0f} s, which do not fit the budget{self._would_do(scenario, found.needed_s)}"
@@ -170,10 +173,7 @@ class Paces(Blocks):
         if wish.budget_s is None:
             return ""
         in_front = [one for one in wish.scenarios if one.name in self.experiment.plans and self._in_front(one, scenario)]
-        lacking_s = 0.0
-        for one in in_front:
-            pace, done = self.folder.pace(one.name), self.folder.block_count(one.name)
-            lacking_s += max(0, budget.BLOCKS - done) * self._block_s(one, pace) if pace else self._least_s(one, WARM_UP_S)
+        lacking_s = sum(self._to_come_s(one, WARM_UP_S, budget.BLOCKS) for one in in_front)
         enough_s = max(wish.budget_s, ENOUGH * (wish.controls_s + self.seats.measured_s + lacking_s + needed_s))
         return f": `--budget {enough_s:.0f}s` would do"
 
@@ -181,7 +181,7 @@ class Paces(Blocks):
         """Has the scenario used what it may? In turns: what those in front of it do not need."""
         if self.turns and self.experiment.wish.budget_s is not None and self.experiment.wish.requests is None:
             slack_s = (OVER - 1) * self.experiment.wish.budget_s
-            return self._left_s() + slack_s < pace.block_s + self._kept_s(scenario, 0.0, behind=False)
+            return self._free_s(scenario, 0.0) + slack_s < pace.block_s
         return pace.until_s is not None and self.seats.measured_s + pace.block_s > pace.until_s
 
     def _may_redo(self, scenario: Scenario, pace: budget.Pace, plan: Plan) -> bool:
@@ -199,7 +199,11 @@ class Paces(Blocks):
 
     def _fresh(self, scenario: Scenario) -> bool:
         """Does every block of the scenario run in new processes?"""
-        return scenario.process == "fresh" or (self.experiment.wish.fresh_blocks and scenario.process == "suite")
+        return loads.is_fresh(scenario, self.experiment.wish.fresh_blocks)
+
+    def _warms_up_blocks(self, scenario: Scenario) -> bool:
+        """Does every block of the scenario begin with a warm-up of its own? Not where another one's has come before it in its turn."""
+        return self._fresh(scenario) and scenario.name not in self.warmed
 
     def _starts(self) -> int:
         """Process starts of each arm within a scenario, so that a run has at least MIN_STARTS."""

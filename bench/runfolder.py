@@ -241,18 +241,17 @@ class RunFolder:
         self.checks(arm_id, [*others, check])
 
     def failure(self, arm_id: str, scenario: str, status: str, reason: str) -> None:
-        name = f"{arm_id}--{'all' if scenario == '*' else scenario}.json"
         _write(
-            self.path / "failures" / name,
+            self._failure(arm_id, scenario),
             {"arm_id": arm_id, "scenario": scenario, "status": status, "reason": reason, "at": now()},
         )
 
     def has_failure(self, arm_id: str, scenario: str) -> bool:
-        return self.status_of(arm_id, scenario) is not None
+        return self._failure(arm_id, scenario).exists()
 
     def status_of(self, arm_id: str, scenario: str) -> str | None:
         """The status of a cell that failed; None where it did not."""
-        file = self.path / "failures" / f"{arm_id}--{scenario}.json"
+        file = self._failure(arm_id, scenario)
         return str(files.read_json(file)["status"]) if file.exists() else None
 
     def done(self, stages: Mapping[str, float]) -> None:
@@ -260,6 +259,9 @@ class RunFolder:
         for log in self.path.glob("logs/*.log"):
             log.write_text(portable.portable(log.read_text(errors="replace")))
         _write(self.path / "done.json", {"ended_at": now(), "stages": dict(stages)})
+
+    def _failure(self, arm_id: str, scenario: str) -> Path:
+        return self.path / "failures" / f"{arm_id}--{'all' if scenario == '*' else scenario}.json"
 
     def _block(self, scenario: str, block: int) -> Path:
         return self.path / "blocks" / scenario / f"{block:03d}"

@@ -110,7 +110,6 @@ class Runner(Paces):
                     plan = self.experiment.plans[scenario.name]
                     if scenario.name not in expected:
                         expected[scenario.name] = self._expected(plan, plan.warm, pace.rows_per_arm)
-                    self._ready_all(scenario, limit_s)
                     self._measured(scenario, block, pace, expected[scenario.name], limit_s)
         self.turns = []
         self.warmed -= {scenario.name for scenario in scenarios}
@@ -153,8 +152,7 @@ class Runner(Paces):
         if not alive:
             return
         if scenario.load == "slo":
-            behind = [self._least_s(one, limit_s) for one in self.waiting]
-            share_s = budget.share_s(self._left_s(), self._least_s(scenario, limit_s), behind)
+            share_s = self._share_s(scenario, self._free_s(scenario, limit_s), self._least_s(scenario, limit_s), limit_s)
             self._search(scenario, alive, limit_s, began_s + LATE * share_s)
             return
         warm_s = self.seats.warm_up_s - warm_s
@@ -177,14 +175,14 @@ class Runner(Paces):
                     break
                 if self.resident and scenario.process != "kept" and (block or scenario.process == "fresh") and block % every == 0:
                     self.seats.leave_all()
-                if self.resident:
-                    self._ready_all(scenario, limit_s)
                 self._measured(scenario, block, pace, expected, limit_s)
                 advance()
 
     def _measured(self, scenario: Scenario, block: int, pace: budget.Pace, expected: Expected, limit_s: float) -> None:
         """One block, and once more where it was noisy and there is room for that."""
         plan = self.experiment.plans[scenario.name]
+        if self.resident:
+            self._ready_all(scenario, limit_s)
         if not self.folder.has_discard(scenario.name, block):
             self._block(scenario, block, pace, plan, expected, limit_s, may_redo=partial(self._may_redo, scenario, pace, plan))
         if self.folder.has_discard(scenario.name, block) and not self.folder.has_block(scenario.name, block):

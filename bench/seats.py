@@ -226,9 +226,10 @@ class Seats:
         plan = self.experiment.plans[scenario.name]
         began = time.monotonic()
         with self.measuring():
-            singles = self.unrecorded(seat, plan, min(plan.warm, 64), 1, max(0.2, limit_s / 4))
+            singles_s, batches_s = costs.warm_up_limits_s(limit_s)
+            singles = self.unrecorded(seat, plan, min(plan.warm, costs.WARM_UP_SINGLES), 1, singles_s)
             rows = plan.warm // scenario.batch * scenario.batch
-            batches = self.unrecorded(seat, plan, rows, scenario.batch, max(0.2, limit_s * 3 / 4))
+            batches = self.unrecorded(seat, plan, rows, scenario.batch, batches_s)
             cost = budget.Cost(self._cost_s(seat, plan, batches, scenario.batch), self._cost_s(seat, plan, singles, 1))
         self.warm_up_s += time.monotonic() - began
         self.costs[seat.lane.arm.id, scenario.name] = cost
