@@ -44,7 +44,7 @@ LEFT JOIN pairs AS pair ON pair.run_id = row.run_id AND pair.scenario = row.scen
 WHERE one.variant LIKE 'knob:%' AND row.role = 'measured' AND (row.served_scenario IS NULL OR row.clients IS NULL)
 QUALIFY row.measured_at = max(row.measured_at) OVER (
     PARTITION BY row.machine_id, row.model, row.weights, row.scenario, row.precision, one.framework, one.variant)
-ORDER BY one.framework, knob, row.model, row.scenario, row.run_id
+ORDER BY one.framework, knob, row.model, list_position(?, row.scenario) NULLS LAST, row.run_id
 """
 
 
@@ -52,10 +52,7 @@ def knobs(press: Press) -> None:
     """What each switch is worth, against the same framework's default in the same run."""
     board = press.board
     groups: dict[str, list[dict[str, Any]]] = {}
-    loads = {name: place for place, name in enumerate(board.catalog.scenarios)}
-    rows = board.query(KNOBS)
-    rows.sort(key=lambda row: (row["framework"], row["knob"], row["model"], loads.get(row["scenario"], len(loads)), row["run_id"]))
-    for row in rows:
+    for row in board.query(KNOBS, [list(board.catalog.scenarios)]):
         name = str(row["knob"]).partition("=")[0]
         known = board.catalog.frameworks.get(row["framework"])
         help_text = known.knobs[name].help if known and name in known.knobs else ""
