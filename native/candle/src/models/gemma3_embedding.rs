@@ -16,18 +16,14 @@ use crate::pool::Output;
 /// The published config, without what only generation and training need.
 #[derive(Debug, Deserialize)]
 pub struct Config {
-    #[serde(default)]
-    attention_bias: bool,
+    #[serde(flatten)]
+    attention: Shape,
     attn_logit_softcapping: Option<f64>,
-    head_dim: usize,
     hidden_activation: String,
-    hidden_size: usize,
     intermediate_size: usize,
     layer_types: Vec<LayerType>,
     max_position_embeddings: usize,
-    num_attention_heads: usize,
     num_hidden_layers: usize,
-    num_key_value_heads: usize,
     query_pre_attn_scalar: f64,
     rms_norm_eps: f64,
     #[serde(flatten)]
@@ -95,12 +91,12 @@ pub fn load(config: &Config, variables: VarBuilder<'_>, layers: &Layers) -> Resu
     let below = variables.pp("layers");
     let stack = config.layer_types.iter().enumerate();
     let stack = stack.map(|(index, &layer_type)| Layer::load(config, layer_type, below.pp(index), layers));
-    let tables = |theta| Tables::new(theta, config.head_dim, config.max_position_embeddings);
+    let tables = |theta| Tables::new(theta, config.attention.head_dim, config.max_position_embeddings);
     Ok(Gemma3 {
-        embeddings: embedding(config.vocab_size, config.hidden_size, variables.pp("embed_tokens"))?,
-        scale: (config.hidden_size as f64).sqrt(),
+        embeddings: embedding(config.vocab_size, config.attention.hidden_size, variables.pp("embed_tokens"))?,
+        scale: (config.attention.hidden_size as f64).sqrt(),
         layers: stack.collect::<Result<_>>()?,
-        norm: norm(config.hidden_size, config, variables.pp("norm"))?,
+        norm: norm(config.attention.hidden_size, config, variables.pp("norm"))?,
         sliding_rope: tables(config.rope.sliding_theta()?)?,
         full_rope: tables(config.rope.full_theta()?)?,
         // the published window counts both sides
@@ -131,7 +127,7 @@ impl Backbone for Gemma3 {
 
 impl Layer {
     fn load(config: &Config, layer_type: LayerType, variables: VarBuilder<'_>, layers: &Layers) -> Result<Layer> {
-        let norm = |name| norm(config.hidden_size, config, variables.pp(name));
+        let norm = |name| norm(config.attention.hidden_size, config, variables.pp(name));
         Ok(Layer {
             layer_type,
             before_attention: norm("input_layernorm")?,
@@ -153,21 +149,17 @@ impl Layer {
 
 impl Attention {
     fn load(config: &Config, variables: VarBuilder<'_>, layers: &Layers) -> Result<Attention> {
-        let shape = Shape {
-            hidden_size: config.hidden_size,
-            heads: config.num_attention_heads,
-            key_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-            bias: config.attention_bias,
-        };
-        let norm = |variables: VarBuilder<'_>| norm(config.head_dim, config, variables);
-        Ok(Attention { projections: Projections::load(shape, norm, variables, layers)?, scale: config.query_pre_attn_scalar.powf(-0.5) })
+        let norm = |variables: VarBuilder<'_>| norm(config.attention.head_dim, config, variables);
+        Ok(Attention {
+            projections: Projections::load(config.attention, norm, variables, layers)?,
+            scale: config.query_pre_attn_scalar.powf(-0.5),
+        })
     }
 
     fn forward(&self, hidden: &Tensor, rope: &Tables, mask: Option<&Tensor>) -> Result<Tensor> {
         let (rows, tokens, _) = hidden.dims3()?;
         let own = &self.projections;
-        let (heads, key_heads, head_dim) = (own.shape.heads, own.shape.key_heads, own.shape.head_dim);
+        let (heads, key_heads, head_dim) = (own.shape.num_attention_heads, own.shape.num_key_value_heads, own.shape.head_dim);
         // (rows, tokens, heads × head_dim) → (rows, heads, tokens, head_dim)
         let split = |states: Tensor, heads: usize| states.reshape((rows, tokens, heads, head_dim))?.transpose(1, 2)?.contiguous();
         let query = split(own.query.forward(hidden)?, heads)?;
@@ -191,7 +183,7 @@ impl Attention {
 
 impl Mlp {
     fn load(config: &Config, variables: VarBuilder<'_>, layers: &Layers) -> Result<Mlp> {
-        let (hidden, between) = (config.hidden_size, config.intermediate_size);
+        let (hidden, between) = (config.attention.hidden_size, config.intermediate_size);
         Ok(Mlp {
             gate: layers.load(hidden, between, false, variables.pp("gate_proj"))?,
             up: layers.load(hidden, between, false, variables.pp("up_proj"))?,

@@ -2,15 +2,19 @@
 
 use candle_core::Result;
 use candle_nn::{RmsNorm, VarBuilder};
+use serde::Deserialize;
 
 use crate::linear::{Layers, Linear};
 
+/// What a published config says of its attention.
+#[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Shape {
-    pub hidden_size: usize,
-    pub heads: usize,
-    pub key_heads: usize,
+    #[serde(default)]
+    pub attention_bias: bool,
     pub head_dim: usize,
-    pub bias: bool,
+    pub hidden_size: usize,
+    pub num_attention_heads: usize,
+    pub num_key_value_heads: usize,
 }
 
 pub struct Projections {
@@ -31,8 +35,8 @@ impl Projections {
         variables: VarBuilder<'_>,
         layers: &Layers,
     ) -> Result<Projections> {
-        let (hidden, bias) = (shape.hidden_size, shape.bias);
-        let (queries, keys) = (shape.heads * shape.head_dim, shape.key_heads * shape.head_dim);
+        let (hidden, bias) = (shape.hidden_size, shape.attention_bias);
+        let (queries, keys) = (shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim);
         Ok(Projections {
             query: layers.load(hidden, queries, bias, variables.pp("q_proj"))?,
             key: layers.load(hidden, keys, bias, variables.pp("k_proj"))?,

@@ -4,7 +4,7 @@ use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::attention::{AttnMask, flash_attn};
 use candle_nn::{Activation, Embedding, RmsNorm, VarBuilder, embedding, rms_norm};
 
-use super::grouped::{Projections, Shape};
+use super::grouped::Projections;
 use super::qwen3::Config;
 use super::rope::Tables;
 use super::{Backbone, Input};
@@ -35,10 +35,10 @@ pub fn load(config: &Config, variables: VarBuilder<'_>, layers: &Layers) -> Resu
     let stack = variables.pp("layers");
     let stack = (0..config.num_hidden_layers).map(|index| Layer::load(config, stack.pp(index), layers));
     Ok(Decoder {
-        embeddings: embedding(config.vocab_size, config.hidden_size, variables.pp("embed_tokens"))?,
+        embeddings: embedding(config.vocab_size, config.attention.hidden_size, variables.pp("embed_tokens"))?,
         layers: stack.collect::<Result<_>>()?,
-        norm: rms_norm(config.hidden_size, config.rms_norm_eps, variables.pp("norm"))?,
-        rope: Tables::new(config.rope.theta()?, config.head_dim, config.max_position_embeddings)?,
+        norm: rms_norm(config.attention.hidden_size, config.rms_norm_eps, variables.pp("norm"))?,
+        rope: Tables::new(config.rope.theta()?, config.attention.head_dim, config.max_position_embeddings)?,
     })
 }
 
@@ -59,19 +59,12 @@ impl Backbone for Decoder {
 
 impl Layer {
     fn load(config: &Config, variables: VarBuilder<'_>, layers: &Layers) -> Result<Layer> {
-        let (hidden, between) = (config.hidden_size, config.intermediate_size);
+        let (hidden, between) = (config.attention.hidden_size, config.intermediate_size);
         let norm = |name: &str| rms_norm(hidden, config.rms_norm_eps, variables.pp(name));
-        let head_norm = |variables: VarBuilder<'_>| rms_norm(config.head_dim, config.rms_norm_eps, variables);
-        let shape = Shape {
-            hidden_size: config.hidden_size,
-            heads: config.num_attention_heads,
-            key_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-            bias: config.attention_bias,
-        };
+        let head_norm = |variables: VarBuilder<'_>| rms_norm(config.attention.head_dim, config.rms_norm_eps, variables);
         Ok(Layer {
             before_attention: norm("input_layernorm")?,
-            projections: Projections::load(shape, head_norm, variables.pp("self_attn"), layers)?,
+            projections: Projections::load(config.attention, head_norm, variables.pp("self_attn"), layers)?,
             before_mlp: norm("post_attention_layernorm")?,
             gate: layers.load(hidden, between, false, variables.pp("mlp.gate_proj"))?,
             up: layers.load(hidden, between, false, variables.pp("mlp.up_proj"))?,
@@ -91,7 +84,7 @@ impl Layer {
 /// Causal attention over the heads' own projections.
 fn attention(own: &Projections, hidden: &Tensor, rope: &Tables) -> Result<Tensor> {
     let (rows, tokens, _) = hidden.dims3()?;
-    let (heads, key_heads, head_dim) = (own.shape.heads, own.shape.key_heads, own.shape.head_dim);
+    let (heads, key_heads, head_dim) = (own.shape.num_attention_heads, own.shape.num_key_value_heads, own.shape.head_dim);
     let split = |states: Tensor, heads: usize| states.reshape((rows, tokens, heads, head_dim));
     let query = own.query_norm.forward(&split(own.query.forward(hidden)?, heads)?)?;
     let key = own.key_norm.forward(&split(own.key.forward(hidden)?, key_heads)?)?;

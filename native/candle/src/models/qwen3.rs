@@ -5,6 +5,7 @@ use candle_nn::{Activation, VarBuilder};
 use candle_transformers::models::qwen3::{self, Model};
 use serde::Deserialize;
 
+use super::grouped::Shape;
 use super::rope::Rope;
 use super::{Backbone, Input};
 use crate::pool::Output;
@@ -12,16 +13,12 @@ use crate::pool::Output;
 /// The published config, without what only generation and training need.
 #[derive(Debug, Deserialize)]
 pub struct Config {
-    #[serde(default)]
-    pub attention_bias: bool,
-    pub head_dim: usize,
+    #[serde(flatten)]
+    pub attention: Shape,
     pub hidden_act: Activation,
-    pub hidden_size: usize,
     pub intermediate_size: usize,
     pub max_position_embeddings: usize,
-    pub num_attention_heads: usize,
     pub num_hidden_layers: usize,
-    pub num_key_value_heads: usize,
     pub rms_norm_eps: f64,
     #[serde(flatten)]
     pub rope: Rope,
@@ -35,13 +32,13 @@ pub struct Qwen3(Model);
 pub fn load(config: &Config, variables: VarBuilder<'_>) -> Result<Qwen3> {
     let config = qwen3::Config {
         vocab_size: config.vocab_size,
-        hidden_size: config.hidden_size,
+        hidden_size: config.attention.hidden_size,
         intermediate_size: config.intermediate_size,
         num_hidden_layers: config.num_hidden_layers,
-        num_attention_heads: config.num_attention_heads,
-        head_dim: config.head_dim,
-        attention_bias: config.attention_bias,
-        num_key_value_heads: config.num_key_value_heads,
+        num_attention_heads: config.attention.num_attention_heads,
+        head_dim: config.attention.head_dim,
+        attention_bias: config.attention.attention_bias,
+        num_key_value_heads: config.attention.num_key_value_heads,
         max_position_embeddings: config.max_position_embeddings,
         sliding_window: None,
         max_window_layers: config.num_hidden_layers,
