@@ -2,7 +2,7 @@
 
 `ensure` writes `build/plans/<model>-<scenario>-<hash12>/` as bench/WORKER.md describes it (`rows.csv`, `tokens.i64` or `pixels.f32`,
 `plan.json`), and `preprocess.csv`, which is a timing of this machine and not in the hash. The first `warm` rows are for warm-up and for
-the requests after a thaw: one row for each token length that occurs among the others, the commonest first. The others are measured.
+the requests after a thaw, the others are measured; bench/plan_rows.py says which they are.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import corpus as corpora
-from bench import corpus_hard, files, inputs, paths, schedule
+from bench import corpus_hard, files, inputs, paths, plan_rows, schedule
 from bench.catalog import ImageInput, Model, Scenario
 from bench.corpus import Corpus, Modality
 from bench.errors import BenchError
 from bench.inputs import Ids, Pixels
+from bench.plan_rows import MIN_WARM, Rows
 
-MIN_WARM = 64
-IMAGE_POOL = 256  # distinct images of a plan; one is 602 KB at 224×224
 WARM_IMAGES = 8  # of the repeat test; all images have one shape
-NEW_WARM, NEW_SHORTEST, NEW_PIECE = 32, 6, 32  # tokens, tokens, rows: of a scenario with new shapes
 HARD_ROWS = 256
 HARD_ROWS_LARGE = 32  # for models of 1 GB and more
 LARGE_BYTES = 1_000_000_000
 ARRAYS: dict[Modality, tuple[str, str]] = {"text": ("tokens.i64", "<i8"), "image": ("pixels.f32", "<f4")}
-CODE = ("corpus*.py", "inputs.py", "plan.py", "schedule.py", "words.py")  # what decides the bytes of a plan
+CODE = ("corpus*.py", "inputs.py", "plan*.py", "schedule.py", "words.py")  # what decides the bytes of a plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,16 +111,6 @@ class RepeatPlan:
     count: int
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Rows before they are written: an array for each distinct tensor, and which of them a row points to."""
-
-    tensors: list[Ids] | list[Pixels]
-    points_to: NDArray[np.int64]
-    preprocess_ns: NDArray[np.int64]
-    warm: int
-
-
 def ensure(
     model: Model,
     tokenizer_folder: Path,
@@ -170,9 +158,9 @@ def ensure(
     if found:
         return found
     if tokenizer:
-        rows = _text_rows(tokenizer, scenario, corpus, 0 if corpus.size is None else taken)
+        rows = plan_rows.text_rows(tokenizer, scenario, corpus, 0 if corpus.size is None else taken)
     else:
-        rows = _image_rows(_image(model), corpus.images(scenario.name), scenario.rows, MIN_WARM)
+        rows = plan_rows.image_rows(_image(model), corpus.images(scenario.name), scenario.rows, MIN_WARM)
     return _write(name, key, model, rows, gaps, about={"scenario": scenario.name, "corpus": corpus.name, "seed": seed})
 
 
@@ -194,14 +182,14 @@ def repeat_plan(plan: Plan, model: Model, tokenizer_folder: Path, seed: int, cou
     warm_pool = MIN_WARM if tokenizer else WARM_IMAGES
     distinct = warm_pool + count + 1
     if tokenizer:
-        drawn = _cut_rows(tokenizer, source.texts("repeat"), [length] * distinct, set())
+        drawn = plan_rows.cut_rows(tokenizer, source.texts("repeat"), [length] * distinct, set())
         tensors: list[Ids] | list[Pixels] = [ids for ids, _ in drawn]
         cost = [ns for _, ns in drawn]
     else:
         prepared = list(inputs.timed_images(islice(source.images("repeat"), distinct), _image(model)))
         tensors, cost = [pixels for pixels, _ in prepared], [ns for _, ns in prepared]
     points_to = np.concatenate([np.arange(MIN_WARM) % warm_pool, np.arange(warm_pool, distinct - 1), np.full(count, distinct - 1)])
-    rows = _Rows(tensors, points_to, np.array(cost, dtype=np.int64)[points_to], MIN_WARM)
+    rows = Rows(tensors, points_to, np.array(cost, dtype=np.int64)[points_to], MIN_WARM)
     made = _write(
         name, key, model, rows, schedule.constant(len(points_to)), about={"scenario": "repeat", "corpus": "generated", "seed": seed}
     )
@@ -236,18 +224,9 @@ def hard_plan(model: Model, tokenizer_folder: Path, seed: int) -> Plan:
     if len(drawn) < wanted:
         raise BenchError(f"hard inputs of {model.name}: only {len(drawn)} of {wanted} differ for its tokenizer; add texts to data/hard")
     shuffled = np.argsort(schedule.bits("hard order", seed, len(drawn)), kind="stable")
-    order = _long_beside_short(shuffled, np.array([len(row) for row, _ in drawn])) if tokenizer else shuffled
-    rows = _Rows([drawn[k][0] for k in order], np.arange(len(drawn)), np.array([drawn[k][1] for k in order], dtype=np.int64), 0)
+    order = plan_rows.long_beside_short(shuffled, np.array([len(row) for row, _ in drawn])) if tokenizer else shuffled
+    rows = plan_rows.joined([drawn[k] for k in order], 0)
     return _write(name, key, model, rows, schedule.constant(len(drawn)), about={"scenario": "hard", "corpus": "hard", "seed": seed})
-
-
-def _long_beside_short(order: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`order` (n places) with the places of more than half the longest length first, each followed by one of the others."""
-    is_long = lengths[order] > lengths.max() / 2
-    long, short = order[is_long], order[~is_long]
-    together = min(len(long), len(short))
-    beside = np.stack([long[:together], short[:together]], axis=1).ravel()
-    return np.concatenate([beside, long[together:], short[together:]])
 
 
 def fixed_plan(model: Model, tokenizer_folder: Path, name: str, texts: Sequence[str] = (), images: Sequence[bytes] = ()) -> Plan:
@@ -265,7 +244,7 @@ def fixed_plan(model: Model, tokenizer_folder: Path, name: str, texts: Sequence[
     if found:
         return found
     drawn: list[tuple[Any, int]] = list(tokenizer.timed(texts) if tokenizer else inputs.timed_images(images, _image(model)))
-    rows = _Rows([item for item, _ in drawn], np.arange(len(drawn)), np.array([ns for _, ns in drawn], dtype=np.int64), 0)
+    rows = plan_rows.joined(drawn, 0)
     return _write(slug, key, model, rows, schedule.constant(len(drawn)), about={"scenario": name, "corpus": name, "seed": None})
 
 
@@ -301,120 +280,6 @@ def open_plan(folder: Path) -> Plan:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise BenchError(f"plan {folder}: not whole ({type(error).__name__}: {reason}); delete the folder, it is made again") from None
-
-
-# --------------------------------------------------------------------------------------------------------------------- the rows
-
-
-def _text_rows(tokenizer: inputs.Tokenizer, scenario: Scenario, corpus: Corpus, taken: int) -> _Rows:
-    """`scenario.rows` rows, all token sequences distinct: of natural lengths, or of those that the scenario wants."""
-    texts, seen = corpus.texts(scenario.name), {tokenizer.encode("").tobytes()}  # a text without tokens of its own is not a request
-    if scenario.lengths or scenario.shapes == "new":
-        warm, wanted = _wanted_lengths(scenario, tokenizer.max_tokens)
-        spare = texts if corpus.size is None else _spare_texts(corpus, scenario.name)
-        rows = _cut_rows(tokenizer, spare, warm + wanted, seen)
-        return _joined(rows, len(warm))
-    drawn = _distinct_rows(tokenizer, texts, scenario, corpus, taken, seen)
-    lengths = np.array([len(ids) for ids, _ in drawn])
-    measured = _measured_rows(lengths)
-    by_length, counts = np.unique(lengths[:measured], return_counts=True)
-    common_first = by_length[np.argsort(-counts, kind="stable")]
-    warm_lengths = np.resize(common_first, scenario.rows - measured)
-    drawn = drawn[:measured]
-    if scenario.order == "sorted" and scenario.piece:
-        drawn = [row for first in range(0, measured, scenario.piece)
-                 for row in sorted(drawn[first : first + scenario.piece], key=lambda row: len(row[0]))]  # fmt: skip
-    # The rows that are not measured have lengths of their own, so their texts are cut or joined to the lengths that warm-up needs.
-    spare = texts if corpus.size is None else _spare_texts(corpus, scenario.name)
-    return _joined(_cut_rows(tokenizer, spare, [int(length) for length in warm_lengths], seen) + drawn, scenario.rows - measured)
-
-
-def _distinct_rows(
-    tokenizer: inputs.Tokenizer, texts: Iterator[str], scenario: Scenario, corpus: Corpus, taken: int, seen: set[bytes]
-) -> list[tuple[Ids, int]]:
-    """The next `scenario.rows` texts; one whose tokens have come before (they are kept in `seen`) is passed over."""
-    drawn: list[tuple[Ids, int]] = []
-    for ids, ns in tokenizer.timed(texts):
-        mark = ids.tobytes()
-        if mark in seen:
-            continue
-        seen.add(mark)
-        if len(seen) - 1 > taken:
-            drawn.append((ids, ns))
-        if len(drawn) == scenario.rows:
-            return drawn
-    raise BenchError(
-        f"corpus {corpus.name}: too few distinct texts: scenario {scenario.name} needs {scenario.rows}"
-        f"{f' after the {taken} of earlier scenarios' if taken else ''}, the corpus has {len(seen) - 1}; "
-        "add texts, or leave --corpus away"
-    )
-
-
-def _wanted_lengths(scenario: Scenario, max_tokens: int) -> tuple[list[int], list[int]]:
-    """Token lengths of the warm rows and of the measured rows of a scenario that sets them.
-
-    A sweep goes through its lengths again and again, a batch of each. New shapes come in pairs (the first is new, the second is known by
-    then), the same lengths in every piece, none of them NEW_WARM, which is the only one that warm-up shows.
-    """
-    if scenario.lengths:
-        sweep = [length for length in scenario.lengths for _ in range(scenario.batch)]
-        warm = list(np.resize(np.array(scenario.lengths), MIN_WARM))
-        return [int(length) for length in warm], [int(length) for length in np.resize(np.array(sweep), scenario.rows - MIN_WARM)]
-    pairs = (scenario.piece or NEW_PIECE) // 2
-    spread = np.unique(np.linspace(NEW_SHORTEST, max_tokens, pairs + 1).round().astype(int))
-    new = [int(length) for length in spread if length != NEW_WARM][:pairs]
-    if len(new) < pairs:
-        raise BenchError(f"scenario {scenario.name}: {pairs} lengths up to {max_tokens} tokens do not differ; make its `piece` shorter")
-    piece = [length for length in new for _ in range(2)]
-    return [NEW_WARM] * MIN_WARM, [int(length) for length in np.resize(np.array(piece), scenario.rows - MIN_WARM)]
-
-
-def _joined(rows: list[tuple[Ids, int]], warm: int) -> _Rows:
-    return _Rows([ids for ids, _ in rows], np.arange(len(rows)), np.array([ns for _, ns in rows], dtype=np.int64), warm)
-
-
-def _spare_texts(corpus: Corpus, part: str) -> Iterator[str]:
-    """Endless texts for warm-up from a finite corpus, which may have none left: its texts joined by twos."""
-    texts = list(corpus.texts(part))
-    for shift in count(1):
-        for k, first in enumerate(texts):
-            yield f"{first} {texts[(k + shift) % len(texts)]}"
-
-
-def _measured_rows(lengths: NDArray[np.int64]) -> int:
-    """The largest M so that M measured rows, and a warm row for each of their distinct lengths (at least MIN_WARM), fit together."""
-    seen: set[int] = set()
-    measured = 0
-    for m, length in enumerate(lengths.tolist(), start=1):
-        seen.add(length)
-        if m + max(MIN_WARM, len(seen)) > len(lengths):
-            break
-        measured = m
-    return measured
-
-
-def _cut_rows(tokenizer: inputs.Tokenizer, texts: Iterator[str], lengths: list[int], seen: set[bytes]) -> list[tuple[Ids, int]]:
-    """A row of each length, with the time its text takes to encode; none of them is in `seen`, where each is added."""
-    rows: list[Ids] = []
-    used: list[str] = []
-    for length in lengths:
-        for _ in range(10_000):
-            ids, text = tokenizer.encode_to(texts, length)
-            if ids.tobytes() not in seen:
-                break
-        else:
-            raise BenchError(f"corpus: too few different sequences of {length} tokens for warm-up; give a corpus with longer texts")
-        seen.add(ids.tobytes())
-        rows.append(ids)
-        used.append(text)
-    return [(ids, ns) for ids, (_, ns) in zip(rows, tokenizer.timed(used), strict=True)]
-
-
-def _image_rows(how: ImageInput, images: Iterator[bytes], rows: int, warm: int) -> _Rows:
-    pool = list(inputs.timed_images(islice(images, min(rows, IMAGE_POOL)), how))
-    points_to = np.arange(rows) % len(pool)
-    cost = np.array([ns for _, ns in pool], dtype=np.int64)
-    return _Rows([pixels for pixels, _ in pool], points_to, cost[points_to], warm)
 
 
 def _image(model: Model) -> ImageInput:
@@ -472,7 +337,7 @@ def _find(name: str, key: str) -> Plan | None:
     return None
 
 
-def _write(name: str, key: str, model: Model, rows: _Rows, gaps: schedule.Gaps, *, about: dict[str, object]) -> Plan:
+def _write(name: str, key: str, model: Model, rows: Rows, gaps: schedule.Gaps, *, about: dict[str, object]) -> Plan:
     """Write the folder whole; one of the same name has the same content under an older key, or is damaged, and is replaced."""
     sizes = np.array([tensor.size for tensor in rows.tensors], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import catalog, corpus, inputs, paths, plan, schedule
+from bench import catalog, corpus, inputs, paths, plan, plan_rows, schedule
 from bench.catalog import ImageInput, Model, Scenario
 from bench.errors import BenchError
 from bench.plan import Plan
@@ -262,7 +262,7 @@ def test_the_hard_plan_is_hard(minilm: Model, folder: Path, monkeypatch: pytest.
 
 
 def test_image_rows_point_into_a_pool(vision: Model, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "IMAGE_POOL", 7)
+    monkeypatch.setattr(plan_rows, "IMAGE_POOL", 7)
     made = make(vision, folder, replace(SCENARIO, rows=100))
     assert (made.folder / "pixels.f32").stat().st_size == 7 * 3 * 32 * 32 * 4
     assert made.warm == 64
@@ -322,7 +322,7 @@ def test_a_sweep_goes_through_its_lengths_again_and_again(minilm: Model, folder:
 def test_new_shapes_come_in_pairs_and_warm_up_shows_none_of_them(minilm: Model, folder: Path) -> None:
     made = make(minilm, folder, replace(SCENARIO, name="new", shapes="new", piece=32, rows=160))
     warm, piece = set(made.lengths[: made.warm].tolist()), made.lengths[made.warm : made.warm + 32]
-    assert warm == {plan.NEW_WARM} and not warm & set(piece.tolist())
+    assert warm == {plan_rows.NEW_WARM} and not warm & set(piece.tolist())
     assert (piece[0::2] == piece[1::2]).all() and len(set(piece.tolist())) == 16
     assert (made.lengths[made.warm + 32 : made.warm + 64] == piece).all()
     assert len(set(sequences(made))) == made.rows, "the same lengths, never the same text"

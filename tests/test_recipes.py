@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import catalog, child, corpus, export, plan, recipes
+from bench import catalog, child, corpus, export, plan, plan_rows, recipes
 from bench.errors import BenchError, NotApplicable
 from tests import tiny
 
@@ -28,7 +28,7 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plan folder with rows of the tiny vocabulary."""
     folder = tmp_path_factory.mktemp("calibration")
     drawn = tiny.batch(MODEL, 5, [8] * 16)["input_ids"]
-    rows = plan._Rows(list(drawn), np.arange(16), np.zeros(16, dtype=np.int64), 0)
+    rows = plan_rows.joined([(ids, 0) for ids in drawn], 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan.paths, "PLANS", folder)
         return plan._write("tiny-calibration", "key", MODEL, rows, plan.schedule.constant(16), about={}).folder

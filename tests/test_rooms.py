@@ -25,17 +25,19 @@ ROOMS = [
         "packing", "stats",
     },
     {
-        "quality", "experiment", "footprint", "starts", "checks", "verdicts", "run_to_run", "runfolder", "costs", "seats", "watch",
-        "blocks", "memory", "paces", "runner", "space",
+        "quality", "experiment", "footprint", "starts", "checks", "verdicts", "run_to_run", "runfolder", "resume", "costs", "seats",
+        "watch", "blocks", "memory", "paces", "runner", "space",
     },
     {"compare", "store", "controls", "report"},
     {"campaign", "knobs", "tune", "forecast", "doctor", "floor", "bare"},
 ]  # fmt: skip
+#: A module so named lies in the room of what it is named after.
+FAMILIES = ("stats_", "store_", "synthetic_", "corpus_", "recipes_", "plan_")
 HEAVY = ("torch", "transformers", "onnxruntime", "openvino", "onnx", "onnxscript")
 
 
 def room(module: str) -> int:
-    name = module.split("_", maxsplit=1)[0] if module.startswith(("stats_", "store_", "synthetic_", "corpus_", "recipes_")) else module
+    name = module.split("_", maxsplit=1)[0] if module.startswith(FAMILIES) else module
     for place, names in enumerate(ROOMS):
         if name in names:
             return place
