@@ -18,6 +18,7 @@ from bench import budget, experiment, files, loads, machine, memory, paths
 from bench.budget import Cost, Shape
 from bench.catalog import Scenario
 from bench.experiment import Wish
+from bench.progress import minutes
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,6 @@ def skipped(found: list[Forecast], budget_s: float) -> str:
         else:
             left -= share
     return ", ".join(names)
-
-
-def minutes(seconds: float) -> str:
-    """`95` → `1m35s`, `7300` → `2h02m`: for people."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.0f} s"
-    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 def last_stages(model: str) -> Mapping[str, float]:

@@ -8,18 +8,18 @@ and the others go on; nothing outlives this process (the workers die with it, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from bench import budget, loads, lock, memory, quality, watch
+from bench import budget, loads, lock, memory, quality, resume, watch
 from bench.blocks import Expected
 from bench.budget import WARM_UP_SHARE
 from bench.catalog import Scenario
 from bench.experiment import Experiment
 from bench.paces import LATE, Paces
-from bench.progress import Progress
+from bench.progress import Progress, minutes
 from bench.runfolder import RunFolder
 from bench.seats import Seats
 from bench.stats_load import unsustainable
@@ -65,10 +65,19 @@ class Runner(Paces):
         """Every group of scenarios, in their order."""
         self.warmed = {scenario.name for group in groups for scenario in group[1:]}
         for place, group in enumerate(groups):
+            self._announce(group)
             if len(group) > 1:
                 self._in_turns(group, len(groups) - place)
             else:
                 self._scenario(group[0], len(groups) - place)
+
+    def _announce(self, group: Sequence[Scenario]) -> None:
+        """Which scenarios come now, and how far the run is."""
+        whole, budget_s = len(self.experiment.wish.scenarios), self.experiment.wish.budget_s
+        if whole > 1:
+            spent = minutes(self.seats.measured_s) + (f" of {minutes(budget_s)}" if budget_s is not None else "")
+            names = ", ".join(scenario.name for scenario in group)
+            self.progress.say(f"{whole - len(self.waiting)} of {whole} scenarios done, {spent} measured; next: {names}")
 
     def _not_applicable(self) -> None:
         """What no arm, or not this one, can serve in a scenario."""
@@ -245,27 +254,32 @@ class Runner(Paces):
             if not self._searches(arm_id):
                 self.folder.failure(arm_id, scenario.name, "NOT_APPLICABLE", "only measured arms search for a rate")
         searches = {arm_id: Search(scenario.limits_ms, scenario.q, costs[arm_id].single_s) for arm_id in alive if self._searches(arm_id)}
-        for block in range(plan.measured // rows):
-            if not self.folder.has_block(scenario.name, block):
-                wanted = {arm_id: rate for arm_id, search in searches.items()
-                          if not self._failed(arm_id, scenario) and (rate := search.next_rate()) is not None}  # fmt: skip
-                needed_s = sum(budget.arm_s(budget.Shape(1, 1, rows, rate), rows, costs[arm_id]) for arm_id, rate in wanted.items())
-                if not wanted:
-                    return
-                if self.seats.measured_s + needed_s > until_s:
-                    self._search_ends(scenario, list(wanted), block, needed_s)
-                    return
-                first = plan.warm + block * rows
-                expected = self._expected(plan, first, rows)
-                self._ready_all(scenario, limit_s)
-                self._block(scenario, block, budget.Pace(block + 1, 1, rows, needed_s), plan, expected, limit_s, wanted)
+        with self.progress.search(scenario, plan.measured // rows) as comes:
+            for block in range(plan.measured // rows):
                 if not self.folder.has_block(scenario.name, block):
-                    return
-            for trial in self.folder.trials(scenario.name, block):
-                if trial.arm_id in searches:
-                    over = trial.cut or unsustainable(trial.due_ns, trial.start_ns, trial.end_ns)
-                    latency, service = (trial.end_ns - since for since in (trial.due_ns, trial.start_ns))
-                    searches[trial.arm_id].record(trial.rate_per_s, latency.astype(float), service.astype(float), over)
+                    wanted = {arm_id: rate for arm_id, search in searches.items()
+                              if not self._failed(arm_id, scenario) and (rate := search.next_rate()) is not None}  # fmt: skip
+                    needed_s = sum(budget.arm_s(budget.Shape(1, 1, rows, rate), rows, costs[arm_id]) for arm_id, rate in wanted.items())
+                    if not wanted:
+                        return
+                    if self.seats.measured_s + needed_s > until_s:
+                        self._search_ends(scenario, list(wanted), block, needed_s)
+                        return
+                    comes(block, len(wanted))
+                    first = plan.warm + block * rows
+                    expected = self._expected(plan, first, rows)
+                    self._ready_all(scenario, limit_s)
+                    self._block(scenario, block, budget.Pace(block + 1, 1, rows, needed_s), plan, expected, limit_s, wanted)
+                    if not self.folder.has_block(scenario.name, block):
+                        return
+                self._record_trials(scenario, block, searches)
+
+    def _record_trials(self, scenario: Scenario, block: int, searches: Mapping[str, Search]) -> None:
+        for trial in self.folder.trials(scenario.name, block):
+            if trial.arm_id in searches:
+                over = trial.cut or unsustainable(trial.due_ns, trial.start_ns, trial.end_ns)
+                latency, service = (trial.end_ns - since for since in (trial.due_ns, trial.start_ns))
+                searches[trial.arm_id].record(trial.rate_per_s, latency.astype(float), service.astype(float), over)
 
     def _search_ends(self, scenario: Scenario, arms: Sequence[str], block: int, needed_s: float) -> None:
         said = f"the next trial needs {needed_s:.0f} s, which do not fit the budget{self._would_do(scenario, needed_s)}"
@@ -275,10 +289,10 @@ class Runner(Paces):
 
 
 def measure(experiment: Experiment, held: lock.MachineLock, progress: Progress, undecided: Undecided | None = None) -> RunFolder:
-    """Measure an experiment, resuming an interrupted run of the very same one unless `fresh` was asked for."""
-    folder = None if experiment.wish.fresh else RunFolder.resumable(experiment)
+    """Measure an experiment, going on with a run of the very same one (bench/resume.py) unless `fresh` was asked for."""
+    folder = None if experiment.wish.fresh else resume.find(experiment)
     if folder:
-        progress.say(f"resuming run {folder.run_id}: finished blocks are kept")
+        progress.say(f"resuming run {folder.run_id}: finished blocks are kept (`--fresh` begins a new one)")
     else:
         folder = RunFolder.start(experiment)
     seats = Seats(experiment, folder, held, progress)

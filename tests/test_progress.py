@@ -1,0 +1,43 @@
+"""How far the work is, for a person and for a log."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from bench import catalog
+from bench.budget import Pace
+from bench.progress import LINE_EVERY_S, Progress, minutes
+
+SCENARIO = catalog.load().scenarios["closed-1"]
+
+
+def test_a_log_hears_of_the_time_left_once_a_minute() -> None:
+    log, now_s = io.StringIO(), 0.0
+    progress = Progress(Console(file=log, force_terminal=False), clock_s=lambda: now_s)
+    with progress.turns(["a", "b"], 12) as comes:
+        for block in range(12):
+            for name in ("a", "b"):
+                comes(block, name)
+                now_s += 0.4 * LINE_EVERY_S
+    lines = log.getvalue().splitlines()
+    assert len(lines) == 7  # 24 steps of 0.4 of the time between two lines: every third one, the first aside
+    assert lines[0] == "2 scenarios in turns: block 2 of b: 3 of 24 done, about 8m24s left"
+    assert lines[-1].endswith("21 of 24 done, about 1m12s left")
+
+
+def test_short_work_says_nothing_in_a_log_and_moves_the_bar_of_a_terminal() -> None:
+    pace = Pace(blocks=3, rounds=1, rows=10, block_s=1.0)
+    for terminal in (False, True):
+        out = io.StringIO()
+        with Progress(Console(file=out, force_terminal=terminal, width=120)).scenario(SCENARIO, pace) as one_more:
+            for _ in range(3):
+                one_more()
+        assert ("3/3" in out.getvalue()) is terminal and ("closed-1" in out.getvalue()) is terminal
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (59.4, "59 s"), (95, "1m35s"), (3600, "1h00m"), (7300, "2h01m")])
+def test_durations_are_for_people(seconds: float, said: str) -> None:
+    assert minutes(seconds) == said
