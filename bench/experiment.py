@@ -128,7 +128,7 @@ class Experiment:
 
     def hash_within(self, budget_s: float | None) -> str:
         """The hash that this experiment has, or would have, within a budget."""
-        return files.short_hash(*self.identity[:3], budget_s, *self.identity[3:])
+        return files.short_hash(*self.identity, budget_s)
 
 
 class Stopwatch:

@@ -160,7 +160,7 @@ def ensure(
     if tokenizer:
         rows = plan_rows.text_rows(tokenizer, scenario, corpus, 0 if corpus.size is None else taken)
     else:
-        rows = plan_rows.image_rows(_image(model), corpus.images(scenario.name), scenario.rows, MIN_WARM)
+        rows = plan_rows.image_rows(_image(model), corpus.images(scenario.name), scenario.rows)
     return _write(name, key, model, rows, gaps, about={"scenario": scenario.name, "corpus": corpus.name, "seed": seed})
 
 

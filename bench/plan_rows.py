@@ -100,7 +100,7 @@ def _wanted_lengths(scenario: Scenario, max_tokens: int) -> tuple[list[int], lis
 
 def joined(rows: Sequence[tuple[Any, int]], warm: int) -> Rows:
     """Tensors with the nanoseconds that preparing each took, as rows of their own in that order."""
-    return Rows([ids for ids, _ in rows], np.arange(len(rows)), np.array([ns for _, ns in rows], dtype=np.int64), warm)
+    return Rows([tensor for tensor, _ in rows], np.arange(len(rows)), np.array([ns for _, ns in rows], dtype=np.int64), warm)
 
 
 def _spare_texts(corpus: Corpus, part: str) -> Iterator[str]:
@@ -140,12 +140,12 @@ def cut_rows(tokenizer: inputs.Tokenizer, texts: Iterator[str], lengths: list[in
     return [(ids, ns) for ids, (_, ns) in zip(rows, tokenizer.timed(used), strict=True)]
 
 
-def image_rows(how: ImageInput, images: Iterator[bytes], rows: int, warm: int) -> Rows:
+def image_rows(how: ImageInput, images: Iterator[bytes], rows: int) -> Rows:
     """`rows` rows that point in turn into a pool of at most IMAGE_POOL prepared images."""
     pool = list(inputs.timed_images(islice(images, min(rows, IMAGE_POOL)), how))
     points_to = np.arange(rows) % len(pool)
     cost = np.array([ns for _, ns in pool], dtype=np.int64)
-    return Rows([pixels for pixels, _ in pool], points_to, cost[points_to], warm)
+    return Rows([pixels for pixels, _ in pool], points_to, cost[points_to], MIN_WARM)
 
 
 def long_beside_short(order: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:

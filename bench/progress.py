@@ -54,27 +54,27 @@ class Progress:
     @contextmanager
     def search(self, scenario: Scenario, trials: int) -> Iterator[Callable[[int, int], None]]:
         """A bar over a search of at most `trials` trials; the yielded function says which one comes next and how many arms take part."""
-        with self._steps(trials) as reached:
+        with self._steps(trials, "at most") as reached:
             yield lambda trial, arms: reached(trial, f"{scenario.name}: trial {trial + 1} of at most {trials}, {arms} arms still searching")
 
     @contextmanager
-    def _steps(self, total: int) -> Iterator[Reached]:
-        """A bar in a terminal, a line now and then elsewhere."""
+    def _steps(self, total: int, sure: str = "about") -> Iterator[Reached]:
+        """A bar in a terminal, a line now and then elsewhere. `sure`: how far the time left can be trusted."""
         if not self.console.is_terminal:
-            yield self._lines(total)
+            yield self._lines(total, sure)
             return
         columns = (
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(bar_width=24),
             rich.progress.MofNCompleteColumn(),
-            rich.progress.TextColumn("left"),
+            rich.progress.TextColumn(f"left, {sure}"),
             rich.progress.TimeRemainingColumn(),
         )
         with rich.progress.Progress(*columns, console=self.console, refresh_per_second=2) as bar:
             task = bar.add_task("", total=total)
             yield lambda done, about: bar.update(task, completed=done, description=about)
 
-    def _lines(self, total: int) -> Reached:
+    def _lines(self, total: int, sure: str) -> Reached:
         began_s = said_s = self.clock_s()
         first: int | None = None
 
@@ -84,7 +84,7 @@ class Progress:
             first = done if first is None else first
             if done > first and now_s - said_s >= LINE_EVERY_S:
                 left_s = (now_s - began_s) / (done - first) * (total - done)
-                self.say(f"{about}: {done} of {total} done, about {minutes(left_s)} left")
+                self.say(f"{about}: {done} of {total} done, {sure} {minutes(left_s)} left")
                 said_s = now_s
 
         return reached

@@ -15,9 +15,9 @@ from bench.experiment import Experiment
 from bench.runfolder import RunFolder
 
 
-def find(experiment: Experiment) -> RunFolder | None:
-    """The run of this experiment since the machine was booted that goes on: the newest that was interrupted, or the newest of all where
-    its budget was smaller and left a scenario short of K = 12 blocks. The latter is made one of the larger budget."""
+def take_up(experiment: Experiment) -> RunFolder | None:
+    """The run of this experiment since the machine was booted that goes on, made ready for it: the newest that was interrupted, or the
+    newest of all where its budget was smaller and left a scenario short of K = 12 blocks. None: a new one begins."""
     wish, newest = experiment.wish, True
     for path in sorted(paths.RUNS.glob("*/run.json"), reverse=True):
         run = files.read_json(path)

@@ -72,12 +72,13 @@ class Runner(Paces):
                 self._scenario(group[0], len(groups) - place)
 
     def _announce(self, group: Sequence[Scenario]) -> None:
-        """Which scenarios come now, and how far the run is."""
-        whole, budget_s = len(self.experiment.wish.scenarios), self.experiment.wish.budget_s
-        if whole > 1:
+        """Which scenarios come now, and how far the run is, with what it had before it was resumed."""
+        scenarios, budget_s = self.experiment.wish.scenarios, self.experiment.wish.budget_s
+        if len(scenarios) > 1:
+            begun = sum(self.folder.block_count(scenario.name) > 0 for scenario in scenarios)
             spent = minutes(self.seats.measured_s) + (f" of {minutes(budget_s)}" if budget_s is not None else "")
             names = ", ".join(scenario.name for scenario in group)
-            self.progress.say(f"{whole - len(self.waiting)} of {whole} scenarios done, {spent} measured; next: {names}")
+            self.progress.say(f"{begun} of {len(scenarios)} scenarios have blocks, {spent} measured; next: {names}")
 
     def _not_applicable(self) -> None:
         """What no arm, or not this one, can serve in a scenario."""
@@ -290,7 +291,7 @@ class Runner(Paces):
 
 def measure(experiment: Experiment, held: lock.MachineLock, progress: Progress, undecided: Undecided | None = None) -> RunFolder:
     """Measure an experiment, going on with a run of the very same one (bench/resume.py) unless `fresh` was asked for."""
-    folder = None if experiment.wish.fresh else resume.find(experiment)
+    folder = None if experiment.wish.fresh else resume.take_up(experiment)
     if folder:
         progress.say(f"resuming run {folder.run_id}: finished blocks are kept (`--fresh` begins a new one)")
     else:

@@ -81,7 +81,7 @@ def run(runs: Path, name: str, budget_s: float | None, blocks: int = BLOCKS, tri
 
 
 def found(budget_s: float | None, requests: int | None = None) -> str | None:
-    folder = resume.find(experiment(budget_s, requests))
+    folder = resume.take_up(experiment(budget_s, requests))
     return folder and folder.run_id
 
 
