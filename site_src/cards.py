@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import escape
 
-from site_src import drawing, form, marks, words
+from site_src import form, marks, pictures, words
 from site_src.board import Standing, Table
 from site_src.model_page import headline
 from site_src.press import Press
@@ -20,7 +20,7 @@ def card(press: Press, model: str, standings: Sequence[Standing]) -> None:
     lead = headline(standings[0]) if standings else []
     if not lead:
         return
-    press.text(f"data/models/{form.slug(model)}/card.png", drawing.raster(picture(press, standings[0], lead[0]), scale=1))
+    press.drawn(f"data/models/{form.slug(model)}/card.png", pictures.png(picture(press, standings[0], lead[0]), scale=1))
 
 
 def picture(press: Press, standing: Standing, table: Table) -> str:

@@ -83,9 +83,9 @@ ORDER BY framework, arm_id, clients"""
     height, top = 250, max(row["requests_per_s"] for row in data) * 1.12
     lasts = {row["arm"]: row for row in data}  # the row of most clients of each arm, since rows are sorted by clients
     spots = spread({arm: row["requests_per_s"] for arm, row in lasts.items()}, gap=top * 14 / height)
-    ends = [{**row, "spot": spots[arm]} for arm, row in lasts.items()]
+    ends = [{"arm": arm, "framework": row["framework"], "spot": spots[arm]} for arm, row in lasts.items()]
     fastest = max(lasts.values(), key=lambda row: row["requests_per_s"])
-    top_line = [row for row in data if row["arm"] == fastest["arm"]]
+    top_line = [{name: row[name] for name in ("clients", "p50_ms", "requests_per_s")} for row in data if row["arm"] == fastest["arm"]]
     limit = max(row["p50_ms"] for row in data)
 
     def draw(width: int) -> Any:

@@ -109,7 +109,7 @@ def lines_over(
     narrow = width == NARROW
     scales = scale([row["framework"] for row in data])
     colour = alt.Color("framework:N", scale=scales["color"], legend=None)
-    ends = [{**row, "spot": spots[row["arm"]]} for row in {row["arm"]: row for row in data}.values()]
+    ends = [{"arm": arm, "framework": row["framework"], "spot": spots[arm]} for arm, row in {row["arm"]: row for row in data}.items()]
     ticks = {"values": list(x_values)} if x_values else {"tickCount": 5}
     across = alt.X(f"{x}:Q", title=x_title, scale=x_scale or alt.Scale(zero=True, nice=False), axis=alt.Axis(format="~r", **ticks))
     up = alt.Y(f"{y}:Q", title=y_title, scale=y_scale, axis=alt.Axis(tickCount=5, format="~r"))

@@ -1,4 +1,4 @@
-"""A chart from its query to its SVG: shared by all charts, knowing none of them.
+"""A chart from its query to its specification: shared by all charts, knowing none of them.
 
 Colours are CSS variables, so that light and dark share one SVG; each SVG is made twice, for wide and for narrow screens, because
 scaled-down text cannot be read.
@@ -6,34 +6,29 @@ scaled-down text cannot be read.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
-import vl_convert
 from altair.utils.schemapi import debug_mode
 
-from bench import paths
+from site_src import pictures
 from site_src.board import Board
 from site_src.marks import INK, MARKS, OTHER
 
 Rows = Sequence[Mapping[str, Any]]
 
-VL_VERSION = "6.4"
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 WIDE, NARROW = 560, 340
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart ready for a page."""
+    """A chart for a page; its pictures may still be on the way."""
 
     name: str
     title: str
@@ -42,14 +37,23 @@ class Chart:
     sql: str
     rows: Rows
     spec: Mapping[str, Any]
-    wide: str
-    narrow: str
+    drawn: tuple[Future[bytes], Future[bytes]]
     frameworks: tuple[str, ...] = ()
     """What a legend below has to name; empty where each mark has its name beside it."""
 
     @property
     def columns(self) -> list[str]:
         return list(self.rows[0]) if self.rows else []
+
+    @cached_property
+    def wide(self) -> str:
+        """The SVG for wide screens, to stand in a page."""
+        return pictures.own_ids(self.drawn[0].result().decode().replace("\n", " "), f"{self.name}-w")
+
+    @cached_property
+    def narrow(self) -> str:
+        """The SVG for phones."""
+        return pictures.own_ids(self.drawn[1].result().decode().replace("\n", " "), f"{self.name}-n")
 
 
 def plain_colours(picture: str) -> str:
@@ -95,36 +99,6 @@ def config() -> dict[str, Any]:
     }
 
 
-def svg(spec: Mapping[str, Any], prefix: str) -> str:
-    """One SVG whose ids are its own, since several stand inline in a page, and counted anew, since Vega counts on from chart to chart."""
-    text = picture(json.dumps(spec, sort_keys=True)).replace("\n", " ")
-    names = {old: f"{prefix}-{count}" for count, old in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', text)))}
-    text = re.sub(r'\bid="([^"]+)"', lambda found: f'id="{names[found.group(1)]}"', text)
-    return re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{names[found.group(1)]})", text)
-
-
-def picture(spec: str) -> str:
-    """The SVG of a specification."""
-    return kept("svg", spec, lambda: str(vl_convert.vegalite_to_svg(spec, vl_version=VL_VERSION)).encode()).decode()
-
-
-def raster(svg_text: str, scale: float = 2) -> bytes:
-    """A PNG of an SVG."""
-    return kept("png", f"{scale} {svg_text}", lambda: bytes(vl_convert.svg_to_png(svg_text, scale=scale)))
-
-
-def kept(kind: str, source: str, make: Callable[[], bytes]) -> bytes:
-    """What `make` draws from `source`, kept under build/ by the hash of its source: a site that is built again draws only what is new."""
-    digest = hashlib.sha256(f"{version('vl-convert-python')} {VL_VERSION} {source}".encode()).hexdigest()[:32]
-    file = paths.BUILD / "site" / "pictures" / f"{digest}.{kind}"
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-        unfinished.write_bytes(make())
-        unfinished.rename(file)
-    return file.read_bytes()
-
-
 def finish(
     name: str,
     *,
@@ -148,19 +122,8 @@ def finish(
         with debug_mode(False):
             spec = draw(width).to_dict(validate=False)
         specs[width] = {**spec, "$schema": SCHEMA, "datasets": {"rows": list(data)}, "config": config()}
-    wide, narrow = svg(specs[wide_width], f"{name}-w"), svg(specs[NARROW], f"{name}-n")
-    return Chart(name, title, sentence, note, sql.strip(), rows, specs[wide_width], wide, narrow, frameworks)
-
-
-def vega_bundle(folder: Path) -> str:
-    """Vega, Vega-Lite and the embedder of the version that draws the pictures, as one module. Kept in `folder`: making it takes seconds."""
-    kept = folder / f"vega-{VL_VERSION}-{version('vl-convert-python')}.js"
-    if not kept.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = kept.with_name(f"{kept.name}.{os.getpid()}.tmp")
-        unfinished.write_text(vl_convert.javascript_bundle("export { vegaEmbed };", vl_version=VL_VERSION), encoding="utf-8")
-        unfinished.rename(kept)
-    return kept.read_text(encoding="utf-8")
+    drawn = pictures.svg(specs[wide_width]), pictures.svg(specs[NARROW])
+    return Chart(name, title, sentence, note, sql.strip(), rows, specs[wide_width], drawn, frameworks)
 
 
 def labels(board: Board, rows: Rows) -> dict[str, str]:

@@ -149,6 +149,13 @@ def to_json(value: Any, indent: int | None = 1) -> str:
     return json.dumps(finite(value), indent=indent, sort_keys=True, ensure_ascii=False, default=str)
 
 
+def to_lines(value: dict[str, Any] | list[dict[str, Any]]) -> str:
+    """The same with a line for each entry, or each row: for what is too long to indent every value of it."""
+    if isinstance(value, dict):
+        return "{\n " + ",\n ".join(f"{to_json(key)}: {to_json(entry, None)}" for key, entry in sorted(value.items())) + "\n}"
+    return "[\n " + ",\n ".join(to_json(row, None) for row in value) + "\n]"
+
+
 def finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench import catalog, paths
 from bench.errors import BenchError
-from site_src import cards, drawing, marks, model_page, overview_page, question_pages, record_pages, standing_pages
+from site_src import cards, marks, model_page, overview_page, pictures, question_pages, record_pages, standing_pages
 from site_src.board import Board, open_database
 from site_src.press import HERE, Press
 
@@ -52,11 +52,19 @@ def build(database: Path = paths.DATABASE, out: Path = paths.SITE, pages: Path =
 
 def write(board: Board, database: Path, folder: Path) -> None:
     """Every page of the site, as Markdown and data files."""
-    press = Press(board, folder)
+    with pictures.side_by_side():
+        press = Press(board, folder)
+        lay_out(press, database)
+        press.settle()
+
+
+def lay_out(press: Press, database: Path) -> None:
+    """Every page, one after another; some pictures are still being drawn when the last is written."""
+    board, folder = press.board, press.folder
+    press.drawn("assets/vega.js", pictures.vega())
     shutil.copytree(HERE / "assets", folder / "assets")
     press.text("assets/frameworks.css", marks.stylesheet())
     press.text("assets/dark-without-scripts.css", dark_without_scripts())
-    press.text("assets/vega.js", drawing.vega_bundle(paths.BUILD / "site"))
     overview_page.overview(press)
     for model, standings in board.standings.items():
         model_page.model(press, model, standings)

@@ -5,26 +5,32 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from site_src import drawing, form, marks
+from site_src import drawing, form, marks, pictures
 from site_src.board import Board, Row, shown
 
 HERE = Path(__file__).resolve().parent
 
 
 class Press:
-    """One folder of pages made from one board."""
+    """One folder of pages made from one board.
+
+    Pictures take most of a build's time and are drawn elsewhere: what needs one is owed until `settle`.
+    """
 
     def __init__(self, board: Board, folder: Path) -> None:
         self.board = board
         self.folder = folder
         self.env = environment(board)
+        self.owed: deque[Callable[[], None]] = deque()
 
     def text(self, path: str, content: str | bytes) -> None:
         """Write one file."""
@@ -32,10 +38,19 @@ class Press:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content.encode() if isinstance(content, str) else content)
 
+    def drawn(self, path: str, picture: Future[bytes]) -> None:
+        """Owe one file that is being drawn."""
+        self.owed.append(lambda: self.text(path, picture.result()))
+
+    def settle(self) -> None:
+        """Write all that is owed."""
+        while self.owed:
+            self.owed.popleft()()
+
     def page(
         self, path: str, template: str, *, title: str, description: str, section: str, sidebars: str = "", image: str = "", **context: Any
     ) -> None:
-        """Render one template to `<path>.md`.
+        """Owe `<path>.md`, rendered from one template.
 
         In templates `root` leads to the top of the site and `base` to this page's data files. `section` is the tab that is lit;
         `sidebars` may name "navigation" and "toc", which are hidden otherwise.
@@ -46,8 +61,12 @@ class Press:
         front = {"title": form.plain(title), "description": form.plain(description), "section": section, "hide": hide}
         front |= {"image": image} if image else {}
         head = "".join(f"{name}: {form.to_json(value, None)}\n" for name, value in front.items())
-        body = self.env.get_template(template).render(root=root, base=f"{root}data/{path}/", title=title, **context)
-        self.text(f"{path}.md", f"---\n{head}---\n{body.rstrip()}\n")
+
+        def render() -> None:
+            body = self.env.get_template(template).render(root=root, base=f"{root}data/{path}/", title=title, **context)
+            self.text(f"{path}.md", f"---\n{head}---\n{body.rstrip()}\n")
+
+        self.owed.append(render)
 
     def plain_text(self, path: str, template: str, **context: Any) -> None:
         """Render a template that is neither Markdown nor HTML."""
@@ -56,15 +75,19 @@ class Press:
     def chart(self, path: str, chart: drawing.Chart) -> None:
         """The chart of the page `path` to take away: its data, a picture with plain colours, its specification."""
         stem = f"data/{path}/{chart.name}"
-        picture = drawing.plain_colours(chart.wide)
         self.text(f"{stem}.csv", as_csv(chart.columns, chart.rows))
-        self.text(f"{stem}.svg", picture)
-        self.text(f"{stem}.png", drawing.raster(picture))
         self.text(f"{stem}.vl.json", form.to_json(chart.spec, None))
+
+        def pictures_of_it() -> None:
+            picture = drawing.plain_colours(chart.wide)
+            self.text(f"{stem}.svg", picture)
+            self.drawn(f"{stem}.png", pictures.png(picture))
+
+        self.owed.append(pictures_of_it)
 
     def rows(self, stem: str, rows: Sequence[Row]) -> None:
         """Rows of the leaderboard as JSON and CSV."""
-        self.text(f"{stem}.json", form.to_json([public(row) for row in rows]))
+        self.text(f"{stem}.json", form.to_lines([public(row) for row in rows]))
         self.text(f"{stem}.csv", as_csv(list(public(rows[0])), [public(row) for row in rows]))
 
 

@@ -60,7 +60,7 @@ def run(press: Press, run: Row) -> None:
         "SELECT scenario, count(*) AS blocks, count(*) FILTER (noisy) AS noisy, string_agg(DISTINCT note, '; ' ORDER BY note) AS notes"
         " FROM blocks WHERE run_id = ? GROUP BY scenario ORDER BY scenario"
     )
-    press.text(f"data/{path}/rows.json", form.to_json([public(row) for row in rows]))
+    press.text(f"data/{path}/rows.json", form.to_lines([public(row) for row in rows]))
     press.text(f"data/{path}/run.json", form.to_json(run["run_json"]))
     press.text(f"data/{path}/machine.json", form.to_json(run["machine_json"]))
     tables = board.tables(rows)
@@ -113,7 +113,7 @@ def run(press: Press, run: Row) -> None:
                     "name": name(row["arm_id"]),
                     "scenario": row["scenario"],
                     "status": row["status"],
-                    "json": form.to_json({key: value for key, value in public(row).items() if value is not None}),
+                    "json": form.to_lines({key: value for key, value in public(row).items() if value is not None}),
                 }
                 for row in own
             ],

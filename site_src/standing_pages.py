@@ -164,9 +164,11 @@ def compare(press: Press) -> None:
     present = [framework for framework in measured_frameworks(press) if framework in seen]
     drawn: list[drawing.Chart] = []
     for (scenario, precision), found in listed.items():
+        if len(drawn) == MOST_CHARTS:
+            break
         title = f"{found[0][1]}, {precision}"
         chart = charts_models.forest(board, [place for place, _ in found], present[0], title, form.ident(f"{scenario}-{precision}"))
-        if chart and len(drawn) < MOST_CHARTS:
+        if chart:
             press.chart("compare", chart)
             drawn.append(chart)
     press.text("data/compare.json", form.to_json(answers, None))

@@ -606,6 +606,7 @@ def test_requests_that_finish_late_are_not_in_the_rate(tmp_path: Path) -> None:
     shown = board.Board(board.open_database(database), catalog.load())
     making = press.Press(shown, tmp_path / "pages")
     model_page.model(making, "minilm", shown.standings["minilm"])
+    making.settle()
     text = Page((tmp_path / "pages/models/minilm.md").read_text(encoding="utf-8")).text
     assert "84.2" in text
     assert "∞" in text
