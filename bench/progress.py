@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import rich.progress
 from rich.console import Console
@@ -15,8 +16,26 @@ from bench.catalog import Scenario
 LINE_EVERY_S = 60.0
 """Between two lines on how far the work is, where nobody watches a bar."""
 
-Reached = Callable[[int, str], None]
-"""Says how many steps are done, and what comes next."""
+
+class Reached(Protocol):
+    def __call__(self, done: int, total: int, about: str, since: int = 0) -> None:
+        """Says how many steps of how many are done, and what comes next. The time left is judged by the steps after `since`."""
+
+
+class TimeLeft:
+    """What the steps that are still to come will take, by those that are done."""
+
+    def __init__(self, clock_s: Callable[[], float]) -> None:
+        self.clock_s = clock_s
+        self.first = 0
+        self.began_s = clock_s()
+
+    def __call__(self, done: int, total: int, since: int) -> float | None:
+        """Seconds; None before the first step that counts."""
+        if done <= max(since, self.first):
+            self.first, self.began_s = done, self.clock_s()
+            return None
+        return (self.clock_s() - self.began_s) / (done - self.first) * (total - done)
 
 
 class Progress:
@@ -30,64 +49,68 @@ class Progress:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def turns(self, names: Sequence[str], blocks: int) -> Iterator[Reached]:
-        """A bar over scenarios that are measured in turns; the yielded function says which block of which one comes next."""
-        with self._steps(len(names) * blocks) as reached:
-            yield lambda block, name: reached(
-                block * len(names) + names.index(name), f"{len(names)} scenarios in turns: block {block + 1} of {name}"
+    def turns(self, blocks: int) -> Iterator[Callable[[int, str, Sequence[str]], None]]:
+        """A bar over scenarios that are measured in turns; the yielded function says which block of which one comes next, and the names of
+        all that take turns. The first block, in which they are warmed up for the first time, tells nothing of the time left."""
+        with self._steps() as reached:
+            yield lambda block, name, names: reached(
+                block * len(names) + names.index(name) if block else 0,
+                len(names) * blocks,
+                f"{len(names)} scenarios in turns: block {block + 1} of {name}",
+                since=len(names),
             )
 
     @contextmanager
     def scenario(self, scenario: Scenario, pace: Pace) -> Iterator[Callable[[], None]]:
         """A bar over the blocks of a scenario; the yielded function says that one more is done."""
         about, done = f"{scenario.name}: {pace.blocks} blocks × {pace.rounds} rounds × {pace.rows} rows an arm", 0
-        with self._steps(pace.blocks) as reached:
+        with self._steps() as reached:
 
             def one_more() -> None:
                 nonlocal done
                 done += 1
-                reached(done, about)
+                reached(done, pace.blocks, about)
 
-            reached(0, about)
+            reached(0, pace.blocks, about)
             yield one_more
 
     @contextmanager
     def search(self, scenario: Scenario, trials: int) -> Iterator[Callable[[int, int], None]]:
         """A bar over a search of at most `trials` trials; the yielded function says which one comes next and how many arms take part."""
-        with self._steps(trials, "at most") as reached:
-            yield lambda trial, arms: reached(trial, f"{scenario.name}: trial {trial + 1} of at most {trials}, {arms} arms still searching")
+        with self._steps("at most") as reached:
+            yield lambda trial, arms: reached(
+                trial, trials, f"{scenario.name}: trial {trial + 1} of at most {trials}, {arms} arms still searching"
+            )
 
     @contextmanager
-    def _steps(self, total: int, sure: str = "about") -> Iterator[Reached]:
+    def _steps(self, sure: str = "about") -> Iterator[Reached]:
         """A bar in a terminal, a line now and then elsewhere. `sure`: how far the time left can be trusted."""
+        time_left, said_s = TimeLeft(self.clock_s), self.clock_s()
+
+        def said(left_s: float | None) -> str:
+            return "" if left_s is None else f"{sure} {minutes(left_s)} left"
+
+        def line(done: int, total: int, about: str, since: int = 0) -> None:
+            nonlocal said_s
+            left_s = time_left(done, total, since)
+            if left_s is not None and self.clock_s() - said_s >= LINE_EVERY_S:
+                self.say(f"{about}: {done} of {total} done, {said(left_s)}")
+                said_s = self.clock_s()
+
         if not self.console.is_terminal:
-            yield self._lines(total, sure)
+            yield line
             return
         columns = (
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(bar_width=24),
             rich.progress.MofNCompleteColumn(),
-            rich.progress.TextColumn(f"left, {sure}"),
-            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("{task.fields[left]}"),
         )
         with rich.progress.Progress(*columns, console=self.console, refresh_per_second=2) as bar:
-            task = bar.add_task("", total=total)
-            yield lambda done, about: bar.update(task, completed=done, description=about)
-
-    def _lines(self, total: int, sure: str) -> Reached:
-        began_s = said_s = self.clock_s()
-        first: int | None = None
-
-        def reached(done: int, about: str) -> None:
-            nonlocal said_s, first
-            now_s = self.clock_s()
-            first = done if first is None else first
-            if done > first and now_s - said_s >= LINE_EVERY_S:
-                left_s = (now_s - began_s) / (done - first) * (total - done)
-                self.say(f"{about}: {done} of {total} done, {sure} {minutes(left_s)} left")
-                said_s = now_s
-
-        return reached
+            task = bar.add_task("", total=None, left="")
+            yield lambda done, total, about, since=0: bar.update(
+                task, completed=done, total=total, description=about, left=said(time_left(done, total, since))
+            )
 
 
 def minutes(seconds: float) -> str:

@@ -103,11 +103,10 @@ class Runner(Paces):
         """
         limit_s, self.turns = self._warm_up_limit_s(self._left_s() / groups_left, scenarios[0]), []
         expected: dict[str, Expected] = {}
-        with self.progress.turns([scenario.name for scenario in scenarios], budget.BLOCKS) as advance:
+        with self.progress.turns(budget.BLOCKS) as comes:
             for block in range(budget.BLOCKS):
                 self.seats.leave_all()
                 for scenario in scenarios:
-                    advance(block, scenario.name)
                     if block == 0:
                         self._join(scenario, limit_s)
                     pace = self.folder.pace(scenario.name)
@@ -117,6 +116,7 @@ class Runner(Paces):
                         self.turns.remove(scenario)
                         self.progress.say(f"{scenario.name}: stopped after {block} of {pace.blocks} blocks, the budget is used up")
                         continue
+                    comes(block, scenario.name, [one.name for one in self.turns])
                     plan = self.experiment.plans[scenario.name]
                     if scenario.name not in expected:
                         expected[scenario.name] = self._expected(plan, plan.warm, pace.rows_per_arm)
