@@ -59,6 +59,8 @@ class Plan:
     offsets: NDArray[np.int64]
     elements: NDArray[np.int64]
     image_size: int | None = None
+    pool: Plan | None = None
+    """Of a scenario's images: the plan of the prepared images that its rows point into."""
 
     @property
     def measured(self) -> int:
@@ -79,6 +81,11 @@ class Plan:
         start = int(self.offsets[row])
         flat = self._elements[start : start + int(self.elements[row])]
         return flat.reshape(3, self.image_size, self.image_size)
+
+    def distinct(self, first: int, count: int) -> tuple[Plan, NDArray[np.int64]]:
+        """Rows `first` … as rows of a plan that has each tensor once: this one, or the pool."""
+        rows = np.arange(first, first + count)
+        return (self.pool, self.offsets[rows] // self.elements[rows]) if self.pool else (self, rows)
 
     def batch(self, first: int, count: int, pad_id: int) -> tuple[Ids, Ids]:
         """Rows `first` … padded right to the longest as a worker pads them: ids and mask (1 on own ids), both count × longest."""
@@ -157,11 +164,25 @@ def ensure(
     found = _find(name, key)
     if found:
         return found
+    about: dict[str, object] = {"scenario": scenario.name, "corpus": corpus.name, "seed": seed}
     if tokenizer:
-        rows = plan_rows.text_rows(tokenizer, scenario, corpus, 0 if corpus.size is None else taken)
+        rows, pool = plan_rows.text_rows(tokenizer, scenario, corpus, 0 if corpus.size is None else taken), None
     else:
-        rows = plan_rows.image_rows(_image(model), corpus.images(scenario.name), scenario.rows)
-    return _write(name, key, model, rows, gaps, about={"scenario": scenario.name, "corpus": corpus.name, "seed": seed})
+        pool = _image_pool(model, corpus, seed)
+        rows = plan_rows.image_rows([pool.pixels(row) for row in range(pool.rows)], pool.preprocess_ns, scenario.rows)
+    return _write(name, key, model, rows, gaps, about=about, pool=pool)
+
+
+def _image_pool(model: Model, corpus: Corpus, seed: int) -> Plan:
+    """The images that every scenario of a model serves, prepared once, a row for each."""
+    key = _key(model, None, kind="pool", images=plan_rows.IMAGE_POOL, corpus=corpus.id)
+    name = _slug(f"{model.name}-images")
+    found = _find(name, key)
+    if found:
+        return found
+    drawn = list(inputs.timed_images(islice(corpus.images("pool"), plan_rows.IMAGE_POOL), _image(model)))
+    rows = plan_rows.joined(drawn, 0)
+    return _write(name, key, model, rows, schedule.constant(len(drawn)), about={"scenario": "images", "corpus": corpus.name, "seed": seed})
 
 
 def repeat_plan(plan: Plan, model: Model, tokenizer_folder: Path, seed: int, count: int = 128) -> RepeatPlan:
@@ -276,6 +297,7 @@ def open_plan(folder: Path) -> Plan:
             offsets=table[:, 0],
             elements=table[:, 1],
             image_size=size,
+            pool=open_plan(folder.parent / about["pool"]) if about["pool"] else None,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
@@ -337,8 +359,13 @@ def _find(name: str, key: str) -> Plan | None:
     return None
 
 
-def _write(name: str, key: str, model: Model, rows: Rows, gaps: schedule.Gaps, *, about: dict[str, object]) -> Plan:
-    """Write the folder whole; one of the same name has the same content under an older key, or is damaged, and is replaced."""
+def _write(
+    name: str, key: str, model: Model, rows: Rows, gaps: schedule.Gaps, *, about: dict[str, object], pool: Plan | None = None
+) -> Plan:
+    """Write the folder whole; one of the same name has the same content under an older key, or is damaged, and is replaced.
+
+    With a `pool`, whose rows are the tensors, its array is taken as it is.
+    """
     sizes = np.array([tensor.size for tensor in rows.tensors], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     places = zip(_gap_text(gaps).splitlines(), starts[rows.points_to].tolist(), sizes[rows.points_to].tolist(), strict=True)
@@ -355,12 +382,16 @@ def _write(name: str, key: str, model: Model, rows: Rows, gaps: schedule.Gaps, *
         "name": full_name, "hash": plan_hash, "key": key, "model": model.name, "modality": model.modality, **about,
         "rows": len(rows.points_to), "warm": rows.warm, "tensors": len(rows.tensors), "elements": int(sizes.sum()),
         "image_size": model.image.size if model.modality == "image" and model.image else None,
+        "pool": pool.folder.name if pool else None,
     }  # fmt: skip
     try:
         with files.whole_folder(paths.PLANS / full_name) as folder:
-            with (folder / array_file).open("wb") as out:
-                for tensor in rows.tensors:
-                    out.write(tensor.astype(dtype, copy=False).tobytes())
+            if pool:
+                (folder / array_file).hardlink_to(pool.folder / array_file)
+            else:
+                with (folder / array_file).open("wb") as out:
+                    for tensor in rows.tensors:
+                        out.write(tensor.astype(dtype, copy=False).tobytes())
             (folder / "rows.csv").write_bytes(table.encode())
             (folder / "preprocess.csv").write_text(
                 "row,preprocess_ns\n" + "".join(f"{row},{ns}\n" for row, ns in enumerate(rows.preprocess_ns.tolist())), encoding="utf-8"

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench import inputs
-from bench.catalog import ImageInput, Scenario
+from bench.catalog import Scenario
 from bench.corpus import Corpus
 from bench.errors import BenchError
 from bench.inputs import Ids, Pixels
 
 MIN_WARM = 64
-IMAGE_POOL = 256  # distinct images of a plan; one is 602 KB at 224×224
+IMAGE_POOL = 256  # distinct images that the scenarios of a model serve in turn; one is 602 KB at 224×224
 NEW_WARM, NEW_SHORTEST, NEW_PIECE = 32, 6, 32  # tokens, tokens, rows: of a scenario with new shapes
 
 
@@ -140,12 +140,10 @@ def cut_rows(tokenizer: inputs.Tokenizer, texts: Iterator[str], lengths: list[in
     return [(ids, ns) for ids, (_, ns) in zip(rows, tokenizer.timed(used), strict=True)]
 
 
-def image_rows(how: ImageInput, images: Iterator[bytes], rows: int) -> Rows:
-    """`rows` rows that point in turn into a pool of at most IMAGE_POOL prepared images."""
-    pool = list(inputs.timed_images(islice(images, min(rows, IMAGE_POOL)), how))
+def image_rows(pool: list[Pixels], preprocess_ns: NDArray[np.int64], rows: int) -> Rows:
+    """`rows` rows that point in turn into a pool of prepared images."""
     points_to = np.arange(rows) % len(pool)
-    cost = np.array([ns for _, ns in pool], dtype=np.int64)
-    return Rows([pixels for pixels, _ in pool], points_to, cost[points_to], MIN_WARM)
+    return Rows(pool, points_to, preprocess_ns[points_to], MIN_WARM)
 
 
 def long_beside_short(order: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -306,9 +306,11 @@ class Seats:
 
     def reference(self, plan: Plan, first: int, count: int) -> Vectors:
         """Reference vectors of plan rows (count, dim)."""
-        artefact = self.experiment.reference
+        artefact, (source, rows) = self.experiment.reference, plan.distinct(first, count)
+        low, high = int(rows.min()), int(rows.max()) + 1
         with self.stage("reference"):
-            return reference.ensure(artefact.folder, artefact.hash, plan.folder, plan.hash, first, count, self.experiment.pad_id)
+            found = reference.ensure(artefact.folder, artefact.hash, source.folder, source.hash, low, high - low, self.experiment.pad_id)
+        return found[rows - low]
 
     @contextmanager
     def measuring(self) -> Iterator[None]:

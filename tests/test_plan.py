@@ -263,14 +263,22 @@ def test_the_hard_plan_is_hard(minilm: Model, folder: Path, monkeypatch: pytest.
 
 def test_image_rows_point_into_a_pool(vision: Model, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_rows, "IMAGE_POOL", 7)
-    made = make(vision, folder, replace(SCENARIO, rows=100))
+    other = make(vision, folder, replace(SCENARIO, name="offline-32", rows=90))
+    with monkeypatch.context() as patch:
+        patch.setattr(inputs, "timed_images", lambda *_: pytest.fail("the images are prepared once for all scenarios of a model"))
+        made = make(vision, folder, replace(SCENARIO, rows=100))
     assert (made.folder / "pixels.f32").stat().st_size == 7 * 3 * 32 * 32 * 4
     assert made.warm == 64
     assert made.modality == "image"
     np.testing.assert_array_equal(made.pixels(3), made.pixels(10))
     assert not np.array_equal(made.pixels(3), made.pixels(4))
     assert made.pixels(99).shape == (3, 32, 32)
-    first = next(iter(corpus.generated(1).images("closed-1")))
+    assert (made.folder / "pixels.f32").samefile(other.folder / "pixels.f32"), "and lie on the disk once"
+    source, rows = made.distinct(5, 4)
+    assert source.rows == 7 and rows.tolist() == [5, 6, 0, 1]
+    for row, place in zip(range(5, 9), rows, strict=True):
+        np.testing.assert_array_equal(made.pixels(row), source.pixels(int(place)))
+    first = next(iter(corpus.generated(1).images("pool")))
     assert vision.image is not None
     np.testing.assert_array_equal(made.pixels(0), inputs.prepare_image(first, vision.image))
     assert made.preprocess_ns[3] == made.preprocess_ns[10] > 0
