@@ -28,6 +28,8 @@ LATE_LEAST = 1.5
 OVER = 1.05
 #: A budget that is named as enough is this many times what is expected.
 ENOUGH = 1.25
+#: A scenario that is expected to take this many times what is left of the budget is not even warmed up: expectations may be twice too high.
+HOPELESS = 2.0
 #: Each arm is started afresh at least this often in a run.
 MIN_STARTS = 3
 
@@ -155,12 +157,15 @@ class Paces(Blocks):
         self.folder.set_pace(scenario.name, found)
         return found
 
-    def _nothing_left(self, scenario: Scenario) -> bool:
-        """Is there nothing left even to warm up with? Then what the scenario needs is estimated from what a request cost elsewhere."""
-        if self._left_s() > 0 or self.folder.pace(scenario.name) is not None or self.experiment.wish.requests is not None:
+    def _no_room(self, scenario: Scenario) -> bool:
+        """Is too little left even to warm up and see? What the scenario needs is estimated from what a request cost elsewhere."""
+        if self.folder.pace(scenario.name) is not None or self.experiment.wish.requests is not None:
             return False
-        needed_s = budget.MIN_BLOCKS / budget.BLOCKS * self._least_s(scenario, 0.0)
-        reason = f"the budget is used up; 3 blocks need about {needed_s:.0f} s{self._would_do(scenario, needed_s)}"
+        left_s, needed_s = self._left_s(), budget.MIN_BLOCKS / budget.BLOCKS * self._least_s(scenario, 0.0)
+        if left_s > 0 and needed_s <= HOPELESS * left_s:
+            return False
+        said = "the budget is used up;" if left_s <= 0 else f"{left_s:.0f} s are left of the budget;"
+        reason = f"{said} 3 blocks need about {needed_s:.0f} s{self._would_do(scenario, needed_s)}"
         for arm_id in self.arms:
             if not self._failed(arm_id, scenario):
                 self.folder.failure(arm_id, scenario.name, "SKIPPED", reason)

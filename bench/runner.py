@@ -130,7 +130,7 @@ class Runner(Paces):
             return
         self.waiting.remove(scenario)
         if self.folder.pace(scenario.name) is None:
-            if self._nothing_left(scenario):
+            if self._no_room(scenario):
                 return
             began_s, warm_s = self.seats.measured_s, self.seats.warm_up_s
             self._ready_all(scenario, limit_s)
@@ -152,7 +152,7 @@ class Runner(Paces):
         if self._must_wait(scenario, limit_s):
             return
         self.waiting.remove(scenario)
-        if self._nothing_left(scenario):
+        if self._no_room(scenario):
             return
         if scenario.process != "suite" or self._fresh(scenario):
             self.seats.leave_all()

@@ -93,8 +93,8 @@ def _bar(scenario: Scenario, pace: budget.Pace) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def _turns(names: list[str], blocks: int) -> Iterator[Callable[[int, str], None]]:
-    yield lambda block, name: None
+def _turns(blocks: int) -> Iterator[Callable[[int, str, list[str]], None]]:
+    yield lambda block, name, names: None
 
 
 @pytest.fixture(autouse=True)
@@ -214,6 +214,16 @@ def test_when_the_budget_is_used_up_nothing_more_is_warmed_up(tmp_path: Path) ->
     assert run.seats.measured_s <= 3.3 and sum(run.blocks()) == 0
     reasons = [files.read_json(file)["reason"] for file in sorted(tmp_path.glob("failures/a--*.json"))]
     assert len(reasons) == 12 and all("3 blocks need" in reason for reason in reasons)
+
+
+def test_what_is_far_beyond_the_budget_is_not_warmed_up_to_see(tmp_path: Path) -> None:
+    """Three blocks of `dear` are 3 × 3 arms × 8 s of arrivals, of which 30 s have no room: what is left is the first one's."""
+    dear = Scenario(name="dear", title="x", rows=8192, load="open", rate_per_s=20.0, piece=160)
+    run = Clock(tmp_path, [*suite(1), dear], 30.0, 0.02)
+    run.run()
+    assert run.blocks() == [12, 0] and ("a", "dear") not in run.seats.costs
+    reason = files.read_json(tmp_path / "failures" / "a--dear.json")["reason"]
+    assert "s are left of the budget; 3 blocks need about" in reason and "--budget" in reason
 
 
 def test_without_a_budget_every_scenario_takes_its_own_cost(tmp_path: Path) -> None:
