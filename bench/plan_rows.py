@@ -22,7 +22,8 @@ from bench.inputs import Ids, Pixels
 
 MIN_WARM = 64
 IMAGE_POOL = 256  # distinct images that the scenarios of a model serve in turn; one is 602 KB at 224×224
-NEW_WARM, NEW_SHORTEST, NEW_PIECE = 32, 6, 32  # tokens, tokens, rows: of a scenario with new shapes
+NEW_WARM, NEW_PIECE = 32, 32  # tokens, rows: of a scenario with new shapes
+NEW_SHORTEST, OWN_TOKENS = 6, 4  # tokens of its shortest text, and how many of them at least are not the prompt's or special ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ def text_rows(tokenizer: inputs.Tokenizer, scenario: Scenario, corpus: Corpus, t
     """`scenario.rows` rows, all token sequences distinct: of natural lengths, or of those that the scenario wants."""
     texts, seen = corpus.texts(scenario.name), {tokenizer.encode("").tobytes()}  # a text without tokens of its own is not a request
     if scenario.lengths or scenario.shapes == "new":
-        warm, wanted = _wanted_lengths(scenario, tokenizer.max_tokens)
+        warm, wanted = _wanted_lengths(scenario, max(NEW_SHORTEST, len(tokenizer.encode("")) + OWN_TOKENS), tokenizer.max_tokens)
         spare = texts if corpus.size is None else _spare_texts(corpus, scenario.name)
         rows = cut_rows(tokenizer, spare, warm + wanted, seen)
         return joined(rows, len(warm))
@@ -79,7 +80,7 @@ def _distinct_rows(
     )
 
 
-def _wanted_lengths(scenario: Scenario, max_tokens: int) -> tuple[list[int], list[int]]:
+def _wanted_lengths(scenario: Scenario, min_tokens: int, max_tokens: int) -> tuple[list[int], list[int]]:
     """Token lengths of the warm rows and of the measured rows of a scenario that sets them.
 
     A sweep goes through its lengths again and again, a batch of each. New shapes come in pairs (the first is new, the second is known by
@@ -90,7 +91,7 @@ def _wanted_lengths(scenario: Scenario, max_tokens: int) -> tuple[list[int], lis
         warm = list(np.resize(np.array(scenario.lengths), MIN_WARM))
         return [int(length) for length in warm], [int(length) for length in np.resize(np.array(sweep), scenario.rows - MIN_WARM)]
     pairs = (scenario.piece or NEW_PIECE) // 2
-    spread = np.unique(np.linspace(NEW_SHORTEST, max_tokens, pairs + 1).round().astype(int))
+    spread = np.unique(np.linspace(min_tokens, max_tokens, pairs + 1).round().astype(int))
     new = [int(length) for length in spread if length != NEW_WARM][:pairs]
     if len(new) < pairs:
         raise BenchError(f"scenario {scenario.name}: {pairs} lengths up to {max_tokens} tokens do not differ; make its `piece` shorter")

@@ -338,6 +338,15 @@ def test_new_shapes_come_in_pairs_and_warm_up_shows_none_of_them(minilm: Model, 
         make(minilm, folder, replace(SCENARIO, name="new", shapes="new", piece=2000, rows=5000))
 
 
+def test_the_shortest_new_text_has_tokens_beside_the_prompt(minilm: Model, folder: Path) -> None:
+    """A prompt that alone has more tokens than the shortest text of another model: rows of that length would all be the same."""
+    prompted = replace(minilm, prompts={"document": "title: none | text: "})
+    bare = len(inputs.Tokenizer(prompted, folder).encode(""))
+    assert bare >= plan_rows.NEW_SHORTEST
+    made = make(prompted, folder, replace(SCENARIO, name="new", shapes="new", piece=32, rows=2048))
+    assert made.lengths.min() == bare + plan_rows.OWN_TOKENS and len(set(sequences(made))) == made.rows
+
+
 def test_the_shape_of_bursts_is_data(minilm: Model, folder: Path) -> None:
     def gaps(shape: float) -> np.ndarray:
         made = make(minilm, folder, replace(SCENARIO, name="bursts", arrivals="gamma", shape=shape))
