@@ -115,7 +115,7 @@ class Blocks:
         for seat in list(self.seats.taken.values()):
             with self.seats.retire_on_failure(seat.lane, scenario):
                 self._usage(record, seat)
-        finding = self.watch.finding()
+        finding = self.watch.finding(scenario.name)
         if record.frames:
             facts = {"started_at": started_at, "ended_at": now(), **finding.facts(), "resident": self.resident}
             samples = pd.concat(record.frames, ignore_index=True)

@@ -1,8 +1,8 @@
 """A short fixed probe of the machine: multiply-adds on all cores at once, then copies in memory, always the same work.
 
 A look takes a few ms and is taken in every slice-round while all workers stand still, so that it sees what else the machine is doing.
-It is judged by the wall clock against what the same work costs in CPU time: a neighbour that takes the core away lengthens the one and
-not the other, so even a probe that was first calibrated beside a competing load finds that load.
+It is judged (bench/noise.py) by the wall clock against what the same work costs in CPU time: a neighbour that takes the core away
+lengthens the one and not the other, so even a probe that was first calibrated beside a competing load finds that load.
 
 What the probe does to itself must not look like a neighbour: each thread keeps to a core of its own, since two that wake on one core
 share it for a tick of the scheduler, and the same work runs once unrecorded, since the worker that was served last has taken the caches.
@@ -10,7 +10,6 @@ share it for a tick of the scheduler, and the same work runs once unrecorded, si
 
 from __future__ import annotations
 
-import math
 import os
 import statistics
 import time
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench import files, machine
+from bench.noise import Seconds
 
 #: Products of 48 × 48 matrices: small enough that no BLAS gives them to threads of its own, and numpy lets go of its lock meanwhile.
 #: On all cores that takes about 10 ms: a waking thread runs undisturbed for a tick or two of the scheduler (4 ms each), whoever else
@@ -31,8 +31,6 @@ SIDE, STACK, CALLS = 48, 64, 96
 COPY_FLOATS, COPIES = 1 << 20, 8
 #: Unrecorded calls and copies before each look.
 WARM_CALLS, WARM_COPIES = 4, 1
-#: A deviation below this is never called noise.
-LEAST = 0.03
 #: A block is judged by the median of at least this many looks.
 LOOKS = 3
 CALIBRATION_LOOKS, CALIBRATION_GAP_S = 15, 0.1
@@ -40,8 +38,6 @@ CALIBRATION_LOOKS, CALIBRATION_GAP_S = 15, 0.1
 BETWEEN_FLOATS = 16 << 20
 #: Medians that are kept of a boot: the newest so many.
 MOST_KEPT = 500
-#: 1.4826 × the median absolute deviation is the standard deviation of normal noise; twice that holds 95 % of it.
-SPREADS = 2 * 1.4826
 
 Floats = npt.NDArray[np.float32]
 
@@ -54,30 +50,6 @@ class Look:
     copy_s: float
     fma_cpu_s: float
     copy_cpu_s: float
-
-
-@dataclass(frozen=True)
-class Quiet:
-    """What a look takes on this machine with nobody else at work, and this machine's own A/A spread of it (of ln seconds)."""
-
-    fma_s: float
-    copy_s: float
-    fma_spread: float
-    copy_spread: float
-
-    @property
-    def fma_threshold(self) -> float:
-        """ln of how many times longer the multiply-adds may take."""
-        return max(LEAST, self.fma_spread)
-
-    @property
-    def copy_threshold(self) -> float:
-        """The same of the copies."""
-        return max(LEAST, self.copy_spread)
-
-    def facts(self) -> dict[str, float]:
-        """As probe.json of a run holds it."""
-        return {**asdict(self), "fma_threshold": self.fma_threshold, "copy_threshold": self.copy_threshold}
 
 
 class Probe:
@@ -142,8 +114,8 @@ class Calibration:
         """Both together, the newest last; only so many of the oldest are let go as MOST_KEPT wants."""
         return Calibration((earlier.fma_s + self.fma_s)[-MOST_KEPT:], (earlier.copy_s + self.copy_s)[-MOST_KEPT:])
 
-    def usual(self) -> Quiet:
-        return Quiet(statistics.median(self.fma_s), statistics.median(self.copy_s), _spread(self.fma_s), _spread(self.copy_s))
+    def usual(self) -> Seconds:
+        return Seconds(statistics.median(self.fma_s), statistics.median(self.copy_s))
 
 
 def calibrate(probe: Probe, looks: int = CALIBRATION_LOOKS) -> Calibration:
@@ -157,8 +129,7 @@ def calibrate(probe: Probe, looks: int = CALIBRATION_LOOKS) -> Calibration:
 
 
 def medians(looks: Sequence[Look]) -> Calibration:
-    """Medians of LOOKS looks each, since the spread that matters is that of what a block is judged by, and of CPU time: see the top of this
-    file."""
+    """Medians of LOOKS looks each, as a block is judged by them, and of CPU time: see the top of this file."""
     parts = [looks[first : first + LOOKS] for first in range(0, len(looks) - LOOKS + 1, LOOKS)]
     return Calibration(
         tuple(statistics.median(look.fma_cpu_s for look in part) for part in parts),
@@ -166,16 +137,11 @@ def medians(looks: Sequence[Look]) -> Calibration:
     )
 
 
-def _spread(seconds: Sequence[float]) -> float:
-    middle = statistics.median(seconds)
-    return SPREADS * statistics.median(abs(math.log(value / middle)) for value in seconds)
-
-
-def learn(found: Calibration, file: Path) -> Quiet:
+def learn(found: Calibration, file: Path) -> Seconds:
     """What a look takes here, from all looks since this machine was booted: `file` keeps them, and `found` is added.
 
-    A machine's speed drifts by more over hours (clock, temperature, who else is on the host) than within a second, and it is the
-    drift that a block stands beside.
+    A machine's speed drifts by more over hours (clock, temperature, who else is on the host) than within a second: what is usual is the
+    middle of that.
     """
     try:
         before = files.read_json(file)
@@ -184,18 +150,6 @@ def learn(found: Calibration, file: Path) -> Quiet:
         pass  # none yet, or cut off: the new one is as good
     files.write_json(file, asdict(found))
     return found.usual()
-
-
-def noise(looks: Sequence[Look], calm: Quiet) -> str | None:
-    """Why a block with these looks is noisy; None where the medians are within max(3 %, the machine's own spread)."""
-    for name, seconds, usual_s, threshold in (
-        ("multiply-adds", [look.fma_s for look in looks], calm.fma_s, calm.fma_threshold),
-        ("copies", [look.copy_s for look in looks], calm.copy_s, calm.copy_threshold),
-    ):
-        ratio = statistics.median(seconds) / usual_s
-        if math.log(ratio) > threshold:
-            return f"the probe's {name} took {ratio:.2f} × their quiet time (more than {math.exp(threshold):.2f} ×)"
-    return None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench import files, packing, paths, stats
+from bench import files, noise, packing, paths, stats
 from bench.errors import BenchError
 from bench.records import (
     SAMPLE_COLUMNS,
@@ -302,7 +302,7 @@ def read_run(folder: Path) -> RunData:
             arms=tuple(_arm(arm, versions.get(arm["arm_id"])) for arm in facts["arms"]),
             scenarios=tuple(_scenario(scenario) for scenario in facts["scenarios"]),
             starts=tuple(Start(**{field.name: start.get(field.name) for field in fields(Start)}) for start in starts),
-            blocks=tuple(_block(block) for _, block in blocks),
+            blocks=tuple(_block(block, note) for (_, block), note in zip(blocks, _noises(folder, blocks), strict=True)),
             checks=tuple(_check(path.stem, check) for path in sorted((folder / "checks").glob("*.json")) for check in _read(path)),
             failures=tuple(_failure(_read(path)) for path in sorted((folder / "failures").glob("*.json"))),
             samples=_samples(blocks), quality=_quality(folder),
@@ -347,12 +347,24 @@ def _scenario(scenario: Row) -> RunScenario:
     return RunScenario(**known)
 
 
-def _block(block: Row) -> Block:
+def _noises(folder: Path, blocks: Sequence[tuple[Path, Row]]) -> list[str | None]:
+    """Why each block is noisy, judged beside all of its scenario (bench/noise.py)."""
+    usual = noise.Seconds(**_known(noise.Seconds, _read(folder / "probe.json"))) if blocks else None
+    found: list[str | None] = [None] * len(blocks)
+    for scenario in dict.fromkeys(block["scenario"] for _, block in blocks):
+        places = [place for place, (_, block) in enumerate(blocks) if block["scenario"] == scenario]
+        levels = [noise.median(**blocks[place][1]["probe"]) for place in places]
+        for place, note in zip(places, noise.notes(levels, usual) if usual else [], strict=True):
+            found[place] = note
+    return found
+
+
+def _block(block: Row, note: str | None) -> Block:
     slices = [Slice(**{name: piece[name] for name in SLICE_KEYS} | _known(Slice, piece)) for piece in block["slices"]]
     memory = {arm: ArmMemory(**_known(ArmMemory, read)) for arm, read in block["resources"].items()}
     return Block(
-        block["scenario"], int(block["block"]), _moment(block["started_at"]), _moment(block["ended_at"]), bool(block["noisy"]),
-        block["note"], tuple(slices), memory, MachineUse(**_known(MachineUse, block.get("machine") or {})),
+        block["scenario"], int(block["block"]), _moment(block["started_at"]), _moment(block["ended_at"]), note is not None,
+        note, tuple(slices), memory, MachineUse(**_known(MachineUse, block.get("machine") or {})),
     )  # fmt: skip
 
 

@@ -1,16 +1,18 @@
 """The probe beside a run: looks between slices, and whether a block was measured on a quiet machine.
 
 A noisy block is measured again at most once, on rows that no process has served, where the budget has room for it beside the blocks that
-are still to come; after that it is kept and flagged. What was put aside lies in `discards/` of the run folder.
+are still to come; after that it is kept. Which of the blocks that were kept are noisy is judged again when a run is read, beside all
+blocks of its scenario. What was put aside lies in `discards/` of the run folder.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench import files, machine, paths, probe
+from bench import files, machine, noise, paths, probe
 from bench.budget import Pace
+from bench.noise import Seconds
 from bench.plan import Plan
 from bench.runfolder import RunFolder
 from bench.seats import Seats
@@ -38,24 +40,27 @@ class Watch:
     def __init__(self, seats: Seats, folder: RunFolder) -> None:
         self.seats, self.folder = seats, folder
         self._looks: list[probe.Look] = []
+        self._blocks: dict[str, list[Seconds]] = {}
         with seats.measuring():
             self._probe = probe.Probe(machine.physical_cores())
             self._kept = paths.BUILD / "probe" / f"{machine.machine_id()}-{machine.boot_id()}.json"
-            self.calm = probe.learn(probe.calibrate(self._probe), self._kept)
-        files.write_json(folder.path / "probe.json", self.calm.facts())
+            self.usual = probe.learn(probe.calibrate(self._probe), self._kept)
+        files.write_json(folder.path / "probe.json", asdict(self.usual))
 
     def look(self) -> None:
         """One look, paid from the budget."""
         with self.seats.measuring():
             self._looks.append(self._probe.look())
 
-    def finding(self) -> Finding:
-        """What this block's looks came to; the next look belongs to the next block."""
+    def finding(self, scenario: str) -> Finding:
+        """What a block's looks came to, beside the blocks of its scenario so far; the next look belongs to the next block."""
         while len(self._looks) < probe.LOOKS:
             self.look()
         looks, self._looks = tuple(self._looks), []
-        self.calm = probe.learn(probe.medians(looks), self._kept)
-        return Finding(probe.noise(looks, self.calm), looks)
+        probe.learn(probe.medians(looks), self._kept)
+        blocks = self._blocks.setdefault(scenario, [])
+        blocks.append(noise.median([look.fma_s for look in looks], [look.copy_s for look in looks]))
+        return Finding(noise.notes(blocks, self.usual)[-1], looks)
 
 
 def may_redo(pace: Pace, done: int, discards: int, plan: Plan, left_s: float) -> bool:

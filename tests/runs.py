@@ -126,6 +126,7 @@ def write(runs: Path, spec: Spec) -> Path:
         "code_dirty": None, "complete": spec.complete, "suite": "quick", "arms": arms, "scenarios": scenarios,
         "controls_run_id": spec.controls_run_id,
     })  # fmt: skip
+    _json(folder / "probe.json", {"fma_s": 0.01, "copy_s": 0.003})
     _json(folder / "machine.json", {"machine_id": spec.machine_id, "machine": "Fixture CPU, 2 cores, 8 GiB"})
     for fake in spec.arms:
         _write_arm(folder, spec, fake)
@@ -206,6 +207,7 @@ def _write_block(folder: Path, spec: Spec, load: Load, block: int, clock_ns: int
         pd.concat(frames, ignore_index=True).to_parquet(path / "samples.parquet", index=False)
         _json(path / "block.json", {
             "scenario": load.name, "block": block, "started_at": moment.isoformat(), "noisy": False, "note": None, "slices": slices,
+            "probe": {"fma_s": [0.01] * 3, "copy_s": [0.003] * 3},
             "ended_at": (STARTED + timedelta(days=spec.day, seconds=clock_ns / 1e9)).isoformat(), "resources": resources,
         })  # fmt: skip
     else:

@@ -127,7 +127,7 @@ def test_a_mostly_noisy_scenario_is_shown_but_not_ranked(tmp_path: Path, noisy: 
     """12 blocks: a third of them is 4."""
     folder = runs.write(tmp_path, Spec(arms=(*PAIR, TWIN, SLOW)))
     for file in sorted(folder.glob("blocks/*/*/block.json"))[:noisy]:
-        file.write_text(json.dumps({**json.loads(file.read_text()), "noisy": True, "note": "the probe says so"}))
+        file.write_text(json.dumps({**json.loads(file.read_text()), "probe": {"fma_s": [0.011] * 3, "copy_s": [0.003] * 3}}))
     rows, _ = stats.leaderboard(store.read_run(folder))
     measured = [row for row in rows if row.role == "measured" and row.served_scenario is None]
     assert {row.noisy_blocks for row in measured} == {noisy}

@@ -13,8 +13,8 @@ from bench import paths
 #: Rooms from left to right. A module may import its own room and those before it.
 ROOMS = [
     {
-        "errors", "paths", "files", "fingerprint", "catalog", "frameworks", "variants", "tuned", "roles", "probe", "machine",
-        "machine_versions", "portable", "words",
+        "errors", "paths", "files", "fingerprint", "catalog", "frameworks", "variants", "tuned", "roles", "noise", "probe",
+        "machine", "machine_versions", "portable", "words",
     },
     {
         "checkpoint", "published", "unlisted", "weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build",

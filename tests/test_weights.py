@@ -342,6 +342,17 @@ def assert_the_authors_class_gives_the_same(model: Model, folder: Path, publishe
         assert ours.encode(sample).tolist() == theirs(sample, truncation=True, max_length=model.max_tokens)["input_ids"], repr(sample)
 
 
+def assert_texts_of_every_length_are_made(model: Model, tokenizer: Any) -> None:
+    """Whatever prompt it puts before them: those of a sweep, and those that are new to a process."""
+    from bench import corpus, loads, plan_rows
+
+    for name in ("length-sweep", "new-shape"):
+        scenario = catalog.load().scenarios[name]
+        if loads.why_not(scenario, model) is None:
+            made = plan_rows.text_rows(tokenizer, dataclasses.replace(loads.fitted(scenario, model), rows=200), corpus.generated(1), 0)
+            assert len({row.tobytes() for row in made.tensors}) == 200
+
+
 @pytest.mark.parametrize("architecture", KINDS)
 def test_a_synthetic_tokenizer_is_of_the_published_kind(architecture: str, tmp_path: Path) -> None:
     from bench import inputs, synthetic_tokenizer
@@ -361,6 +372,7 @@ def test_a_synthetic_tokenizer_is_of_the_published_kind(architecture: str, tmp_p
         own = ids[: ids.index(end) + 1] if model.fixed_tokens else ids
         assert own[-1] == end and (start is None or own[0] == start)
         assert len(ids) <= model.max_tokens and (len(ids) == model.fixed_tokens or not model.fixed_tokens)
+    assert_texts_of_every_length_are_made(model, tokenizer)
     if architecture in TOKENIZER_CLASSES:
         assert_the_authors_class_gives_the_same(model, tmp_path, dict(published))
     prose = "The function returns a list of the names that are defined in the module, or raises an error."
