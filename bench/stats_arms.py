@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bench.records import Controls, Result, RunArm
 from bench.roles import stall_of
 from bench.stats_load import Served, as_measured, overrun_blocks, stretches
-from bench.stats_paired import FASTER, SLOWER, Pair, Paired, Standing, judge_family, paired_ratio, standings
+from bench.stats_paired import FASTER, LOOKS, SLOWER, Pair, Paired, Standing, judge_family, paired_ratio, standings
 from bench.stats_rows import Cell, finite, new_calls
 from bench.stats_sample import percentile
 
@@ -241,6 +241,7 @@ def _why_not_ranked(row: Result, standing: Standing | None, controls: Controls |
     notes = (
         f"partial: {row.reason}" if row.status == "PARTIAL" else None,
         "compared with its own default only" if standing is None else None,
+        f"{row.blocks} of {LOOKS[0]} blocks: too few for a verdict" if 0 < (row.blocks or 0) < LOOKS[0] else None,
         f"noisy machine: {row.noisy_blocks} of {row.blocks} blocks" if _mostly_noisy(row) else None,
         "no controls" if controls is None else None,
         controls.note or "controls failed" if controls and not controls.held else None,

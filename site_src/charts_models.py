@@ -79,7 +79,8 @@ ORDER BY model, p50_ms, arm_id"""
     return finish(
         "alone-and-together",
         title="One request alone, many together (up and left is better)",
-        sentence=f"{board.framework_title(name)} is beaten by none in both in {winners[name]} of {len(order)} models.",
+        sentence=f"{board.framework_title(name)} is beaten by none in both"
+        + (f" in {winners[name]} of {len(order)} models." if len(order) > 1 else "."),
         note="Across: median latency of single requests. Upwards: throughput in batches. Dotted: the arms that no other beats in both. "
         "Each panel has its own scale.",
         sql=sql,

@@ -30,7 +30,7 @@ def overview(press: Press) -> None:
                 "facts": facts,
                 "best": best,
                 "verdict": words.verdict(board, lead[0]),
-                "answers": words.answers(best, lead, limits),
+                "answers": words.answers(board, best, lead, limits),
                 "limit": limits.smallest_met if limits else None,
                 "failed": [row for row in lead[0].failed if not shown(row)],
                 "id": form.ident(f"{lead[0].scenario}-{lead[0].precision}"),

@@ -107,19 +107,19 @@ def ratio(row: Row) -> str:
 QUESTIONS = (
     ("Within the tightest limit", "the largest rate of arrivals at the smallest latency limit that some framework keeps"),
     ("Fastest single query", "median latency, one client"),
-    ("Most throughput", "rows per second in batches"),
+    ("Most throughput", "rows per second back to back: one by one or in batches, whichever gives the most"),
     ("Least memory", "peak RSS of the process"),
     ("Fastest load", "from its files to a usable session"),
 )
 
 
-def answers(standing: Standing, lead: Sequence[Table], limits: Limits | None) -> list[Task | None]:
+def answers(board: Board, standing: Standing, lead: Sequence[Table], limits: Limits | None) -> list[Task | None]:
     """The answers to QUESTIONS for one model, None where nothing was measured for it."""
     found: list[Task | None] = [within(limits)]
-    alone, many = lead[0], lead[-1] if len(lead) > 1 else None
+    alone = lead[0]
     link = form.ident(f"{alone.scenario}-{alone.precision}")
     found.append(smallest(alone.rows, QUESTIONS[1][0], link, lambda row: row["p50_ms"], lambda v: f"{form.number(v)} ms"))
-    found.append(most(many, QUESTIONS[2][0]) if many else most(alone, QUESTIONS[2][0]))
+    found.append(most(fullest(board, standing, alone), QUESTIONS[2][0], lead))
     rows = alone.rows
     found.append(smallest(rows, QUESTIONS[3][0], "resources", lambda row: row["peak_rss_bytes"], lambda v: f"{form.megabytes(v)} MB"))
     found.append(smallest(rows, QUESTIONS[4][0], "resources", lambda row: row["load_ms"], lambda v: f"{form.number(v, 0)} ms"))
@@ -136,21 +136,28 @@ def within(limits: Limits | None) -> Task | None:
     return Task(QUESTIONS[0][0], "slo", tuple(p.row for p in points), rate_text, f"p99 ≤ {limit:g} ms")
 
 
-def most(table: Table, title: str) -> Task | None:
-    """The leading tie group of a table by throughput."""
+def fullest(board: Board, standing: Standing, alone: Table) -> Table:
+    """The load back to back under which some framework serves the most rows per second: single ones, or batches of inputs as they come.
+    Sweeps over chosen lengths say nothing of that."""
+    whole = [t for t in standing.served if t.rows and t.load == "offline" and t.precision == alone.precision
+             and not board.scenario_entry(t.rows[0]).get("lengths")]  # fmt: skip
+    return max([alone, *whole], key=lambda table: max((row["requests_per_s"] for row in table.rows), default=0.0))
+
+
+def most(table: Table, title: str, sections: Sequence[Table]) -> Task | None:
+    """The leading tie group of a table by throughput. `sections`: the tables that the model's page has in full."""
     if not table.rows:
         return None
     lead = leaders(table)
     group = lead or (table.rows[0],)
     best = group[0]
     why = "rows of different runs do not rank against each other" if table.mixed else str(best["rank_note"] or "no rank was computed")
-    batched = (table.batch or 1) > 1
     return Task(
         title=title,
-        link=form.ident(f"{table.scenario}-{table.precision}"),
+        link=form.ident(f"{table.scenario}-{table.precision}") if table in sections else "every-load",
         leaders=group,
-        value=f"{form.number(best['requests_per_s'], form.decimals([best['requests_per_s']]))} {'rows' if batched else 'requests'}/s",
-        rest="",
+        value=f"{form.number(best['requests_per_s'], form.decimals([best['requests_per_s']]))} rows/s",
+        rest=table.title,
         flag="" if lead else "not ranked",
         why="" if lead else why,
     )

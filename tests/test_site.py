@@ -373,7 +373,7 @@ def test_without_controls_nothing_is_ranked_but_everything_is_shown(tmp_path: Pa
     shown = board.Board(board.open_database(database), catalog.load())
     best = shown.standings["minilm"][0]
     assert words.verdict(shown, best.served[0]).startswith("Not ranked (no controls). In this data: ")
-    throughput = words.answers(best, model_page.headline(best), None)[2]
+    throughput = words.answers(shown, best, model_page.headline(best), None)[2]
     assert throughput
     assert throughput.flag == "not ranked"
     assert words.leaders(best.served[0]) == ()

@@ -218,6 +218,7 @@ def test_before_twelve_blocks_there_is_no_verdict_but_the_time_it_would_take(mad
     assert {found.blocks for found in compared} == {8}
     assert all(found.note and found.note.startswith("8 of 12 blocks: about ") for found in compared)
     assert {(row.rank_lo, row.rank_hi, row.tie_group) for row in rows} == {(1, 6, 1)}
+    assert {(row.ranked, row.rank_note) for row in rows} == {(False, "8 of 12 blocks: too few for a verdict")}
 
 
 def test_a_cut_slice_is_compared_on_common_rows(made: Made) -> None:
