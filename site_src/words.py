@@ -157,7 +157,7 @@ def most(table: Table, title: str, sections: Sequence[Table]) -> Task | None:
         link=form.ident(f"{table.scenario}-{table.precision}") if table in sections else "every-load",
         leaders=group,
         value=f"{form.number(best['requests_per_s'], form.decimals([best['requests_per_s']]))} rows/s",
-        rest=table.title,
+        rest=table.title.partition(",")[0],
         flag="" if lead else "not ranked",
         why="" if lead else why,
     )
