@@ -61,7 +61,7 @@ const show = (rows) => {
         {},
         make("th", { class: "name", scope: "row" }, row.model, row.weights === "synthetic" ? " (synthetic weights)" : ""),
         make("td", {}, row.load),
-        make("td", { class: "num" }, `${round(row.ratio)} [${round(row.ratio_lo)}, ${round(row.ratio_hi)}]`),
+        make("td", { class: "num" }, row.ratio_lo === null ? round(row.ratio) : `${round(row.ratio)} [${round(row.ratio_lo)}, ${round(row.ratio_hi)}]`),
         make("td", {}, strip(row)),
         make("td", {}, row.verdict),
         make("td", { class: "num" }, String(row.blocks)),
