@@ -27,12 +27,12 @@ class TimeLeft:
 
     def __init__(self, clock_s: Callable[[], float]) -> None:
         self.clock_s = clock_s
-        self.first = 0
+        self.first: int | None = None  # a resumed run does not begin at 0
         self.began_s = clock_s()
 
     def __call__(self, done: int, total: int, since: int) -> float | None:
         """Seconds; None before the first step that counts."""
-        if done <= max(since, self.first):
+        if self.first is None or done <= max(since, self.first):
             self.first, self.began_s = done, self.clock_s()
             return None
         return (self.clock_s() - self.began_s) / (done - self.first) * (total - done)

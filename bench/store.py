@@ -349,14 +349,14 @@ def _scenario(scenario: Row) -> RunScenario:
 
 def _noises(folder: Path, blocks: Sequence[tuple[Path, Row]]) -> list[str | None]:
     """Why each block is noisy, judged beside all of its scenario (bench/noise.py)."""
-    usual = noise.Seconds(**_known(noise.Seconds, _read(folder / "probe.json"))) if blocks else None
-    found: list[str | None] = [None] * len(blocks)
-    for scenario in dict.fromkeys(block["scenario"] for _, block in blocks):
-        places = [place for place, (_, block) in enumerate(blocks) if block["scenario"] == scenario]
-        levels = [noise.median(**blocks[place][1]["probe"]) for place in places]
-        for place, note in zip(places, noise.notes(levels, usual) if usual else [], strict=True):
-            found[place] = note
-    return found
+    if not blocks:
+        return []
+    usual = noise.Seconds(**_known(noise.Seconds, _read(folder / "probe.json")))
+    levels: dict[str, list[noise.Seconds]] = {}
+    for _, block in blocks:
+        levels.setdefault(block["scenario"], []).append(noise.median(**block["probe"]))
+    found = {scenario: iter(noise.notes(looks, usual)) for scenario, looks in levels.items()}
+    return [next(found[block["scenario"]]) for _, block in blocks]
 
 
 def _block(block: Row, note: str | None) -> Block:

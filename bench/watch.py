@@ -53,7 +53,8 @@ class Watch:
             self._looks.append(self._probe.look())
 
     def finding(self, scenario: str) -> Finding:
-        """What a block's looks came to, beside the blocks of its scenario so far; the next look belongs to the next block."""
+        """What a block's looks came to, beside the blocks of its scenario that this process has measured. The next look belongs to the next
+        block."""
         while len(self._looks) < probe.LOOKS:
             self.look()
         looks, self._looks = tuple(self._looks), []

@@ -20,7 +20,7 @@ def card(press: Press, model: str, standings: Sequence[Standing]) -> None:
     lead = headline(standings[0]) if standings else []
     if not lead:
         return
-    press.drawn(f"data/models/{form.slug(model)}/card.png", pictures.png(picture(press, standings[0], lead[0]), scale=1))
+    press.later(f"data/models/{form.slug(model)}/card.png", pictures.png(picture(press, standings[0], lead[0]), scale=1))
 
 
 def picture(press: Press, standing: Standing, table: Table) -> str:

@@ -37,7 +37,8 @@ class Chart:
     sql: str
     rows: Rows
     spec: Mapping[str, Any]
-    drawn: tuple[Future[bytes], Future[bytes]]
+    svgs: tuple[Future[bytes], Future[bytes]]
+    """For wide and for narrow screens, as Vega draws them."""
     frameworks: tuple[str, ...] = ()
     """What a legend below has to name; empty where each mark has its name beside it."""
 
@@ -48,12 +49,12 @@ class Chart:
     @cached_property
     def wide(self) -> str:
         """The SVG for wide screens, to stand in a page."""
-        return pictures.own_ids(self.drawn[0].result().decode().replace("\n", " "), f"{self.name}-w")
+        return pictures.inline(self.svgs[0].result(), f"{self.name}-w")
 
     @cached_property
     def narrow(self) -> str:
         """The SVG for phones."""
-        return pictures.own_ids(self.drawn[1].result().decode().replace("\n", " "), f"{self.name}-n")
+        return pictures.inline(self.svgs[1].result(), f"{self.name}-n")
 
 
 def plain_colours(picture: str) -> str:
@@ -122,8 +123,8 @@ def finish(
         with debug_mode(False):
             spec = draw(width).to_dict(validate=False)
         specs[width] = {**spec, "$schema": SCHEMA, "datasets": {"rows": list(data)}, "config": config()}
-    drawn = pictures.svg(specs[wide_width]), pictures.svg(specs[NARROW])
-    return Chart(name, title, sentence, note, sql.strip(), rows, specs[wide_width], drawn, frameworks)
+    svgs = pictures.svg(specs[wide_width]), pictures.svg(specs[NARROW])
+    return Chart(name, title, sentence, note, sql.strip(), rows, specs[wide_width], svgs, frameworks)
 
 
 def labels(board: Board, rows: Rows) -> dict[str, str]:

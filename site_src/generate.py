@@ -61,7 +61,7 @@ def write(board: Board, database: Path, folder: Path) -> None:
 def lay_out(press: Press, database: Path) -> None:
     """Every page, one after another; some pictures are still being drawn when the last is written."""
     board, folder = press.board, press.folder
-    press.drawn("assets/vega.js", pictures.vega())
+    press.later("assets/vega.js", pictures.vega())
     shutil.copytree(HERE / "assets", folder / "assets")
     press.text("assets/frameworks.css", marks.stylesheet())
     press.text("assets/dark-without-scripts.css", dark_without_scripts())

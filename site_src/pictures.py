@@ -89,8 +89,10 @@ def bundle(snippet: str) -> bytes:
     return str(vl_convert.javascript_bundle(snippet, vl_version=VL_VERSION)).encode()
 
 
-def own_ids(svg_text: str, prefix: str) -> str:
-    """An SVG whose ids are its own, since several stand inline in a page, and counted anew, since Vega counts on from chart to chart."""
+def inline(drawn: bytes, prefix: str) -> str:
+    """An SVG to stand in a page: on one line, and with ids of its own, since several stand there, counted anew, since Vega counts on from
+    chart to chart."""
+    svg_text = drawn.decode().replace("\n", " ")
     names = {old: f"{prefix}-{count}" for count, old in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg_text)))}
     svg_text = re.sub(r'\bid="([^"]+)"', lambda found: f'id="{names[found.group(1)]}"', svg_text)
     return re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{names[found.group(1)]})", svg_text)

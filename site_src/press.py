@@ -38,7 +38,7 @@ class Press:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content.encode() if isinstance(content, str) else content)
 
-    def drawn(self, path: str, picture: Future[bytes]) -> None:
+    def later(self, path: str, picture: Future[bytes]) -> None:
         """Owe one file that is being drawn."""
         self.owed.append(lambda: self.text(path, picture.result()))
 
@@ -81,7 +81,7 @@ class Press:
         def pictures_of_it() -> None:
             picture = drawing.plain_colours(chart.wide)
             self.text(f"{stem}.svg", picture)
-            self.drawn(f"{stem}.png", pictures.png(picture))
+            self.later(f"{stem}.png", pictures.png(picture))
 
         self.owed.append(pictures_of_it)
 

@@ -20,7 +20,8 @@ class Task:
     link: str
     leaders: tuple[Row, ...]
     value: str
-    rest: str
+    under: str = ""
+    """What the value was found under: the latency limit that is kept, the load."""
     flag: str = ""
     why: str = ""
 
@@ -157,20 +158,19 @@ def most(table: Table, title: str, sections: Sequence[Table]) -> Task | None:
         link=form.ident(f"{table.scenario}-{table.precision}") if table in sections else "every-load",
         leaders=group,
         value=f"{form.number(best['requests_per_s'], form.decimals([best['requests_per_s']]))} rows/s",
-        rest=table.title.partition(",")[0],
+        under=table.title.partition(",")[0],
         flag="" if lead else "not ranked",
         why="" if lead else why,
     )
 
 
 def smallest(rows: Sequence[Row], title: str, link: str, key: Callable[[Row], float | None], text: Callable[[float], str]) -> Task | None:
-    """The row with the smallest value of one column, and the range of the others."""
+    """The row with the smallest value of one column."""
     known = sorted(((value, str(row["framework"]), row) for row in rows if (value := key(row)) is not None), key=lambda item: item[:2])
     if not known:
         return None
-    best, others = known[0], known[1:]
-    rest = f"{text(others[0][0])} – {text(others[-1][0])}" if len(others) > 1 else text(others[0][0]) if others else ""
-    return Task(title=title, link=link, leaders=(best[2],), value=text(best[0]), rest=rest)
+    best = known[0]
+    return Task(title=title, link=link, leaders=(best[2],), value=text(best[0]))
 
 
 def framework_summary(board: Board, framework: Framework, rows: Sequence[Row]) -> str:
