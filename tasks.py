@@ -259,11 +259,12 @@ def compare(_: Context, run_a: str, run_b: str, fail_on_regression: bool = False
 
 @command()
 def site(_: Context) -> None:
-    """Build the leaderboard into site/ from data/results.duckdb."""
+    """Build the leaderboard into site/ from data/results.duckdb, which takes in finished runs of data/runs that it lacks."""
     from bench import store
     from site_src import generate
 
-    store.ensure(paths.DATABASE, paths.RUNS)
+    for name in store.catch_up(paths.DATABASE, paths.RUNS):
+        print(f"{name}: brought in from {paths.RUNS}")
     generate.build(paths.DATABASE, paths.SITE, paths.PAGES)
     print(f"{paths.SITE / 'index.html'}")
 
@@ -274,7 +275,7 @@ def preview(_: Context, port: int = 8000) -> None:
     from bench import store
     from site_src import preview as the_preview
 
-    store.ensure(paths.DATABASE, paths.RUNS)
+    store.catch_up(paths.DATABASE, paths.RUNS)
     the_preview.serve(port)
 
 

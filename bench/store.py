@@ -73,6 +73,18 @@ def ensure(database: Path = paths.DATABASE, runs: Path | None = None) -> None:
             pass
 
 
+def catch_up(database: Path = paths.DATABASE, runs: Path | None = None) -> list[str]:
+    """`ensure`, then put in the finished runs beside the database that it lacks, such as newly published ones; their folders' names."""
+    ensure(database, runs)
+    with _open(database, read_only=True) as connection:
+        known = {str(name) for (name,) in connection.execute("SELECT run_id FROM runs").fetchall()}
+    folders = [folder for folder in run_folders(runs or database.parent / "runs") if _done(folder) is not None]
+    late = [folder for folder in folders if _read(folder / "run.json")["run_id"] not in known]
+    for folder in late:
+        append(database, folder)
+    return [folder.name for folder in late]
+
+
 def append(database: Path, folder: Path) -> None:
     """Put one run folder into the database: its rows replace those of the same run, no other row changes.
 

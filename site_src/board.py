@@ -86,6 +86,21 @@ class Table:
     """Frameworks of the catalogue that have no row here: not yet run."""
 
     @property
+    def has_rate(self) -> bool:
+        """False where throughput means nothing, as with text lengths of which each comes once: medians are compared instead."""
+        return not self.rows or any(row["requests_per_s"] is not None for row in self.rows)
+
+    @property
+    def by_latency(self) -> bool:
+        """True where the latency ranks: arrivals set the rate, or there is no throughput."""
+        return self.rate_per_s is not None or not self.has_rate
+
+    @property
+    def tail(self) -> str:
+        """The column by which latencies stand side by side: p99_ms where every arm has one, else p50_ms, never one beside the other."""
+        return tail_of(self.rows)
+
+    @property
     def mixed(self) -> bool:
         """True where rows come from several runs, whose ranks and ratios do not compare."""
         return len({row["run_id"] for row in (*self.rows, *self.failed)}) > 1
@@ -200,9 +215,10 @@ class Board:
 
     def _table(self, scenario: str, precision: str, rows: Sequence[Row]) -> Table:
         first = rows[0]
-        measured = [row for row in rows if row["role"] == "measured"]
-        default = [row for row in measured if self.is_default(row)]
-        others = [row for row in measured if not self.is_default(row)]
+        compared = [row for row in rows if row["role"] == "measured"]
+        default = [row for row in compared if self.is_default(row)]
+        tail = tail_of([row for row in default if shown(row)])
+        others = [row for row in compared if not self.is_default(row)]
         seen = {row["framework"] for row in default}
         wanted = [f.name for f in self.catalog.frameworks.values() if f.role == "measured" and f.headline(precision)]
         entry = self.scenario_entry(first)
@@ -218,13 +234,17 @@ class Board:
             batch=first["batch"],
             rate_per_s=first["rate_per_s"] if load == "open" else None,
             precision=precision,
-            rows=tuple(sorted((row for row in default if shown(row)), key=by_rank)),
+            rows=tuple(sorted((row for row in default if shown(row)), key=lambda row: by_rank(row, tail))),
             variants=tuple(sorted(others, key=lambda row: (not shown(row), row["framework"], row["variant"], row["sessions"]))),
             failed=tuple(sorted((row for row in default if not shown(row)), key=lambda row: (row["framework"], row["variant"]))),
             floors=tuple(sorted((row for row in rows if row["role"] == "floor"), key=lambda row: str(row["framework"]))),
             controls=tuple(sorted((row for row in rows if row["role"] not in ("measured", "floor")), key=lambda row: str(row["variant"]))),
             missing=tuple(name for name in wanted if name not in seen),
         )
+
+    def is_poisson(self, table: Table) -> bool:
+        """True for arrivals at random, by which rates are compared: bursts, even spacing and traces are another load at the same rate."""
+        return table.load == "open" and self.scenario_entry(table.every[0]).get("arrivals") in (None, "poisson")
 
     def is_default(self, row: Row) -> bool:
         """True for the arm that stands for its framework: everything untouched, or the variant that the catalogue names in its place."""
@@ -261,20 +281,29 @@ class Board:
         return self.catalog.frameworks[name].title if name in self.catalog.frameworks else name
 
 
+def measured(row: Row) -> bool:
+    """True where an arm was measured to the end (or in part) and passed the correctness gate."""
+    return row["status"] in SHOWN
+
+
 def shown(row: Row) -> bool:
-    """True where a row has numbers to show: it was measured to the end (or in part) and passed the correctness gate."""
-    return row["status"] in SHOWN and row["requests_per_s"] is not None
+    """True where a measured row has numbers to show: a limit of a search that no rate keeps has none."""
+    return measured(row) and (row["requests_per_s"] is not None or row["p50_ms"] is not None)
 
 
-def by_rank(row: Row) -> tuple[bool, int, int, float, str, str]:
-    """Ranked before not ranked, better rank intervals first, then more requests a second (in an open loop: the shorter tail)."""
+def tail_of(rows: Sequence[Row]) -> str:
+    return "p99_ms" if rows and all(row["p99_ms"] is not None for row in rows) else "p50_ms"
+
+
+def by_rank(row: Row, tail: str) -> tuple[bool, int, int, float, str, str]:
+    """Ranked before not ranked, better rank intervals first, then more requests a second (where latency ranks: the shorter one)."""
     worst = 10**6
-    latency = row["p99_ms"] if row["p99_ms"] is not None else row["p50_ms"] if row["p50_ms"] is not None else float("inf")
+    latency = row[tail] if row[tail] is not None else float("inf")
     return (
         not row["ranked"],
         row["rank_lo"] or worst,
         row["rank_hi"] or worst,
-        -(row["requests_per_s"] or 0.0) if row["rate_per_s"] is None else latency,
+        latency if row["rate_per_s"] is not None or row["requests_per_s"] is None else -row["requests_per_s"],
         row["framework"],
         row["variant"],
     )

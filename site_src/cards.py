@@ -31,17 +31,19 @@ def picture(press: Press, standing: Standing, table: Table) -> str:
         text(60, 150, short(board.model_title(standing.model), 34), 56, INK, bold=True),
         text(60, 196, short(f"{table.title[:1].upper()}{table.title[1:]}, {table.precision}: {told(press, table)}", 78), 28, MUTED),
     ]
-    best = max((row["requests_per_s"] for row in table.rows), default=0.0)
+    numbers = [(row, row["requests_per_s"] if table.has_rate else row["p50_ms"]) for row in table.rows[:8]]
+    most = max((value for _row, value in numbers if value is not None), default=0.0)
+    unit = "/s" if table.has_rate else " ms"
     step = min(60, 330 // max(1, len(table.rows)))
-    for place, row in enumerate(table.rows[:8]):
+    for place, (row, value) in enumerate(numbers):
         top = 236 + place * step
         colour = marks.mark(row["framework"]).light
-        wide = 600 * row["requests_per_s"] / best
+        wide = 600 * (value or 0.0) / most if most else 0.0
         lines += [
             f'<g transform="translate(72 {top + 22}) scale(1.8)"><path d="{marks.mark(row["framework"]).path}" fill="{colour}"/></g>',
             text(96, top + 31, short(board.framework_title(row["framework"]), 24), 26, INK),
             f'<rect x="420" y="{top + 6}" width="{wide:.1f}" height="{step - 18}" rx="3" fill="{colour}"/>',
-            text(420 + wide + 14, top + 31, f"{form.number(row['requests_per_s'])}/s", 24, INK),
+            text(420 + wide + 14, top + 31, f"{form.number(value)}{unit}", 24, INK),
         ]
     weights = " · synthetic weights" if standing.weights == "synthetic" else ""
     day = form.when(standing.runs[0]["measured_at"], False)

@@ -73,7 +73,8 @@ def load_curve(chosen: Selection, scenarios: Sequence[str] = (), stem: str = "")
 SELECT framework, arm_id, precision, variant, clients, n, p50_ms, p99_ms, requests_per_s
 FROM leaderboard
 WHERE {chosen.arms}
-  AND coalesce(served_scenario, scenario) IN ({literals(scenarios or [chosen.scenario])}) AND {SHOWN} AND isfinite(p50_ms)
+  AND coalesce(served_scenario, scenario) IN ({literals(scenarios or [chosen.scenario])}) AND {SHOWN}
+  AND isfinite(p50_ms) AND requests_per_s IS NOT NULL
 ORDER BY framework, arm_id, clients"""
     rows = chosen.board.query(sql)
     if len({row["clients"] for row in rows}) < 2:

@@ -15,35 +15,38 @@ from site_src.marks import scale
 
 
 def open_loop(chosen: Selection, scenarios: Sequence[str], what: str) -> Chart | None:
-    """Latency against the rate at which requests arrive, a line per arm; a line ends where its backlog grew without end."""
+    """Latency against the rate at which requests arrive, a line per arm; a line ends where its backlog grew without end. p99 where every
+    point has one, else p50."""
+    where = f"""{chosen.arms}
+  AND scenario IN ({literals(scenarios)}) AND {SHOWN} AND rate_per_s IS NOT NULL"""
+    whole = chosen.board.query(f"SELECT bool_and(p99_ms IS NOT NULL) AS known FROM leaderboard WHERE {where}")[0]["known"]
+    percentile = "p99" if whole else "p50"
     sql = f"""
-SELECT framework, arm_id, precision, variant, rate_per_s, n, p50_ms, p99_ms,
-       coalesce(p99_ms, p50_ms) AS shown_ms, CASE WHEN p99_ms IS NULL THEN 'p50' ELSE 'p99' END AS percentile
+SELECT framework, arm_id, precision, variant, rate_per_s, n, {percentile}_ms
 FROM leaderboard
-WHERE {chosen.arms}
-  AND scenario IN ({literals(scenarios)}) AND {SHOWN} AND isfinite(coalesce(p99_ms, p50_ms)) AND rate_per_s IS NOT NULL
+WHERE {where} AND isfinite({percentile}_ms)
 ORDER BY framework, arm_id, rate_per_s"""
     rows = chosen.board.query(sql)
     if len({row["rate_per_s"] for row in rows}) < 2:
         return None
     data = named(chosen.board, rows)
-    kinds = sorted({row["percentile"] for row in data})
+    column = f"{percentile}_ms"
     lasts = {row["arm"]: row for row in data}
-    best = min(lasts.values(), key=lambda row: (-row["rate_per_s"], row["shown_ms"]))
-    low, high = min(row["shown_ms"] for row in data) * 0.8, max(row["shown_ms"] for row in data) * 1.3
+    best = min(lasts.values(), key=lambda row: (-row["rate_per_s"], row[column]))
+    low, high = min(row[column] for row in data) * 0.8, max(row[column] for row in data) * 1.3
 
     def draw(width: int) -> Any:
-        return lines_over(data, width, x="rate_per_s", x_title="arrivals per second", y="shown_ms",
-                          y_title=f"{' or '.join(kinds)}, ms (log₂)", y_scale=alt.Scale(type="log", base=2, domain=[low, high], nice=False),
-                          spots=geometric(lasts, "shown_ms", low, high))  # fmt: skip
+        return lines_over(data, width, x="rate_per_s", x_title="arrivals per second", y=column,
+                          y_title=f"{percentile}, ms (log₂)", y_scale=alt.Scale(type="log", base=2, domain=[low, high], nice=False),
+                          spots=geometric(lasts, column, low, high))  # fmt: skip
 
     return finish(
         f"open-loop-{form.ident(what)}",
         title=f"Latency under arrivals, {what} (lower is better)",
-        sentence=f"At {form.number(best['rate_per_s'])} arrivals per second {best['arm']} keeps the lowest {best['percentile']}, "
-        f"{form.number(best['shown_ms'])} ms.",
+        sentence=f"At {form.number(best['rate_per_s'])} arrivals per second {best['arm']} keeps the lowest {percentile}, "
+        f"{form.number(best[column])} ms.",
         note="Requests arrive at random and do not wait for answers; latency counts from when a request was due. A line that ends early: "
-        "beyond it the backlog grew without end. Where p99 is withheld the point is p50.",
+        "beyond it the backlog grew without end." + ("" if whole else " The median is shown, since p99 is withheld for some of them."),
         sql=sql,
         rows=rows,
         data=data,

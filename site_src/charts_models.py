@@ -61,7 +61,7 @@ ORDER BY model, p50_ms, arm_id"""
         panel = (width - 30) // columns - 62 if width == NARROW else 226
         base = alt.Chart().encode(
             x=alt.X("p50_ms:Q", title="alone: p50, ms", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=3, grid=True)),
-            y=alt.Y("rows_per_s:Q", title="together: rows/s", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=3)),
+            y=alt.Y("rows_per_s:Q", title="together: rows/s", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=3, labelFlush=True)),
             color=alt.Color("framework:N", scale=scale_of(data), legend=None),
         )
         edge = (

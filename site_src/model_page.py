@@ -100,7 +100,7 @@ def figures(press: Press, standing: Standing, lead: Sequence[Table]) -> dict[str
         return {}
     first = lead[0]
     own = form.ident(f"{first.scenario}-{first.precision}")
-    rates = [t.scenario for t in standing.served if t.load == "open" and t.precision == first.precision]
+    rates = [t.scenario for t in standing.served if press.board.is_poisson(t) and t.precision == first.precision]
     alone = [s for s in rates if all((t.batch or 1) == 1 for t in standing.served if t.scenario == s)]
     many = [s for s in rates if s not in alone]
     offline: dict[int, str] = {}
@@ -213,12 +213,28 @@ def resources(rows: Sequence[Row]) -> list[tuple[Row, list[tuple[float | None, s
 
 
 def fits(press: Press, standing: Standing) -> list[dict[str, Any]]:
-    """What was fitted to the times of the standing's runs: cost curves, cost of a new shape."""
+    """What was fitted to the times of the standing's runs: per load a line per arm, a column per term, the terms in the order of TERMS."""
     runs = drawing.literals([run["run_id"] for run in standing.runs])
-    return press.board.query(
+    found = press.board.query(
         f"SELECT fits.*, framework, precision, variant FROM fits JOIN arms USING (run_id, arm_id) WHERE run_id IN ({runs})"
-        " AND role = 'measured' AND variant NOT LIKE 'knob:%' ORDER BY scenario, term, value NULLS LAST, framework, precision, variant"
+        " AND role = 'measured' AND variant NOT LIKE 'knob:%' ORDER BY scenario, list_position(?, term), value NULLS LAST, arm_id, run_id",
+        [list(words.TERMS)],
     )
+    titles = {table.scenario: table.title for table in standing.served}
+    loads: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
+    for fit in found:
+        loads.setdefault(fit["scenario"], {}).setdefault((fit["run_id"], fit["arm_id"]), {})[fit["term"]] = fit
+    listed = []
+    for scenario, arms in loads.items():
+        terms = {name: fit["unit"] for arm in arms.values() for name, fit in arm.items()}
+        listed.append(
+            {
+                "title": titles.get(scenario, scenario),
+                "terms": [{"name": name, "unit": unit, "says": words.TERMS.get(name, name)} for name, unit in terms.items()],
+                "lines": [{**next(iter(arm.values())), "cells": [arm.get(name) for name in terms]} for arm in arms.values()],
+            }
+        )
+    return listed
 
 
 def chosen(press: Press, standing: Standing, table: Table) -> Selection:

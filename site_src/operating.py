@@ -8,18 +8,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from site_src.board import Board, Row, Standing, Table
+from site_src.board import Board, Row, Standing, Table, measured
 
 LADDER_MS = (10.0, 25.0, 50.0, 100.0, 250.0, 1000.0)
 
 
 @dataclass(frozen=True)
 class Point:
-    """What one arm sustains within one limit. `row` is where it stands; `rate_per_s` None: no known rate."""
+    """What one arm sustains within one limit. `row` is where it stands; `rate_per_s` None: no rate keeps the limit, or none was tried."""
 
     row: Row
     rate_per_s: float | None
     why: str
+
+    @property
+    def state(self) -> str:
+        """`none` where no rate keeps the limit, else why it is not known."""
+        return "none" if measured(self.row) else str(self.row["status"])
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,10 @@ class Limits:
 
 
 def limits(board: Board, standing: Standing) -> Limits | None:
-    """The operating points of a standing in its first precision; None where nothing arrived at a rate."""
+    """The operating points of a standing in its first precision; None where nothing arrived at a rate. A search that no arm had its turn
+    in gives none: the ladder stands in for it."""
     searches = [table for table in standing.searches if limit_of(table) is not None]
-    if searches:
+    if any(measured(row) for table in searches for row in (*table.rows, *table.failed)):
         precision = searches[0].precision
         found = {
             limit: {row["arm_id"]: Point(row, row["rate_per_s"], row["reason"] or "") for row in (*table.rows, *table.failed)}
@@ -56,13 +62,9 @@ def limits(board: Board, standing: Standing) -> Limits | None:
             if table.precision == precision and (limit := limit_of(table)) is not None
         }
         return ordered(True, precision, found)
-    ladder = [table for table in standing.served if table.load == "open" and table.rate_per_s is not None]
-    ladder = [
-        t
-        for t in ladder
-        if t.precision == ladder[0].precision and board.scenario_entry((*t.every,)[0]).get("arrivals") in (None, "poisson")
-    ]
-    if not ladder:
+    ladder = [table for table in standing.served if table.rate_per_s is not None and board.is_poisson(table)]
+    ladder = [table for table in ladder if table.precision == ladder[0].precision]
+    if not any(table.rows for table in ladder):
         return None
     found = {}
     for limit in LADDER_MS:
@@ -78,6 +80,12 @@ def limits(board: Board, standing: Standing) -> Limits | None:
                     points[row["arm_id"]] = Point(row, None, why)
         found[limit] = points
     return ordered(False, ladder[0].precision, found)
+
+
+def untried(standing: Standing) -> str:
+    """Why nothing is known of a standing's operating points."""
+    reasons = [row["reason"] for table in standing.searches for row in table.failed if row["reason"]]
+    return str(reasons[0]) if reasons else "none of its runs has arrivals at a rate"
 
 
 def limit_of(table: Table) -> float | None:

@@ -31,7 +31,7 @@ def overview(press: Press) -> None:
                 "best": best,
                 "verdict": words.verdict(board, lead[0]),
                 "answers": words.answers(board, best, lead, limits),
-                "limit": limits.smallest_met if limits else None,
+                "no_limit": "not measured" if limits is None else "no limit kept" if limits.smallest_met is None else "",
                 "failed": [row for row in lead[0].failed if not shown(row)],
                 "id": form.ident(f"{lead[0].scenario}-{lead[0].precision}"),
             }

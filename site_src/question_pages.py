@@ -12,12 +12,14 @@ from site_src.press import Press
 
 def slo(press: Press) -> None:
     """Per model and latency limit the largest rate that each arm sustains."""
-    parts = []
+    parts, waiting = [], []
     for name, standings in press.board.standings.items():
         for standing in standings[:1]:
             found = operating.limits(press.board, standing)
             if found:
                 parts.append({"standing": standing, "limits": found, "id": form.ident(f"slo-{name}")})
+            else:
+                waiting.append({"standing": standing, "why": operating.untried(standing)})
     press.page(
         "slo",
         "slo.md.j2",
@@ -25,6 +27,7 @@ def slo(press: Press) -> None:
         section="Operating points",
         description="The largest rate of requests that each framework sustains within a latency limit",
         parts=parts,
+        waiting=waiting,
     )
 
 

@@ -81,7 +81,7 @@ def run(press: Press, run: Row) -> None:
         machine=form.flatten(run["machine_json"]),
         standing=standing,
         scenarios=scenarios,
-        limits=operating.limits(board, standing) if standing.searches else None,
+        limits=found if (found := operating.limits(board, standing)) and found.searched else None,
         frameworks=[name for name in measured_frameworks(press) if any(row["framework"] == name for row in rows)],
         arms=arms,
         starts=[{**start, "name": name(start["arm_id"])} for start in starts],
@@ -101,7 +101,13 @@ def run(press: Press, run: Row) -> None:
             heading=entry["title"],
             run=run,
             standing=standing,
-            tables=[t for t in tables if (t.scenario == entry["name"] or t.load == "slo") and t.scenario in names_of],
+            tables=[
+                t
+                for t in tables
+                if t.scenario in names_of
+                and (t.scenario == entry["name"] or t.load == "slo")
+                and (t.load != "slo" or operating.limit_of(t) is not None)
+            ],
             comparisons=[
                 {**pair, "name_a": name(pair["arm_a"]), "name_b": name(pair["arm_b"])}
                 for pair in comparisons

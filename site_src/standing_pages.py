@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.catalog import Framework
-from site_src import charts_models, drawing, form, words
-from site_src.board import Row, Table, shown
+from site_src import charts_models, drawing, form, operating, words
+from site_src.board import Row, Table, measured, shown
 from site_src.charts_models import Place
 from site_src.model_page import MOST_CHARTS, headline, measured_frameworks
 from site_src.press import Press
@@ -86,15 +86,15 @@ def coverage(press: Press) -> None:
         if not standings:
             groups.append({"model": name, "standing": None, "lines": [], "measured": [0] * len(known)})
         for place, standing in enumerate(standings):
+            tables = [*standing.served, *(table for table in standing.searches if operating.limit_of(table) is None)]
             lines = [
-                {"title": f"{table.title}, {table.precision}", "cells": [table.of(framework) for framework in known]}
-                for table in standing.served
+                {"title": f"{table.title}, {table.precision}", "cells": [table.of(framework) for framework in known]} for table in tables
             ]
             columns = zip(*(line["cells"] for line in lines), strict=True)
-            measured = [sum(cell is not None and shown(cell) for cell in column) for column in columns]
+            counts = [sum(cell is not None and measured(cell) for cell in column) for column in columns]
             here = f"{form.slug(name)}-{place + 1}"
-            groups.append({"id": here, "model": name, "standing": standing, "lines": lines, "measured": measured})
-            for table in standing.served:
+            groups.append({"id": here, "model": name, "standing": standing, "lines": lines, "measured": counts})
+            for table in tables:
                 for row in (*table.rows, *table.failed):
                     state, why = state_of(row)
                     if why:

@@ -62,14 +62,14 @@ def rate(row: Row) -> str:
 
 
 def merit(row: Row, table: Table) -> str:
-    """The quantity by which a table is ranked: throughput, or in an open loop the tail."""
-    if table.rate_per_s is None:
+    """The quantity by which a table is ranked: throughput, or latency."""
+    if not table.by_latency:
         return rate(row)
-    tail = "p99" if row["p99_ms"] is not None else "p50"
-    value, lo, hi = row[f"{tail}_ms"], row[f"{tail}_lo_ms"], row[f"{tail}_hi_ms"]
+    tail = table.tail.removesuffix("_ms")
+    value, lo, hi = row[table.tail], row[f"{tail}_lo_ms"], row[f"{tail}_hi_ms"]
     places = form.decimals([value])
     text = f"{tail}, {form.number(value, places)} ms {form.interval(lo, hi, places)}".rstrip()
-    return f"{text} at {form.number(table.rate_per_s)} requests per second"
+    return text if table.rate_per_s is None else f"{text} at {form.number(table.rate_per_s)} requests per second"
 
 
 def verdict(board: Board, table: Table) -> str:
@@ -86,7 +86,7 @@ def verdict(board: Board, table: Table) -> str:
         together = f"{what}: {names} lead together, none shown to be better than the others"
         text = f"{together}; {name(board, first, table)} gave {merit(first, table)}."
     else:
-        best = "serves the most," if table.rate_per_s is None else "has the lowest"
+        best = "has the lowest" if table.by_latency else "serves the most,"
         text = f"{what}: {name(board, first, table)} {best} {merit(first, table)}."
     behind = [row for row in table.rows if row is not first and row not in lead and row["ratio_to_best"] is not None]
     if behind:
@@ -134,7 +134,7 @@ def within(limits: Limits | None) -> Task | None:
         return None
     points = limits.leaders(limit)
     rate_text = f"{'' if limits.searched else '≥ '}{form.number(points[0].rate_per_s)}/s"
-    return Task(QUESTIONS[0][0], "slo", tuple(p.row for p in points), rate_text, f"p99 ≤ {limit:g} ms")
+    return Task(QUESTIONS[0][0], "slo", tuple(p.row for p in points), rate_text, f"p99\u00a0≤\u00a0{limit:g}\u00a0ms")
 
 
 def fullest(board: Board, standing: Standing, alone: Table) -> Table:
@@ -142,12 +142,12 @@ def fullest(board: Board, standing: Standing, alone: Table) -> Table:
     Sweeps over chosen lengths say nothing of that."""
     whole = [t for t in standing.served if t.rows and t.load == "offline" and t.precision == alone.precision
              and not board.scenario_entry(t.rows[0]).get("lengths")]  # fmt: skip
-    return max([alone, *whole], key=lambda table: max((row["requests_per_s"] for row in table.rows), default=0.0))
+    return max([alone, *whole], key=lambda table: max((row["requests_per_s"] or 0.0 for row in table.rows), default=0.0))
 
 
 def most(table: Table, title: str, sections: Sequence[Table]) -> Task | None:
     """The leading tie group of a table by throughput. `sections`: the tables that the model's page has in full."""
-    if not table.rows:
+    if not table.rows or not table.has_rate:
         return None
     lead = leaders(table)
     group = lead or (table.rows[0],)
@@ -182,12 +182,12 @@ def framework_summary(board: Board, framework: Framework, rows: Sequence[Row]) -
     lead = [row for row in ranked if row["rank_lo"] == 1]
     low, high = min(compared, key=lambda row: row["ratio_to_best"]), max(compared, key=lambda row: row["ratio_to_best"])
     what = f"{len(compared)} current comparison{'s' if len(compared) > 1 else ''}"
-    text = f"In {what} its throughput is between {ratio(low)} and {ratio(high)} of the best"
+    text = f"In {what} it reaches between {ratio(low)} and {ratio(high)} of the best, in throughput or where that is set in latency"
     if low is high:
-        text = f"In {what} its throughput is {ratio(low)} of the best"
+        text = f"In {what} it reaches {ratio(low)} of the best"
     if ranked:
-        return f"{text}; it is in the leading group in {len(lead)} of {len(ranked)} ranked."
-    return f"{text}; none of them is ranked."
+        return f"{text}. It is in the leading group in {len(lead)} of {len(ranked)} ranked."
+    return f"{text}. None of them is ranked."
 
 
 def scenario_text(scenario: Scenario) -> str:
@@ -200,6 +200,15 @@ def scenario_text(scenario: Scenario) -> str:
         f"; {form.listing([str(c) for c in scenario.clients])} closed-loop clients are derived from it" if len(scenario.clients) > 1 else ""
     )
     return f"{rows}, back to back, from a plan of {form.count(scenario.rows)} rows{clients}"
+
+
+#: What the terms of the table `fits` say.
+TERMS = {
+    "base_ms": "Whatever the length",
+    "per_token_us": "For each token",
+    "per_token2_ns": "For each pair of tokens",
+    "new_shape_ratio": "A new length over the same one again",
+}
 
 
 def run_facts(run: Row) -> list[tuple[str, Any]]:

@@ -43,7 +43,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class Load:
-    """A served scenario of the fixture. `clients` above 1 are derived rows; `rate` makes it an open loop."""
+    """A served scenario of the fixture. `clients` above 1 are derived rows; `rate` makes it an open loop; without `has_rate` there is
+    no throughput, as with text lengths of which each comes once."""
 
     name: str
     title: str
@@ -52,6 +53,7 @@ class Load:
     clients: tuple[int, ...] = (1,)
     rate: float | None = None
     limits_ms: tuple[float, ...] = ()
+    has_rate: bool = True
 
 
 BASIC = (
@@ -71,11 +73,16 @@ STANDARD = (
     ),
     Load("bulk-sorted", "a corpus in batches of 32, sorted by length", "offline", 32),
     Load("length-sweep", "texts of 16 to 512 tokens, one by one", "offline", 1),
-    Load("new-shape", "text lengths that the process has not seen", "offline", 1),
+    Load("new-shape", "text lengths that the process has not seen", "offline", 1, has_rate=False),
     Load("slo", "the largest Poisson rate within a latency limit", "slo", 1, limits_ms=(10, 25, 50, 100, 250, 1000)),
 )
 
 DEFAULT = ("fp32", "default", 1.0)
+#: What is fitted to the times of a load: term, unit, and its value where a usual request takes 1 ms.
+FITTED = {
+    "length-sweep": (("base_ms", "ms", 0.4), ("per_token_us", "µs per token", 12.0), ("per_token2_ns", "ns per token²", 3.0)),
+    "new-shape": (("new_shape_ratio", "×", 0.3),),
+}
 #: Quality kept by precision: ratio, lower and upper end.
 KEPT = {"bf16": (0.9993, 0.9981, 1.0004), "int8": (0.9912, 0.9903, 0.9931)}
 
@@ -266,12 +273,9 @@ def add_run(
         factor = ms * scale * (1 if floor else drift)
         for load in loads:
             if load.load == "slo":
-                results += [
-                    {**base, "scenario": f"slo-{limit:g}ms", "slo_ms": limit, "served_scenario": load.name, "clients": 1, "batch": 1,
-                     "rate_per_s": rate if (rate := round(0.7e3 / factor, 1)) and limit > 2 * factor else None, "n": 430,
-                     "reason": None if limit > 2 * factor else f"no rate: services alone take longer than {limit:g} ms too often"}
-                    for limit in load.limits_ms if not floor
-                ]  # fmt: skip
+                if not floor:
+                    results.append({**base, "scenario": load.name, "clients": 1, "batch": 1, "n": 4300, "blocks": 0})
+                results += [limit_of(base, load, limit, factor) for limit in load.limits_ms if not floor]
                 continue
             latency, rows_per_s, frame = served(load, factor, samples, random)
             if role != "twin":
@@ -308,11 +312,17 @@ def add_run(
                         "wait_p50_ms": 0.0,
                         "preprocess_p50_ms": None if floor else 0.12,
                         "text_p50_ms": None if floor else float(values[len(values) // 2]) + 0.12,
-                        "requests_per_s": rate,
-                        "requests_per_s_lo": rate * 0.985,
-                        "requests_per_s_hi": rate * 1.016,
-                        "embeddings_per_s": rate,
-                        "tokens_per_s": rate * 34,
+                        **(
+                            {
+                                "requests_per_s": rate,
+                                "requests_per_s_lo": rate * 0.985,
+                                "requests_per_s_hi": rate * 1.016,
+                                "embeddings_per_s": rate,
+                                "tokens_per_s": rate * 34,
+                            }
+                            if load.has_rate
+                            else {}
+                        ),
                         "load_ms": 90.0 * scale,
                         "first_ms": ms * scale * 4,
                         "peak_rss_bytes": int((90 + 12 * ms) * 1e6 * max(1, scale / 4)),
@@ -390,9 +400,19 @@ def add_run(
     insert(con, "results", pd.DataFrame(results))
     insert(con, "comparisons", pd.DataFrame(comparisons))
     insert(con, "checks", pd.DataFrame(checks))
+    insert(con, "fits", pd.DataFrame(fits_of(results)))
     if loads is not BASIC:
         insert(con, "swaps", pd.DataFrame(swaps(run_id, arms)))
     insert(con, "samples", pd.concat(sample_frames, ignore_index=True))
+
+
+def limit_of(base: dict[str, Any], load: Load, limit: float, factor: float) -> dict[str, Any]:
+    """One limit of a search: kept at some rate by an arm whose usual request takes less than half of it."""
+    row = {**base, "scenario": f"slo-{limit:g}ms", "slo_ms": limit, "served_scenario": load.name, "clients": 1, "batch": 1, "blocks": 0}
+    if limit <= 2 * factor:
+        return {**row, "n": 0, "reason": f"no rate: services alone take longer than {limit:g} ms too often"}
+    rate = round(0.7e3 / factor, 1)
+    return {**row, "n": 430, "rate_per_s": rate, "requests_per_s": rate, "p50_ms": factor, "p99_ms": limit * 0.9}
 
 
 def scenario_rows(loads: tuple[Load, ...]) -> list[tuple[str, Load, int]]:
@@ -434,7 +454,7 @@ def rank(results: list[dict[str, Any]]) -> None:
     for rows in families(results):
 
         def merit(row: dict[str, Any]) -> float:
-            return float(row["requests_per_s"] if row.get("rate_per_s") is None else 1e3 / row["p50_ms"])
+            return float(1e3 / row["p50_ms"] if by_latency(row) else row["requests_per_s"])
 
         rates = sorted(map(merit, rows), reverse=True)
         for row in rows:
@@ -447,11 +467,15 @@ def rank(results: list[dict[str, Any]]) -> None:
                 row["tie_group"] = row["rank_lo"]
 
 
+def by_latency(row: dict[str, Any]) -> bool:
+    return row.get("rate_per_s") is not None or row.get("requests_per_s") is None
+
+
 def families(results: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """The rows that are ranked among each other: one scenario, precision and variant."""
     found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in results:
-        if row["role"] == "measured" and row.get("requests_per_s"):
+        if row["role"] == "measured" and row.get("p50_ms") and not row.get("slo_ms"):
             found.setdefault((row["scenario"], row["precision"], row["variant"]), []).append(row)
     return list(found.values())
 
@@ -462,20 +486,20 @@ def compare(results: list[dict[str, Any]], run_id: str) -> list[dict[str, Any]]:
     default = {(r["framework"], r["scenario"]): r for r in results if r["variant"] == "default" and r["precision"] == "fp32"}
     for row in results:
         other = default.get((row["framework"], row["scenario"]))
-        if row is not other and other and row.get("requests_per_s") and other.get("requests_per_s"):
+        if row is not other and other and not row.get("slo_ms") and row.get("p50_ms") and other.get("p50_ms"):
             pairs.append((row, other))
     return [pair_of(a, b, run_id) for a, b in pairs]
 
 
 def pair_of(a: dict[str, Any], b: dict[str, Any], run_id: str) -> dict[str, Any]:
-    ratio = a["requests_per_s"] / b["requests_per_s"]
+    ratio = b["p50_ms"] / a["p50_ms"] if a.get("requests_per_s") is None else a["requests_per_s"] / b["requests_per_s"]
     verdict = "equivalent" if abs(ratio - 1) < 0.015 else "faster" if ratio > 1.03 else "slower" if ratio < 0.97 else "unresolved"
     return {
         "run_id": run_id,
         "scenario": a["scenario"],
         "arm_a": a["arm_id"],
         "arm_b": b["arm_id"],
-        "quantity": "requests_per_s" if a.get("rate_per_s") is None else "p99_ms",
+        "quantity": "p99_ms" if a.get("rate_per_s") is not None else "p50_ms" if by_latency(a) else "requests_per_s",
         "blocks": 12,
         "ratio": ratio,
         "ratio_lo": ratio * 0.985,
@@ -486,6 +510,28 @@ def pair_of(a: dict[str, Any], b: dict[str, Any], run_id: str) -> dict[str, Any]
         "note": None,
         "stats_version": 1,
     }
+
+
+def fits_of(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is fitted to the times of the measured rows."""
+    return [
+        {
+            "run_id": row["run_id"],
+            "arm_id": row["arm_id"],
+            "scenario": row["scenario"],
+            "term": term,
+            "unit": unit,
+            "blocks": 12,
+            "value": row["p50_ms"] * value,
+            "lo": row["p50_ms"] * value * 0.9,
+            "hi": row["p50_ms"] * value * 1.1,
+            "note": None,
+            "stats_version": 1,
+        }
+        for row in results
+        if row["role"] == "measured" and row.get("p50_ms")
+        for term, unit, value in FITTED.get(row["scenario"], ())
+    ]
 
 
 def swaps(run_id: str, arms: list[dict[str, Any]]) -> list[dict[str, Any]]:

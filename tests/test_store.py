@@ -107,6 +107,21 @@ def test_an_absent_database_is_made_from_the_run_folders(data: Path) -> None:
     assert len(content(database)["runs"]) == 2
 
 
+def test_runs_that_came_later_are_brought_in_once_they_are_finished(data: Path) -> None:
+    database = data / "results.duckdb"
+    store.load(database)
+    first = content(database, FIRST.name)
+    folder = runs.write(data / "runs", SECOND)
+    done = (folder / "done.json").read_text(encoding="utf-8")
+    (folder / "done.json").unlink()
+    assert store.catch_up(database) == []
+    (folder / "done.json").write_text(done, encoding="utf-8")
+    assert store.catch_up(database) == [SECOND.name]
+    assert store.catch_up(database) == []
+    assert content(database, FIRST.name) == first
+    assert len(content(database)["runs"]) == 2
+
+
 def test_without_any_run_there_is_an_empty_database(tmp_path: Path) -> None:
     assert store.load(tmp_path / "results.duckdb") == 0
     assert store.rows("SELECT * FROM current_leaderboard", database=tmp_path / "results.duckdb") == []
