@@ -7,6 +7,7 @@ to their values; times of day are microseconds since 1970 (UTC).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -295,15 +296,21 @@ def tail_of(rows: Sequence[Row]) -> str:
     return "p99_ms" if rows and all(row["p99_ms"] is not None for row in rows) else "p50_ms"
 
 
+def latency(row: Row, column: str) -> float | None:
+    """A percentile in ms; ∞, whichever is asked for, where the backlog still grew at the end and the tail has no end."""
+    endless = row["p99_ms"] is not None and math.isinf(row["p99_ms"])
+    return math.inf if endless else row[column]
+
+
 def by_rank(row: Row, tail: str) -> tuple[bool, int, int, float, str, str]:
     """Ranked before not ranked, better rank intervals first, then more requests a second (where latency ranks: the shorter one)."""
     worst = 10**6
-    latency = row[tail] if row[tail] is not None else float("inf")
+    took = latency(row, tail)
     return (
         not row["ranked"],
         row["rank_lo"] or worst,
         row["rank_hi"] or worst,
-        latency if row["rate_per_s"] is not None or row["requests_per_s"] is None else -row["requests_per_s"],
+        (math.inf if took is None else took) if row["rate_per_s"] is not None or row["requests_per_s"] is None else -row["requests_per_s"],
         row["framework"],
         row["variant"],
     )

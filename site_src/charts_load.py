@@ -24,7 +24,7 @@ def open_loop(chosen: Selection, scenarios: Sequence[str], what: str) -> Chart |
     sql = f"""
 SELECT framework, arm_id, precision, variant, rate_per_s, n, {percentile}_ms
 FROM leaderboard
-WHERE {where} AND isfinite({percentile}_ms)
+WHERE {where} AND isfinite({percentile}_ms) AND (p99_ms IS NULL OR isfinite(p99_ms))
 ORDER BY framework, arm_id, rate_per_s"""
     rows = chosen.board.query(sql)
     if len({row["rate_per_s"] for row in rows}) < 2:

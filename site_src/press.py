@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from site_src import drawing, form, marks, pictures
-from site_src.board import Board, Row, measured, shown
+from site_src.board import Board, Row, latency, measured, shown
 
 HERE = Path(__file__).resolve().parent
 
@@ -122,6 +122,7 @@ def environment(board: Board) -> Environment:
         "interval": form.interval,
         "iso": form.iso,
         "in_catalogue": board.catalog.frameworks.__contains__,
+        "latency": latency,
         "is_measured": measured,
         "is_shown": shown,
         "mark": marks.mark,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.catalog import Framework, Model, Scenario
@@ -119,7 +119,7 @@ def answers(board: Board, standing: Standing, lead: Sequence[Table], limits: Lim
     found: list[Task | None] = [within(limits)]
     alone = lead[0]
     link = form.ident(f"{alone.scenario}-{alone.precision}")
-    found.append(smallest(alone.rows, QUESTIONS[1][0], link, lambda row: row["p50_ms"], lambda v: f"{form.number(v)} ms"))
+    found.append(fastest(alone, QUESTIONS[1][0], link))
     found.append(most(fullest(board, standing, alone), QUESTIONS[2][0], lead))
     rows = alone.rows
     found.append(smallest(rows, QUESTIONS[3][0], "resources", lambda row: row["peak_rss_bytes"], lambda v: f"{form.megabytes(v)} MB"))
@@ -152,7 +152,6 @@ def most(table: Table, title: str, sections: Sequence[Table]) -> Task | None:
     lead = leaders(table)
     group = lead or (table.rows[0],)
     best = group[0]
-    why = "rows of different runs do not rank against each other" if table.mixed else str(best["rank_note"] or "no rank was computed")
     return Task(
         title=title,
         link=form.ident(f"{table.scenario}-{table.precision}") if table in sections else "every-load",
@@ -160,8 +159,23 @@ def most(table: Table, title: str, sections: Sequence[Table]) -> Task | None:
         value=f"{form.number(best['requests_per_s'], form.decimals([best['requests_per_s']]))} rows/s",
         under=table.title.partition(",")[0],
         flag="" if lead else "not ranked",
-        why="" if lead else why,
+        why="" if lead else why_unranked(table, best),
     )
+
+
+def fastest(table: Table, title: str, link: str) -> Task | None:
+    """The arm with the lowest median, with those that the ranking shows no worse; flagged where nothing is ranked."""
+    found = smallest(table.rows, title, link, lambda row: row["p50_ms"], lambda value: f"{form.number(value)} ms")
+    if found is None:
+        return None
+    best, lead = found.leaders[0], leaders(table)
+    if not lead:
+        return replace(found, flag="not ranked", why=why_unranked(table, best))
+    return replace(found, leaders=(best, *(row for row in lead if row is not best))) if best in lead else found
+
+
+def why_unranked(table: Table, row: Row) -> str:
+    return "rows of different runs do not rank against each other" if table.mixed else str(row["rank_note"] or "no rank was computed")
 
 
 def smallest(rows: Sequence[Row], title: str, link: str, key: Callable[[Row], float | None], text: Callable[[float], str]) -> Task | None:

@@ -373,10 +373,12 @@ def test_without_controls_nothing_is_ranked_but_everything_is_shown(tmp_path: Pa
     shown = board.Board(board.open_database(database), catalog.load())
     best = shown.standings["minilm"][0]
     assert words.verdict(shown, best.served[0]).startswith("Not ranked (no controls). In this data: ")
-    throughput = words.answers(shown, best, model_page.headline(best), None)[2]
-    assert throughput
-    assert throughput.flag == "not ranked"
+    for answer in words.answers(shown, best, model_page.headline(best), None)[1:3]:
+        assert answer
+        assert (answer.flag, answer.why) == ("not ranked", "no controls")
     assert words.leaders(best.served[0]) == ()
+    generate.write(shown, database, tmp_path / "pages")
+    assert "not ranked (no controls): the names below" in written(tmp_path, "index").text
 
 
 def test_a_tie_is_said_as_a_tie(tmp_path: Path) -> None:
@@ -388,6 +390,10 @@ def test_a_tie_is_said_as_a_tie(tmp_path: Path) -> None:
     said = words.verdict(shown, table)
     assert "OpenVINO and ONNX Runtime (C++) lead together" in said or "ONNX Runtime (C++) and OpenVINO lead together" in said
     assert "serves the most" not in said
+    single = words.answers(shown, shown.standings["minilm"][0], [table], None)[1]
+    assert single
+    assert {"openvino", "onnx-cpp"} <= {row["framework"] for row in single.leaders}
+    assert single.leaders[0]["p50_ms"] == min(row["p50_ms"] for row in table.rows)
 
 
 def test_the_data_files_are_whole(built: Path) -> None:

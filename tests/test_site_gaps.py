@@ -160,3 +160,22 @@ def test_arrivals_are_compared_by_one_percentile_and_at_random_only(tmp_path: Pa
     tail = "p99_ms"
     chart = drawn()
     assert {name for row in chart.rows for name in row if name.endswith("_ms")} == {"p99_ms"}
+
+
+def test_a_backlog_without_end_is_said_whatever_percentile_is_shown(tmp_path: Path) -> None:
+    database = one_run(tmp_path / "results.duckdb", site_fixture.STANDARD)
+    with duckdb.connect(str(database)) as con:
+        con.execute("UPDATE results SET p50_ms = 514, p99_ms = 'Infinity' WHERE scenario = 'poisson-low' AND framework = 'candle'")
+    shown = board.Board(board.open_database(database), catalog.load())
+    standing = shown.standings["minilm"][0]
+    table = next(table for table in standing.served if table.scenario == "poisson-low")
+    assert table.tail == "p50_ms"
+    picked = layers.Selection(shown, [RUN], [row["arm_id"] for row in table.rows], "closed-1", "")
+    chart = charts_load.open_loop(picked, [f"poisson-{rate}" for rate in ("low", "middle", "high")], "one at a time")
+    assert chart is not None
+    assert not [row for row in chart.rows if row["framework"] == "candle" and row["rate_per_s"] == 20]
+    shown.connection.close()
+    written = pages(database, tmp_path / "pages")
+    line = line_of(written / "models" / "minilm.md", "Poisson arrivals, low rate", after="## Every load")
+    assert "∞" in line
+    assert "514" not in line
