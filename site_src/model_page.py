@@ -185,7 +185,7 @@ RESOURCES: tuple[tuple[str, str, str, str, str, Callable[[float], str]], ...] = 
         "ms",
         "from starting the process to its first vector, files in the page cache",
         "start_to_first_ms",
-        "",
+        "footprint_note",
         form.milliseconds,
     ),
     ("Load", "ms", "from its files to a usable session", "load_ms", "", form.milliseconds),
@@ -198,7 +198,8 @@ RESOURCES: tuple[tuple[str, str, str, str, str, Callable[[float], str]], ...] = 
     ("Energy per 1 000", "J", "packages and their memory, by RAPL", "energy_j_per_1000", "energy_note", form.number),
     ("Tokens/s", "", "useful tokens, padding not counted", "tokens_per_s", "", form.count),
     ("Model", "", "the converted model on disk", "artefact_bytes", "footprint_note", form.size),
-    ("Libraries", "", "the runtime on disk", "library_bytes", "footprint_note", form.size),
+    ("Libraries", "", "what the runtime loads, on disk", "library_bytes", "footprint_note", form.size),
+    ("Program", "", "the worker with what is linked into it; none where a Python interpreter runs it", "binary_bytes", "", form.size),
     ("max |Δ|", "", "largest difference to the fp32 reference", "max_abs_diff", "", form.small),
 )
 

@@ -114,7 +114,7 @@ def coverage(press: Press) -> None:
                 "state": state,
                 "reason": why,
                 "loads": "; ".join(loads),
-                "ok": state in ("not ranked", "withheld"),
+                "failed": state not in ("not ranked", "withheld", "SKIPPED", "NOT_APPLICABLE"),
             }
             for (m, f, state, why), loads in reasons.items()
         ],
