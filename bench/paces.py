@@ -145,8 +145,11 @@ class Paces(Blocks):
             share_s = self._share_s(scenario, free_s, least_s, limit_s)
             overhead_s = spent_s + min(later_s, WARM_UP_SHARE * (share_s - spent_s))
             found = budget.pace(share_s - overhead_s, shape, plan.measured, own, wish.requests, start_s)
-            if isinstance(found, budget.Pace) and wish.requests is None and not self.turns:
-                found = replace(found, until_s=began_s + min(max(share_s * LATE, least_s * LATE_LEAST), free_s * OVER))
+            if isinstance(found, budget.Pace) and wish.requests is None:
+                # Blocks may turn out cheaper than expected: up to K = 12 are begun as long as `_late` finds room for one more.
+                found = replace(found, blocks=max(found.blocks, min(budget.BLOCKS, plan.measured // (found.rounds * found.rows))))
+                if not self.turns:
+                    found = replace(found, until_s=began_s + min(max(share_s * LATE, least_s * LATE_LEAST), free_s * OVER))
         if isinstance(found, budget.TooSmall):
             short = "the plan has too few rows" if plan.measured < budget.MIN_BLOCKS * max(shape.unit, shape.piece or 1) else None
             reason = short or f"3 blocks need {found.needed_s:.0f} s, which do not fit the budget{self._would_do(scenario, found.needed_s)}"

@@ -141,6 +141,17 @@ def test_a_scenario_gets_twelve_blocks_before_the_next_begins(tmp_path: Path, fr
     assert 0 in blocks
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_blocks_cheaper_than_expected_are_twelve_before_the_next_begins(tmp_path: Path, fresh: bool) -> None:
+    """Twelve blocks were not expected to fit, and do."""
+    run = Clock(tmp_path, suite(2), 25.0, 0.05, fresh)
+    run.drift = 0.4
+    run.run()
+    first = [place for place, (name, _, _) in enumerate(run.served) if name == "s00"]
+    assert first == list(range(12)), run.served
+    assert run.seats.measured_s <= 1.1 * 25
+
+
 def test_what_later_scenarios_need_is_kept_for_them(tmp_path: Path) -> None:
     """Two cheap scenarios before one whose pieces take most of the budget: an equal share for each would leave it short."""
     dear = Scenario(name="dear", title="x", rows=8192, load="open", rate_per_s=20.0, piece=160)
