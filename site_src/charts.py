@@ -67,14 +67,15 @@ ORDER BY p50_ms, arm_id"""
 
 def load_curve(chosen: Selection, scenarios: Sequence[str] = (), stem: str = "") -> Chart | None:
     """Throughput against closed-loop latency over numbers of clients: those derived from one served scenario, or from `scenarios`,
-    in which several requests are served together."""
+    in which several requests are served together. What is derived of single requests is no part of those."""
     batched = bool(scenarios)
+    together = "\n  AND (batch > 1 OR (clients = 1 AND served_scenario IS NULL))" if batched else ""
     sql = f"""
 SELECT framework, arm_id, precision, variant, clients, n, p50_ms, p99_ms, requests_per_s
 FROM leaderboard
 WHERE {chosen.arms}
   AND coalesce(served_scenario, scenario) IN ({literals(scenarios or [chosen.scenario])}) AND {SHOWN}
-  AND isfinite(p50_ms) AND requests_per_s IS NOT NULL
+  AND isfinite(p50_ms) AND requests_per_s IS NOT NULL{together}
 ORDER BY framework, arm_id, clients"""
     rows = chosen.board.query(sql)
     if len({row["clients"] for row in rows}) < 2:
@@ -88,6 +89,7 @@ ORDER BY framework, arm_id, clients"""
     fastest = max(lasts.values(), key=lambda row: row["requests_per_s"])
     top_line = [{name: row[name] for name in ("clients", "p50_ms", "requests_per_s")} for row in data if row["arm"] == fastest["arm"]]
     limit = max(row["p50_ms"] for row in data)
+    lead = f"With {fastest['clients']} clients " if batched else ""
 
     def draw(width: int) -> Any:
         narrow = width == NARROW
@@ -116,7 +118,7 @@ ORDER BY framework, arm_id, clients"""
     return finish(
         f"clients-{stem or chosen.stem}",
         title=f"Throughput against closed-loop latency, {'batched' if batched else 'one at a time'} (up and left is better)",
-        sentence=f"{fastest['arm']} serves the most, {form.number(fastest['requests_per_s'])} requests per second; from "
+        sentence=f"{lead}{fastest['arm']} serves the most, {form.number(fastest['requests_per_s'])} requests per second; from "
         f"{top_line[0]['clients']} to {top_line[-1]['clients']} clients its median latency goes from "
         f"{form.number(top_line[0]['p50_ms'])} to {form.number(top_line[-1]['p50_ms'])} ms.",
         note="Each point is a number of closed-loop clients, written above the top line. "

@@ -124,7 +124,8 @@ def history(press: Press) -> None:
 SWAPS = """
 SELECT swaps.*, runs.model, runs.weights, runs.machine
 FROM swaps JOIN runs USING (run_id)
-QUALIFY runs.measured_at = max(runs.measured_at) OVER (PARTITION BY runs.model, runs.weights)
+QUALIFY {run: runs.complete, moment: runs.measured_at}
+        = max({run: runs.complete, moment: runs.measured_at}) OVER (PARTITION BY runs.model, runs.weights)
 ORDER BY runs.model, runs.weights, built_arm, asked_arm
 """
 

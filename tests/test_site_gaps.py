@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from bench import catalog
-from site_src import board, charts_load, drawing, form, generate, layers, model_page, operating, words
+from site_src import board, charts, charts_load, drawing, form, generate, layers, model_page, operating, words
 from tests import site_fixture
 
 RUN = "minilm-20261121-090000"
@@ -191,3 +191,41 @@ def test_every_number_of_clients_has_its_own_n(tmp_path: Path) -> None:
     line = line_of(written / "models" / "minilm.md", "OpenVINO", after="### Closed-loop latency by clients")
     assert re.findall(r"n [\d,]+", line) == expected
     assert len(expected) == 5
+
+
+def test_clients_served_together_are_drawn_without_those_that_wait_one_behind_another(tmp_path: Path) -> None:
+    database = one_run(tmp_path / "results.duckdb", site_fixture.STANDARD)
+    shown = board.Board(board.open_database(database), catalog.load())
+    standing = shown.standings["minilm"][0]
+    first = standing.served[0]
+    together = [table.scenario for table in model_page.batched(standing, "fp32") if table.served is None]
+    picked = layers.Selection(shown, [RUN], [row["arm_id"] for row in first.rows], first.scenario, "")
+    chart = charts.load_curve(picked, [first.scenario, *together], "batched")
+    assert chart is not None
+    assert [row["clients"] for row in chart.rows if row["framework"] == "openvino"] == [1, 4, 32, 64, 128]
+    stored = {
+        row["clients"]: row["p50_ms"]
+        for table in model_page.batched(standing, "fp32")
+        for row in table.rows
+        if row["framework"] == "openvino"
+    }
+    assert all(row["p50_ms"] == stored[row["clients"]] for row in chart.rows if row["framework"] == "openvino" and row["clients"] > 1)
+
+
+def test_the_swap_matrix_is_that_of_a_whole_run(tmp_path: Path) -> None:
+    """A newer run of two arms, such as one of controls, hides no matrix of six."""
+    database = one_run(tmp_path / "results.duckdb", site_fixture.STANDARD)
+    with duckdb.connect(str(database)) as con:
+        site_fixture.add_run(
+            con,
+            "newer",
+            "minilm",
+            day=2,
+            samples=60,
+            only=("pytorch",),
+            complete=False,
+            loads=(site_fixture.BASIC[0], site_fixture.BASIC[1]),
+        )
+    text = (pages(database, tmp_path / "pages") / "swap.md").read_text(encoding="utf-8")
+    assert RUN in text
+    assert "newer" not in text
