@@ -293,6 +293,7 @@ def shown(row: Row) -> bool:
 
 
 def tail_of(rows: Sequence[Row]) -> str:
+    """Table.tail, of rows that are not in their order yet."""
     return "p99_ms" if rows and all(row["p99_ms"] is not None for row in rows) else "p50_ms"
 
 

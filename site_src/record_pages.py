@@ -101,12 +101,11 @@ def run(press: Press, run: Row) -> None:
             heading=entry["title"],
             run=run,
             standing=standing,
+            # of a search its limits, each a table; of any other load the one that was served
             tables=[
                 t
                 for t in tables
-                if t.scenario in names_of
-                and (t.scenario == entry["name"] or t.load == "slo")
-                and (t.load != "slo" or operating.limit_of(t) is not None)
+                if t.scenario in names_of and (t.scenario == entry["name"] if t.load != "slo" else operating.limit_of(t) is not None)
             ],
             comparisons=[
                 {**pair, "name_a": name(pair["arm_a"]), "name_b": name(pair["arm_b"])}

@@ -196,7 +196,9 @@ def framework_summary(board: Board, framework: Framework, rows: Sequence[Row]) -
     lead = [row for row in ranked if row["rank_lo"] == 1]
     low, high = min(compared, key=lambda row: row["ratio_to_best"]), max(compared, key=lambda row: row["ratio_to_best"])
     what = f"{len(compared)} current comparison{'s' if len(compared) > 1 else ''}"
-    text = f"In {what} it reaches between {ratio(low)} and {ratio(high)} of the best, in throughput or where that is set in latency"
+    text = (
+        f"In {what} it reaches between {ratio(low)} and {ratio(high)} of the best, in throughput, or in latency where arrivals set the rate"
+    )
     if low is high:
         text = f"In {what} it reaches {ratio(low)} of the best"
     if ranked:

@@ -38,22 +38,22 @@ def test_short_work_says_nothing_in_a_log_and_moves_the_bar_of_a_terminal() -> N
         assert ("3/3" in out.getvalue()) is terminal and ("closed-1" in out.getvalue()) is terminal
 
 
-def test_a_search_may_end_long_before_its_last_trial() -> None:
+def said_of_a_search(first: int, arms: int) -> str:
+    """What the log says of a search of at most 10 trials: `first` with six arms, 2 × LINE_EVERY_S later the next with `arms`."""
     log, now_s = io.StringIO(), 0.0
     with Progress(Console(file=log, force_terminal=False), clock_s=lambda: now_s).search(SCENARIO, 10) as comes:
-        comes(0, 6)
+        comes(first, 6)
         now_s = 2 * LINE_EVERY_S
-        comes(1, 4)
-    assert log.getvalue() == "closed-1: trial 2 of at most 10, 4 arms still searching: 1 of 10 done, at most 18m00s left\n"
+        comes(first + 1, arms)
+    return log.getvalue()
+
+
+def test_a_search_may_end_long_before_its_last_trial() -> None:
+    assert said_of_a_search(0, 4) == "closed-1: trial 2 of at most 10, 4 arms still searching: 1 of 10 done, at most 18m00s left\n"
 
 
 def test_what_was_done_before_a_run_was_resumed_tells_nothing_of_the_time_left() -> None:
-    log, now_s = io.StringIO(), 0.0
-    with Progress(Console(file=log, force_terminal=False), clock_s=lambda: now_s).search(SCENARIO, 10) as comes:
-        comes(8, 6)
-        now_s = 2 * LINE_EVERY_S
-        comes(9, 6)
-    assert log.getvalue().endswith("9 of 10 done, at most 2m00s left\n")
+    assert said_of_a_search(8, 6).endswith("9 of 10 done, at most 2m00s left\n")
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (59.4, "59 s"), (95, "1m35s"), (3600, "1h00m"), (7300, "2h01m")])
