@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from bench import build, corpus, export, files, loads, machine, paths, plan, releases, roles, variants, weights
+from bench import build, corpus, export, files, fingerprint, loads, machine, paths, plan, releases, roles, variants, weights
 from bench.catalog import DEFAULT, Arm, ControlRole, Framework, Model, Scenario, Variant
 from bench.errors import BenchError, NotApplicable
 from bench.frameworks import Library
@@ -320,9 +320,8 @@ def _settings(framework: Framework, variant: Variant, model: Model) -> dict[str,
 
 
 def binary_hash(lane: Lane) -> str:
-    """The hash of what runs: the binary, or the worker's Python files."""
+    """The hash of what runs: the binary, or the code of the worker's module."""
     if lane.framework.build:
         return files.sha256(Path(lane.command[0]))
-    bench = paths.ROOT / "bench"
-    code = [bench / "worker.py", bench / "embedder.py", *sorted((bench / "workers").glob("*.py"))]
-    return files.short_hash([files.sha256(file) for file in code])
+    ours = [part for part in lane.command if part.startswith("bench.")]
+    return files.short_hash(fingerprint.of_code(*(ours or ["bench.worker"])))

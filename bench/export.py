@@ -2,18 +2,14 @@
 
     checkpoint ─► safetensors (PyTorch, Candle) ─► onnx (ONNX Runtime ×3) ─► openvino
 
-Each step is a process of its own (`python -m bench.export`, job as JSON on stdin), so that the parent stays small and needs no
-framework. A folder is written under a temporary name, flushed and renamed: it is whole or not there. Its provenance.json says what
-it was made from and by what; as long as both are the same and its files are the ones written, it is not made again.
+Each step is a process of its own (bench/convert.py), so that the parent stays small and needs no framework. A folder is written under a
+temporary name, flushed and renamed: it is whole or not there. Its provenance.json says what it was made from and by what; as long as both
+are the same and its files are the ones written, it is not made again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import math
-import shutil
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,21 +17,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from bench import child, files, fingerprint, paths, recipes
+from bench import child, convert, files, fingerprint, paths, recipes
 from bench.catalog import Kind, Model
 from bench.errors import BenchError
 from bench.recipes import Recipe
 from bench.weights import Source
 
-OPSET = 23
-LOWER_PRECISIONS = {"FLOAT16", "BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E5M2", "INT8", "UINT8", "INT4", "UINT4"}
 PROVENANCE = "provenance.json"
-OUTPUT = "sentence_embedding"  # `embedding` is the exporter's own name for a look-up
-# Weights of this size and more lie beside the graph: a protobuf file cannot pass 2 GiB, and writing one holds the weights four times
-# (EmbeddingGemma, 1.2 GB: 5.5 GiB in one file, 2.1 GiB in two).
-EXTERNAL_DATA_BYTES = 1 << 30
 #: For the time left on the status line only: seen on a machine with two cores.
 STARTUP_S = 6.0
 SECONDS_PER_GB: Mapping[Kind, float] = {"safetensors": 3.0, "onnx": 30.0, "openvino": 6.0}
@@ -44,11 +32,6 @@ LIBRARIES: Mapping[Kind, tuple[str, ...]] = {
     "safetensors": ("torch", "transformers", "safetensors"),
     "onnx": ("torch", "transformers", "onnx", "onnxscript"),
     "openvino": ("openvino",),
-}
-CODE: Mapping[Kind, tuple[str, ...]] = {
-    "safetensors": ("export.py", "sources.py", "checkpoint.py", "embedder.py"),
-    "onnx": ("export.py", "embedder.py"),
-    "openvino": ("export.py",),
 }
 
 
@@ -100,7 +83,7 @@ def _converted(model: Model, source: Source, recipe: Recipe, precision: str) -> 
         "facts": recipes.facts(recipe),
         "calibration": calibration.hash if calibration else None,
         "versions": {library: metadata.version(library) for library in recipe.libraries},
-        "code": fingerprint.of_code("export.py", *recipe.code),
+        "code": fingerprint.of_code("bench.convert", recipe.module),
     }
     steps = {"recipe": recipe.name, "module": recipe.module, "precision": precision, "pad_id": model.pad_id, **recipes.facts(recipe)}
     if calibration:
@@ -128,14 +111,14 @@ def _recipe(model: Model, source: Source, kind: Kind, precision: str, made_from:
         "max_tokens": model.max_tokens,
         "fixed_tokens": model.fixed_tokens,
         "image_size": model.image.size if model.image else None,
-        "opset": OPSET if kind != "safetensors" else None,
+        "opset": convert.OPSET if kind != "safetensors" else None,
         "exporter": {
             "safetensors": "tensors renamed, fp32",
             "onnx": "torch.onnx.export(dynamo=True)",
             "openvino": "openvino.convert_model of the ONNX file",
         }[kind],
         "versions": {library: metadata.version(library) for library in LIBRARIES[kind]},
-        "code": fingerprint.of_code(*CODE[kind]),
+        "code": fingerprint.of_code("bench.convert"),
     }
 
 
@@ -181,7 +164,7 @@ def _make(
             **(steps or {}),
         }
         expected_s = _expected_s(folder, kind, model)
-        cost = child.run("bench.export", f"export {model.name} to {folder.name}", job, folder.with_name(f"{folder.name}.log"), expected_s)
+        cost = child.run("bench.convert", f"export {model.name} to {folder.name}", job, folder.with_name(f"{folder.name}.log"), expected_s)
         written = {path.name: {"sha256": fingerprint.of_file(path), "bytes": path.stat().st_size} for path in sorted(temporary.iterdir())}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         files.write_json(temporary / PROVENANCE, {"recipe": recipe, "files": written, "written_at": now, **cost})
@@ -194,77 +177,3 @@ def _expected_s(folder: Path, kind: Kind, model: Model) -> float:
         return float(files.read_json(folder / PROVENANCE)["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return STARTUP_S + SECONDS_PER_GB[kind] * model.bytes_fp32 / 1e9
-
-
-def work(job: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """One step, in the child: `kind`, `model`, and the folders `input` and `output`."""
-    if "recipe" in job:
-        converted: Mapping[str, Any] = importlib.import_module(job["module"]).convert(job)
-        return converted
-    model = TypeAdapter(Model).validate_python(job["model"])
-    step = {"safetensors": _to_safetensors, "onnx": _to_onnx, "openvino": _to_openvino}[job["kind"]]
-    return step(model, Path(job["input"]), Path(job["output"]))
-
-
-def _to_safetensors(model: Model, source: Path, target: Path) -> None:
-    from bench import sources
-
-    config = sources.config(model, source)
-    files.write_json(target / "config.json", config)
-    tensors = (tensor.numpy() for _, tensor in sources.tensors(model, source))
-    sources.write(target / "model.safetensors", sources.shapes(config), tensors)
-
-
-def _to_onnx(_model: Model, source: Path, target: Path) -> Mapping[str, Any]:
-    import torch
-
-    from bench import embedder
-
-    module = embedder.load(source)
-    inputs, dynamic = embedder.example(module)
-    program = torch.onnx.export(
-        module,
-        tuple(inputs.values()),
-        input_names=list(inputs),
-        output_names=[OUTPUT],
-        dynamic_shapes=dynamic,
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
-    size = sum(parameter.nbytes for parameter in module.parameters())
-    program.save(target / "model.onnx", external_data=size >= EXTERNAL_DATA_BYTES)
-    shutil.copyfile(source / "config.json", target / "config.json")
-    return {"census": census(target / "model.onnx")}
-
-
-def census(graph: Path) -> dict[str, dict[str, int]]:
-    """How often each operator stands in an ONNX graph, and how many elements its initialisers of each type hold.
-
-    This is the read-back of a graph's precision: a session of ONNX Runtime shows only the types of inputs and outputs.
-
-    Raises:
-        BenchError: weights of an fp32 graph are of a lower precision.
-    """
-    import onnx
-
-    model = onnx.load(graph, load_external_data=False)
-    operators = Counter(node.op_type for node in [*model.graph.node, *(node for function in model.functions for node in function.node)])
-    elements: Counter[str] = Counter()
-    for tensor in model.graph.initializer:
-        elements[onnx.TensorProto.DataType.Name(tensor.data_type)] += math.prod(tensor.dims)
-    lower = sorted(set(elements) & LOWER_PRECISIONS)
-    if lower:
-        raise BenchError(f"{graph}: weights of {', '.join(lower)} in an fp32 graph; export the model again from fp32 weights")
-    return {"operators": dict(sorted(operators.items())), "initializer_elements": dict(sorted(elements.items()))}
-
-
-def _to_openvino(_model: Model, source: Path, target: Path) -> None:
-    import openvino
-
-    openvino.save_model(openvino.convert_model(source / "model.onnx"), target / "model.xml", compress_to_fp16=False)
-    shutil.copyfile(source / "config.json", target / "config.json")
-
-
-if __name__ == "__main__":
-    child.main(work)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import corpus as corpora
-from bench import corpus_hard, files, inputs, paths, plan_rows, schedule
+from bench import corpus_hard, files, fingerprint, inputs, paths, plan_rows, schedule
 from bench.catalog import ImageInput, Model, Scenario
 from bench.corpus import Corpus, Modality
 from bench.errors import BenchError
@@ -33,7 +33,6 @@ HARD_ROWS = 256
 HARD_ROWS_LARGE = 32  # for models of 1 GB and more
 LARGE_BYTES = 1_000_000_000
 ARRAYS: dict[Modality, tuple[str, str]] = {"text": ("tokens.i64", "<i8"), "image": ("pixels.f32", "<f4")}
-CODE = ("corpus*.py", "inputs.py", "plan*.py", "schedule.py", "words.py")  # what decides the bytes of a plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,8 +328,6 @@ def _gaps(scenario: Scenario, seed: int) -> schedule.Gaps:
 
 def _key(model: Model, tokenizer: inputs.Tokenizer | None, **parts: object) -> str:
     """All that decides a plan's bytes, hashed: the code too, so that an older program's plan is never taken for ours."""
-    sources = sorted(file for pattern in CODE for file in Path(__file__).parent.glob(pattern))
-    code = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
     about = {
         **parts,
         "model": model.name,
@@ -339,7 +336,7 @@ def _key(model: Model, tokenizer: inputs.Tokenizer | None, **parts: object) -> s
         "fixed_tokens": model.fixed_tokens,
         "pad_id": model.pad_id,
         "prompt": inputs.document_prompt(model),
-        "code": code,
+        "code": fingerprint.of_code("bench.plan"),
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 

@@ -34,7 +34,7 @@ class Recipe:
         precisions: that it can make.
         made_from: kind, precision and recipe name of the artefact that it reads.
         libraries: whose versions decide the result.
-        code: modules of `bench` that do; the first of them has `convert`.
+        module: has the `convert` that does the work.
         calibrated: it watches activations on the calibration rows.
         machine_bound: the files are compiled for this very CPU.
         architectures: that it knows; None where it works on any graph.
@@ -46,18 +46,13 @@ class Recipe:
     note: str
     made_from: tuple[Kind, Precision, str]
     libraries: tuple[str, ...]
-    code: tuple[str, ...]
+    module: str
     calibrated: bool = False
     machine_bound: bool = False
     architectures: tuple[str, ...] | None = None
 
-    @property
-    def module(self) -> str:
-        """The module whose `convert` does the work."""
-        return "bench." + self.code[0].removesuffix(".py")
 
-
-ONNX, OPENVINO, TORCH = ("recipes_onnx.py",), ("recipes_openvino.py",), ("recipes_torch.py", "embedder.py")
+ONNX, OPENVINO, TORCH = "bench.recipes_onnx", "bench.recipes_openvino", "bench.recipes_torch"
 FP32_ONNX: tuple[Kind, Precision, str] = ("onnx", "fp32", "")
 FP32_OPENVINO: tuple[Kind, Precision, str] = ("openvino", "fp32", "")
 RECIPES = (

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench import plan
+from bench import onnx_graph, plan
 from bench.errors import BenchError
 
 BITS = {"int8": 8, "int4": 4}
 BLOCK_SIZE = 32
 CALIBRATION_BATCH = 8
-EXTERNAL_DATA_BYTES = 1 << 30
 #: Operators that compute in lower precision; the proof that a graph does.
 LOWER_OPERATORS = ("MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "MatMulNBits", "QuantizeLinear")
 Feed = dict[str, npt.NDArray[Any]]
@@ -37,7 +34,7 @@ def convert(job: Mapping[str, Any]) -> Mapping[str, Any]:
     source, target = Path(job["input"]), Path(job["output"])
     {"dynamic": _dynamic, "static": _static, "weights": _weights, "fused": _fused}[job["recipe"]](job, source, target / "model.onnx")
     shutil.copyfile(source / "config.json", target / "config.json")
-    found = census(target / "model.onnx")
+    found = onnx_graph.census(target / "model.onnx")
     if job["precision"] != "fp32" and not any(found["operators"].get(operator) for operator in LOWER_OPERATORS):
         raise BenchError(f"recipe {job['recipe']}: quantised nothing in {source / 'model.onnx'}; its operators are not those it looks for")
     _state(target / "model.onnx", job["precision"], job["recipe"])
@@ -53,30 +50,18 @@ def _state(graph: Path, precision: str, recipe: str) -> None:
     onnx.save(model, graph)
 
 
-def census(graph: Path) -> dict[str, dict[str, int]]:
-    """How often each operator stands in a graph, and how many elements its initialisers of each type hold."""
-    import onnx
-
-    model = onnx.load(graph, load_external_data=False)
-    operators = Counter(node.op_type for node in model.graph.node)
-    elements: Counter[str] = Counter()
-    for tensor in model.graph.initializer:
-        elements[onnx.TensorProto.DataType.Name(tensor.data_type)] += math.prod(tensor.dims)
-    return {"operators": dict(sorted(operators.items())), "initializer_elements": dict(sorted(elements.items()))}
-
-
 def _without_shapes(folder: Path, scratch: Path) -> Path:
     """The graph without its value_info, at `scratch`: the quantisers take the exporter's symbolic shapes for contradictions."""
     import onnx
 
     model = onnx.load(folder / "model.onnx")
     del model.graph.value_info[:]
-    onnx.save(model, scratch, save_as_external_data=model.ByteSize() >= EXTERNAL_DATA_BYTES, location=f"{scratch.name}.data")
+    onnx.save(model, scratch, save_as_external_data=model.ByteSize() >= onnx_graph.EXTERNAL_DATA_BYTES, location=f"{scratch.name}.data")
     return scratch
 
 
 def _is_big(folder: Path) -> bool:
-    return sum(file.stat().st_size for file in folder.iterdir()) >= EXTERNAL_DATA_BYTES
+    return sum(file.stat().st_size for file in folder.iterdir()) >= onnx_graph.EXTERNAL_DATA_BYTES
 
 
 def _dynamic(job: Mapping[str, Any], source: Path, graph: Path) -> None:

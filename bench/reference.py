@@ -25,7 +25,7 @@ ROWS_AT_ONCE = 32
 
 def ensure(artefact: Path, artefact_hash: str, plan: Path, plan_hash: str, first: int, count: int, pad_id: int) -> npt.NDArray[np.float32]:
     """Reference vectors (count, dim) of rows `first` … of a plan, computed where they are not on disk yet."""
-    folder = paths.BUILD / "reference" / short_hash(artefact_hash, plan_hash, fingerprint.of_code("embedder.py", "reference.py"))
+    folder = paths.BUILD / "reference" / short_hash(artefact_hash, plan_hash, fingerprint.of_code("bench.reference"))
     for begin, end in gaps([_range(part) for part in folder.glob("rows-*.f32")], first, first + count):
         _compute(folder, artefact, artefact_hash, plan, plan_hash, begin, end - begin, pad_id)
     return _gathered(folder, first, count)

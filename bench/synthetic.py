@@ -25,7 +25,6 @@ from bench import child, files, fingerprint, paths
 from bench.catalog import Model, SyntheticWeights
 
 RECIPE = "synthetic.json"
-CODE = ("synthetic.py", "synthetic_tokenizer.py", "sources.py")
 # For the time left on the status line only: seen on a machine with two cores.
 STARTUP_S, SECONDS_PER_GB = 4.0, 10.0
 # A norm's gain is near one and a bias near zero, as in trained models; neither is exact, or a runtime that ignores them would pass.
@@ -53,7 +52,7 @@ def _recipe(model: Model, weights: SyntheticWeights) -> dict[str, Any]:
         "architecture": model.architecture,
         "dim": model.dim,
         "weights": asdict(weights),
-        "code": fingerprint.of_code(*CODE),
+        "code": fingerprint.of_code("bench.synthetic"),
         "numpy": np.__version__,
         "tokenizers": metadata.version("tokenizers"),
         "python": ".".join(platform.python_version_tuple()[:2]),

@@ -18,7 +18,7 @@ from bench.checks import Check
 from bench.experiment import Experiment, Lane, binary_hash
 
 #: What judges, and what makes the reference: a changed gate or rule asks anew.
-JUDGES = ("checks.py", "parity.py", "reference.py", "embedder.py", "stats_paired.py", "seats.py")
+JUDGES = ("bench.checks", "bench.reference", "bench.run_to_run", "bench.seats")
 
 
 def key(experiment: Experiment, lane: Lane) -> str | None:

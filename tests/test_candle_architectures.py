@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from bench import build, catalog, child, embedder, export, parity
+from bench import build, catalog, child, convert, embedder, parity
 from bench.catalog import Model
 from bench.process import WorkerFailed
 from tests import tiny
@@ -77,7 +77,7 @@ def make_case(architecture: str, folder: Path) -> Case:
     artefact, plan = folder / "artefact", folder / "plan"
     artefact.mkdir()
     source = tiny.published(model, folder / "published")
-    export.work({"kind": "safetensors", "model": child.plain(model), "input": str(source), "output": str(artefact)})
+    convert.work({"kind": "safetensors", "model": child.plain(model), "input": str(source), "output": str(artefact)})
     lengths = [model.fixed_tokens or length for length in LENGTHS]
     rows = [tiny.batch(model, seed, [length]) for seed, length in enumerate(lengths)]
     tiny.write_plan(plan, [next(iter(row.values()))[0] for row in rows])

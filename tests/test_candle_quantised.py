@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from bench import build, catalog, child, embedder, export, parity
+from bench import build, catalog, child, convert, embedder, parity
 from bench.process import WorkerFailed
 from tests import tiny
 from tests.driver import Driver
@@ -40,7 +40,7 @@ class Case:
         self.model = tiny.model(architecture, intermediate_size=64)
         self.artefact, self.plan, source = folder / "artefact", folder / "plan", tiny.published(self.model, folder / "published")
         self.artefact.mkdir()
-        export.work({"kind": "safetensors", "model": child.plain(self.model), "input": str(source), "output": str(self.artefact)})
+        convert.work({"kind": "safetensors", "model": child.plain(self.model), "input": str(source), "output": str(self.artefact)})
         rows = [tiny.batch(self.model, seed, [self.model.fixed_tokens or length]) for seed, length in enumerate(LENGTHS)]
         tiny.write_plan(self.plan, [next(iter(row.values()))[0] for row in rows])
         ours = embedder.load(self.artefact)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from bench import catalog, child, embedder, export, fingerprint, paths, weights
+from bench import catalog, child, convert, embedder, export, fingerprint, paths, weights
 from bench.errors import BenchError
 from tests import tiny
 
@@ -52,7 +52,7 @@ def test_minilm_onnx(artefact: Path, source: weights.Source) -> None:
 
     made = export.ensure(MODEL, source, "onnx")
     graph = onnx.load(made.folder / "model.onnx", load_external_data=False)
-    assert [opset.version for opset in graph.opset_import if opset.domain == ""] == [export.OPSET]
+    assert [opset.version for opset in graph.opset_import if opset.domain == ""] == [convert.OPSET]
     operators = [node.op_type for node in graph.graph.node]
     assert operators.count("Attention") == 6 and "IsNaN" not in operators
     assert [path.name for path in made.folder.iterdir() if "onnx" in path.name] == ["model.onnx"]
@@ -102,7 +102,7 @@ class Exporter:
 
     def run(self, _module: str, _title: str, job: dict[str, Any], _log: Path, _expected_s: float) -> dict[str, Any]:
         self.steps.append(job["kind"])
-        export.work(job)
+        convert.work(job)
         return {"seconds": 1.0, "peak_rss_bytes": 1}
 
     def ensure(self) -> export.Artefact:
@@ -223,7 +223,7 @@ def test_the_census_reads_the_graph_back(artefact: Path, source: weights.Source)
     assert "IsNaN" not in census["operators"]
     floats = census["initializer_elements"]["FLOAT"]
     assert 0.9 * MODEL.parameters < floats < 1.1 * MODEL.parameters
-    assert not set(census["initializer_elements"]) & export.LOWER_PRECISIONS
+    assert not set(census["initializer_elements"]) & convert.LOWER_PRECISIONS
 
 
 def test_half_precision_weights_in_an_fp32_graph_are_refused(tmp_path: Path) -> None:
@@ -234,4 +234,4 @@ def test_half_precision_weights_in_an_fp32_graph_are_refused(tmp_path: Path) -> 
     out = onnx.helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT16, [2, 2])
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [out], [weight])), tmp_path / "model.onnx")
     with pytest.raises(BenchError, match="weights of FLOAT16 in an fp32 graph"):
-        export.census(tmp_path / "model.onnx")
+        convert.fp32_census(tmp_path / "model.onnx")

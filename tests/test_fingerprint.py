@@ -12,15 +12,45 @@ from bench import fingerprint, paths
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(fingerprint, "__file__", str(tmp_path / "fingerprint.py"))
-    file = tmp_path / "step.py"
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    (tmp_path / "bench").mkdir()
+    file = tmp_path / "bench" / "step.py"
     file.write_text('"""Words."""\ndef double(x):\n    """More words."""\n    return 2 * x\n')
     return file
 
 
 def of(module: Path) -> str:
     fingerprint.of_code.cache_clear()
-    return fingerprint.of_code(module.name)
+    return fingerprint.of_code(f"bench.{module.stem}")
+
+
+@pytest.mark.parametrize(
+    "imported",
+    ["from bench import other", "from bench.other import VALUE", "import bench.other", "def work():\n    from bench import other"],
+)
+def test_what_a_module_imports_counts_wherever_it_does(module: Path, imported: str) -> None:
+    other = module.with_name("other.py")
+    other.write_text("from bench import last\nVALUE = last.VALUE\n")
+    other.with_name("last.py").write_text("VALUE = 1\n")
+    module.write_text(f"{imported}\n")
+    before = of(module)
+    other.with_name("last.py").write_text("VALUE = 2\n")
+    assert of(module) != before, "a module two imports away has changed"
+
+
+def test_what_decides_no_byte_does_not_count(module: Path) -> None:
+    for name in ("errors", "typed"):
+        module.with_name(f"{name}.py").write_text("VALUE = 1\n")
+    module.write_text("from bench import errors\nif TYPE_CHECKING:\n    from bench import typed\n")
+    before = of(module)
+    for name in ("errors", "typed"):
+        module.with_name(f"{name}.py").write_text("VALUE = 2\n")
+    assert of(module) == before
+
+
+def test_a_module_that_moves_is_another(module: Path) -> None:
+    before = of(module)
+    assert of(module.rename(module.with_name("moved.py"))) != before
 
 
 def test_words_are_not_code_but_a_number_is(module: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import catalog, child, corpus, export, plan, plan_rows, recipes
+from bench import catalog, child, convert, corpus, plan, plan_rows, recipes
 from bench.errors import BenchError, NotApplicable
 from tests import tiny
 
@@ -42,7 +42,7 @@ def converted(
     job = {"kind": kind, "model": child.plain(MODEL), "input": str(source or made[recipe.made_from[0]]), "output": str(folder),
            "recipe": name, "module": recipe.module, "precision": precision, "pad_id": 0, "calibration": str(calibration),
            "reduce_range": False}  # fmt: skip
-    found = export.work(job)
+    found = convert.work(job)
     assert found is not None
     return found["census"]
 

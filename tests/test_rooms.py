@@ -13,11 +13,12 @@ from bench import paths
 #: Rooms from left to right. A module may import its own room and those before it.
 ROOMS = [
     {
-        "errors", "paths", "files", "fingerprint", "catalog", "frameworks", "variants", "tuned", "roles", "noise", "probe",
+        "errors", "paths", "files", "fingerprint", "onnx_graph", "catalog", "frameworks", "variants", "tuned", "roles", "noise", "probe",
         "machine", "machine_versions", "portable", "words",
     },
     {
-        "checkpoint", "published", "unlisted", "weights", "embedder", "sources", "synthetic", "export", "child", "onnx_headers", "build",
+        "checkpoint", "published", "unlisted", "weights", "embedder", "sources", "synthetic", "convert", "export", "child",
+        "onnx_headers", "build",
         "schedule", "corpus", "inputs", "loads", "plan", "recipes", "releases", "quality_sets",
     },
     {

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench import catalog, child, embedder, experiment, export, synthetic
+from bench import catalog, child, convert, embedder, experiment, synthetic
 from bench.catalog import ImageInput, Model, SyntheticWeights, Weights
 from bench.process import Worker
 
@@ -100,7 +100,7 @@ def artefacts(model: Model, source: Path, folder: Path) -> dict[str, Path]:
     before = source
     for kind, target in made.items():
         target.mkdir()
-        export.work({"kind": kind, "model": child.plain(model), "input": str(before), "output": str(target)})
+        convert.work({"kind": kind, "model": child.plain(model), "input": str(before), "output": str(target)})
         before = target
     return made
 
