@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import corpus_docs, corpus_files, schedule
+from bench import corpus_docs, corpus_files, random
 from bench.corpus_images import image
 from bench.corpus_text import ITEM_BITS, index, text
 from bench.errors import BenchError
@@ -105,7 +105,7 @@ def _finite(name: str, texts: tuple[str, ...], images: list[Path], seed: int) ->
     pictures = list(distinct.values())
 
     def order(n: int) -> NDArray[np.int64]:
-        return np.asarray(np.argsort(schedule.bits("order", seed, n), kind="stable"), dtype=np.int64)
+        return np.asarray(np.argsort(random.bits("order", seed, n), kind="stable"), dtype=np.int64)
 
     return Corpus(
         name=name,

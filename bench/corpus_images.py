@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench import schedule
+from bench import random
 from bench.corpus_text import Dice, index
 
 PHOTO_SIZES = ((640, 480), (480, 640), (640, 427), (500, 375), (612, 612), (800, 600), (1024, 683), (400, 300), (640, 360), (320, 240))
@@ -48,7 +48,7 @@ def pixels(seed: int, i: int) -> NDArray[np.uint8]:
             mask = (p * px + q * py) // size % 2 == 0
         part[mask] += (paint - part[mask]) * opacity >> 8
     strength = 1 + dice.below(24)
-    noise = schedule.bits(f"image noise {i}", seed, (height * width * 3 + 7) // 8).astype("<u8").view(np.uint8)[: height * width * 3]
+    noise = random.bits(f"image noise {i}", seed, (height * width * 3 + 7) // 8).astype("<u8").view(np.uint8)[: height * width * 3]
     picture += (noise.reshape(height, width, 3).astype(np.int32) - 128) * strength >> 7
     result: NDArray[np.uint8] = np.clip(picture, 0, 255).astype(np.uint8)
     return result
@@ -75,7 +75,7 @@ def special(seed: int) -> list[bytes]:
         return out.getvalue()
 
     photo = Image.fromarray(pixels(seed, index("hard photo", 0)))
-    noise = schedule.bits("hard noise", seed, 256 * 256 * 3 // 8).astype("<u8").view(np.uint8).reshape(256, 256, 3)
+    noise = random.bits("hard noise", seed, 256 * 256 * 3 // 8).astype("<u8").view(np.uint8).reshape(256, 256, 3)
     y, x = np.mgrid[0:224, 0:224]
     chequered = ((x + y) % 2 * 255).astype(np.uint8)
     return [

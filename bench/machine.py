@@ -8,12 +8,10 @@ from __future__ import annotations
 import math
 import os
 import platform
-import subprocess
 from pathlib import Path
 
 import psutil
 
-from bench import paths
 from bench.files import short_hash
 
 ROOT = Path("/")
@@ -102,17 +100,3 @@ def machine_id() -> str:
     return short_hash(
         cpu_name(), info.get("cpu family"), info.get("model"), info.get("stepping"), sorted(cpu_flags()), physical_cores(), memory
     )
-
-
-def git_state() -> tuple[str | None, bool | None]:
-    """(commit, dirty flag) of the code; (None, None) outside a checkout. What `invoke verify` measured is no code."""
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *words], cwd=paths.ROOT, capture_output=True, text=True, timeout=20, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", ".", ":(exclude)data/verify")
-    return commit, None if status is None else bool(status)

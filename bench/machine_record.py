@@ -21,7 +21,7 @@ from typing import Any
 import jsonschema
 import psutil
 
-from bench import machine, paths, probe, resources
+from bench import git, machine, paths, probe, resources
 from bench.errors import BenchError
 from bench.files import short_hash
 from bench.machine import ROOT, text
@@ -46,7 +46,7 @@ def describe(workers: Mapping[str, Mapping[str, str]], binaries: Mapping[str, st
     Raises:
         BenchError: the record is not as the schema says; names the key.
     """
-    commit, dirty = machine.git_state()
+    commit, dirty = git.state()
     disk = psutil.disk_usage(str(paths.DATA.parent))
     record = portable({
         "machine_id": machine.machine_id(),

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import corpus as corpora
-from bench import corpus_hard, files, fingerprint, inputs, paths, plan_rows, schedule
+from bench import corpus_hard, files, fingerprint, inputs, paths, plan_rows, random, schedule
 from bench.catalog import ImageInput, Model, Scenario
 from bench.corpus import Corpus, Modality
 from bench.errors import BenchError
@@ -243,7 +243,7 @@ def hard_plan(model: Model, tokenizer_folder: Path, seed: int) -> Plan:
         drawn = list(inputs.timed_images(corpus_hard.images(seed, wanted), _image(model)))
     if len(drawn) < wanted:
         raise BenchError(f"hard inputs of {model.name}: only {len(drawn)} of {wanted} differ for its tokenizer; add texts to data/hard")
-    shuffled = np.argsort(schedule.bits("hard order", seed, len(drawn)), kind="stable")
+    shuffled = np.argsort(random.bits("hard order", seed, len(drawn)), kind="stable")
     order = plan_rows.long_beside_short(shuffled, np.array([len(row) for row, _ in drawn])) if tokenizer else shuffled
     rows = plan_rows.joined([drawn[k] for k in order], 0)
     return _write(name, key, model, rows, schedule.constant(len(drawn)), about={"scenario": "hard", "corpus": "hard", "seed": seed})

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bench import files, machine, paths, portable
+from bench import files, git, machine, paths, portable
 from bench.budget import BLOCKS
 from bench.experiment import Experiment
 from bench.runfolder import RunFolder
@@ -61,7 +61,7 @@ def _enlarge(folder: RunFolder, experiment: Experiment, run: Mapping[str, Any]) 
             blocks = max(pace.blocks, min(BLOCKS, room)) if wish.budget_s is None else pace.blocks
             folder.set_pace(scenario.name, replace(pace, blocks=blocks, until_s=None))
     earlier = {name: run[name] for name in ("budget_s", "command", "code_commit")} | ended
-    commit, dirty = machine.git_state()
+    commit, dirty = git.state()
     folder.describe({
         **run, "budget_s": wish.budget_s, "command": portable.command(wish.command), "experiment_hash": experiment.hash,
         "code_commit": commit, "code_dirty": dirty, "continues": [*folder.continues(), earlier],

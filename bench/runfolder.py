@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench import files, footprint, machine, machine_record, packing, paths, portable, recipes
+from bench import files, footprint, git, machine, machine_record, packing, paths, portable, recipes
 from bench.budget import Pace
 from bench.experiment import Experiment, binary_hash
 from bench.records import REFERENCE
@@ -57,7 +57,7 @@ class RunFolder:
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         run_id = f"{stamp}-{wish.model.name}-{files.short_hash(experiment.hash, time.time_ns())[:4]}"
         folder = cls(paths.RUNS / run_id)
-        commit, dirty = machine.git_state()
+        commit, dirty = git.state()
         arms = [
             {
                 **asdict(lane.arm),

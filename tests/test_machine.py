@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bench import machine, machine_record, paths, portable
+from bench import git, machine, machine_record, paths, portable
 from bench.errors import BenchError
 from tests import machines
 
@@ -179,15 +179,15 @@ def test_a_command_keeps_its_options_and_the_last_names_of_paths() -> None:
 
 
 def test_what_verify_measured_makes_no_code_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.paths, "ROOT", tmp_path)
+    monkeypatch.setattr(git.paths, "ROOT", tmp_path)
     who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    assert machine.git_state() == (None, None)
+    assert git.state() == (None, None)
     for words in (("init", "-q"), (*who, "commit", "-q", "--allow-empty", "-m", "first")):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
-    commit, dirty = machine.git_state()
+    commit, dirty = git.state()
     assert commit and len(commit) == 40 and dirty is False
     (tmp_path / "data" / "verify").mkdir(parents=True)
     (tmp_path / "data" / "verify" / "machine.json").write_text("{}")
-    assert machine.git_state() == (commit, False)
+    assert git.state() == (commit, False)
     (tmp_path / "module.py").write_text("")
-    assert machine.git_state() == (commit, True)
+    assert git.state() == (commit, True)

@@ -13,7 +13,7 @@ from bench import paths
 #: Rooms from left to right. A module may import its own room and those before it.
 ROOMS = [
     {
-        "errors", "paths", "files", "fingerprint", "onnx_graph", "catalog", "frameworks", "variants", "tuned", "roles", "noise", "probe",
+        "errors", "paths", "files", "git", "random", "fingerprint", "onnx_graph", "catalog", "frameworks", "variants", "tuned", "roles", "noise", "probe",
         "machine", "machine_versions", "portable", "words",
     },
     {

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import files, machine, paths
+from bench import files, git, machine, paths
 from bench.errors import BenchError
 from bench.stats import STATS_VERSION
 from bench.verify.promise import Found, Promise
@@ -55,7 +55,7 @@ def read(path: Path) -> dict[str, Entry]:
 
 def write(path: Path, entries: Mapping[str, Entry], order: Sequence[str]) -> None:
     """Write the entries whose names are in `order`, in that order, with the machine and the code that they belong to."""
-    commit, dirty = machine.git_state()
+    commit, dirty = git.state()
     about: dict[str, Any] = {
         "machine_id": machine.machine_id(), "machine": machine.one_line(), "code_commit": commit, "code_dirty": dirty,
         "promises": [asdict(entries[name]) for name in order if name in entries],
