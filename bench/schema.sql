@@ -1,4 +1,4 @@
--- The results database. Every number in `results` and `comparisons` was written by bench/stats.py; the view only selects.
+-- The results database. Every number in `results` and `comparisons` was written by bench/stats/leaderboard.py; the view only selects.
 -- Units are in the names. NULL means: not measured, not printable (the reason is in tail_note), or not yet filled.
 
 CREATE TABLE IF NOT EXISTS runs (

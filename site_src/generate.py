@@ -17,11 +17,15 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
-from bench import catalog, paths
-from bench.errors import BenchError
-from site_src import cards, marks, model_page, overview_page, pictures, question_pages, record_pages, standing_pages
-from site_src.board import Board, open_database
-from site_src.press import HERE, Press
+from bench import catalog
+from bench.core import paths
+from bench.core.errors import BenchError
+from site_src import social_card
+from site_src.charts import framework_style, render
+from site_src.data.leaderboard import Board, open_database
+from site_src.page_writer import HERE, Press
+from site_src.pages import index, question_pages, record_pages, standing_pages
+from site_src.pages import model as model_page
 
 INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 SLATE = re.compile(r"\[data-md-color-scheme=slate\](?:\[[^]]*\])?\s*\{([^}]*)\}")
@@ -52,7 +56,7 @@ def build(database: Path = paths.DATABASE, out: Path = paths.SITE, pages: Path =
 
 def write(board: Board, database: Path, folder: Path) -> None:
     """Every page of the site, as Markdown and data files."""
-    with pictures.side_by_side():
+    with render.side_by_side():
         press = Press(board, folder)
         lay_out(press, database)
         press.settle()
@@ -61,14 +65,14 @@ def write(board: Board, database: Path, folder: Path) -> None:
 def lay_out(press: Press, database: Path) -> None:
     """Every page, one after another; some pictures are still being drawn when the last is written."""
     board, folder = press.board, press.folder
-    press.later("assets/vega.js", pictures.vega())
+    press.later("assets/vega.js", render.vega())
     shutil.copytree(HERE / "assets", folder / "assets")
-    press.text("assets/frameworks.css", marks.stylesheet())
+    press.text("assets/frameworks.css", framework_style.stylesheet())
     press.text("assets/dark-without-scripts.css", dark_without_scripts())
-    overview_page.overview(press)
+    index.overview(press)
     for model, standings in board.standings.items():
         model_page.model(press, model, standings)
-        cards.card(press, model, standings)
+        social_card.card(press, model, standings)
     standing_pages.frameworks(press)
     standing_pages.compare(press)
     standing_pages.cold_start(press)
@@ -92,7 +96,7 @@ def dark_without_scripts() -> str:
     theme = resources.files("material") / "templates" / "assets" / "stylesheets"
     palettes = sorted((file for file in theme.iterdir() if re.fullmatch(r"palette\..*\.css", file.name)), key=lambda file: file.name)
     sheets = [file.read_text(encoding="utf-8") for file in (*palettes, HERE / "assets" / "board.css")]
-    blocks = [block for sheet in (*sheets, marks.stylesheet()) for block in SLATE.findall(sheet)]
+    blocks = [block for sheet in (*sheets, framework_style.stylesheet()) for block in SLATE.findall(sheet)]
     return "\n".join(f"body[data-md-color-scheme=default] {{ color-scheme: dark; {block} }}" for block in blocks) + "\n"
 
 

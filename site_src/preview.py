@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import paths
-from bench.errors import BenchError
+from bench.core import paths
+from bench.core.errors import BenchError
 from site_src import generate
-from site_src.press import HERE
+from site_src.page_writer import HERE
 
 LOOK_S = 0.7
 

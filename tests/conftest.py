@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import catalog, export, weights
+from bench import catalog
+from bench.artefacts import export
+from bench.model import weights
 
 
 @pytest.fixture(scope="session")

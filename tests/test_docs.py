@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from bench import catalog, paths
+from bench import catalog
+from bench.core import paths
 
 README = (paths.ROOT / "README.md").read_text()
 KNOWN = catalog.load()

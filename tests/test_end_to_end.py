@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bench import catalog
-from tests import browser
-from tests.house import House
+from tests.support import browser
+from tests.support.sandbox import House
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 

@@ -8,11 +8,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import catalog, controls, files, machine, paths, stats, store
-from bench.controls import Verdict
-from bench.lock import MachineLock
+from bench import catalog
+from bench.core import files, paths
+from bench.machine import identity
+from bench.machine.lock import MachineLock
+from bench.stats import leaderboard
+from bench.store import controls, database
+from bench.store.controls import Verdict
 from bench.verify import commands
-from bench.verify.promise import Found, Promise, Tick
+from bench.verify.claim import Found, Promise, Tick
 
 SUITE, MODEL = "controls", "minilm"
 #: Of 20 campaigns at most 3 may call the twins different, and at least 15 must find the arm that is 5 % slower.
@@ -34,7 +38,7 @@ def newest(_: MachineLock, tick: Tick) -> Found:
         run_id = controls.newest(MODEL)
     if run_id is None:
         return Found("the controls were run and left no finished run", False)
-    came = stats.controls_in(store.read_run(paths.RUNS / run_id))
+    came = leaderboard.controls_in(database.read_run(paths.RUNS / run_id))
     verdicts = [verdict for verdict in controls.verdicts(paths.DATABASE) if verdict.run_id == run_id]
     told = [f"{verdict.variant} {_ratio(verdict)} {verdict.verdict}" for verdict in verdicts]
     if came is None or not came.held:
@@ -83,7 +87,7 @@ def counted(verdicts: Sequence[Verdict]) -> Found:
 
 def finished(budget_s: float) -> set[str]:
     """The run ids of finished campaigns of this machine with this budget in `folder()`."""
-    here, found = machine.machine_id(), set()
+    here, found = identity.machine_id(), set()
     for done in (folder() / "runs").glob("*/done.json"):
         run = files.read_json(done.parent / "run.json")
         if run["budget_s"] == budget_s and files.read_json(done.parent / "machine.json")["machine_id"] == here:

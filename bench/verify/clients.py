@@ -76,9 +76,9 @@ def inputs_of(plan: Path, first: int, count: int) -> list[tuple[Array, ...]]:
 
 def session_of(kind: str, what: str, threads: int) -> Session:
     if kind == "clockwork":
-        from bench.verify import clockwork
+        from bench.verify import fixed_service_worker
 
-        return clockwork.session(float(what) / 1e3, None)
+        return fixed_service_worker.session(float(what) / 1e3, None)
     from bench.workers import onnx
 
     return onnx.load(Options(Path(what), "fp32", 1, threads, {})).sessions[0]

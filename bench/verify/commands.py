@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import paths
-from bench.errors import BenchError
+from bench.core import paths
+from bench.core.errors import BenchError
 
 
 def invoke(*words: str, data: Path, scratch: Path, timeout_s: float, waiting: Callable[[], None]) -> None:

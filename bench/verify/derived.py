@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench import paths, schedule
-from bench.process import Worker, WorkerFailed
-from bench.stats_load import closed_loop
-from bench.stats_sample import percentile
-from bench.verify.promise import Found, Tick, silent
-from bench.verify.stage import LOAD_S, Stage
+from bench.core import paths
+from bench.plan import arrivals
+from bench.stats.load import closed_loop
+from bench.stats.sample import percentile
+from bench.verify.claim import Found, Tick, silent
+from bench.verify.live_bench import LOAD_S, Stage
+from bench.workers.client import Worker, WorkerFailed
 
 #: How far the real loop's median latency and rate may lie from the derived ones, as a ratio: handing a request from thread to thread
 #: costs the real one what no derived one has.
@@ -88,7 +89,7 @@ def compare(
 
 def clockwork(stage: Stage, ms: float = 4.0, rows: int = 40, rounds: int = 12, tick: Tick = silent) -> Found:
     """With a session whose service time is known."""
-    plan = stage.plan(schedule.constant(rows))
+    plan = stage.plan(arrivals.constant(rows))
     return compare(
         stage, stage.clockwork(ms), ("clockwork", str(ms), "1"), {"PYTHONPATH": str(paths.ROOT)}, plan, rows, rounds, tick
     )  # fmt: skip

@@ -18,9 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench import checks, parity, paths
-from bench.verify.promise import Found, Tick, silent
-from bench.worker import Array, Blocks, Plan
+from bench.core import paths
+from bench.correctness import checks
+from bench.stats import parity
+from bench.verify.claim import Found, Tick, silent
+from bench.workers.api import Array
+from bench.workers.plan_file import Padder, PlanFile
 
 #: Rows of a batch; and one in so many of the hard inputs is judged: what is caught on fewer is caught on all.
 BATCH, EVERY = 8, 4
@@ -90,7 +93,7 @@ def judge(artefact: Path, rows: Sequence[Array], pad_id: int) -> Iterator[Judged
     """Judge each bug of BUGS on `rows` of token ids, served in batches of mixed length, against the honest model serving them alone."""
     import torch
 
-    from bench import embedder
+    from bench.model import embedder
 
     def vectors(plant: Plant, groups: list[list[int]]) -> Vectors:
         model = embedder.load(artefact).eval()
@@ -156,9 +159,9 @@ def main(artefact: Path, plan: Path, pad_id: int) -> None:
     import torch
 
     torch.set_num_threads(1)
-    mapped = Plan.open(plan, None)
-    blocks = Blocks(mapped, pad_id)
-    for found in judge(artefact, [blocks.make(row, 1)[0][0] for row in range(0, len(mapped.lengths), EVERY)], pad_id):
+    mapped = PlanFile.open(plan, None)
+    padder = Padder(mapped, pad_id)
+    for found in judge(artefact, [padder.make(row, 1)[0][0] for row in range(0, len(mapped.lengths), EVERY)], pad_id):
         print(json.dumps(asdict(found)), flush=True)
 
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench import schedule
 from bench.catalog import Framework
-from bench.errors import BenchError
-from bench.process import Worker
-from bench.stats_load import Little, Served, as_measured, closed_loop, late_sends, little, open_windows, unsustainable
-from bench.stats_sample import percentile
-from bench.verify.promise import Found, Tick, percent, silent
-from bench.verify.stage import Stage, nulls
+from bench.core.errors import BenchError
+from bench.plan import arrivals
+from bench.stats.load import Little, Served, as_measured, closed_loop, late_sends, little, open_windows, unsustainable
+from bench.stats.sample import percentile
+from bench.verify.claim import Found, Tick, percent, silent
+from bench.verify.live_bench import Stage, nulls
+from bench.workers.client import Worker
 
 #: MEASUREMENT's bounds: a stall's p99 to its prediction, Little's law, and what a window's rate may differ from the capacity.
 STALL_WITHIN, LITTLE_WITHIN, WINDOW_WITHIN = 0.10, 0.02, 0.03
@@ -94,7 +94,7 @@ def stall(stage: Stage, tick: Tick = silent) -> Found:
 
 def stalled(stage: Stage, framework: Framework | None, wanted: Stall) -> StallFound:
     """One stall in an open loop, and one in a closed loop of one client, each in a fresh process (a stall comes once in its life)."""
-    plan = stage.plan(schedule.poisson(wanted.rows, SEED))
+    plan = stage.plan(arrivals.poisson(wanted.rows, SEED))
     with _started(stage, framework, f"stall={wanted.at_s:g}:{wanted.stall_s:g}") as worker:
         served = stage.serve(worker, plan, wanted.rows, wanted.rate_per_s)
     # Not the very first request: a derived closed loop drops that one.
@@ -114,7 +114,7 @@ def window(stage: Stage, tick: Tick = silent) -> Found:
     service_ms, rows = 5.0, 600
     rate = 1.5 * 1000 / service_ms
     with stage.clockwork(service_ms) as worker:
-        served = stage.serve(worker, stage.plan(schedule.poisson(rows, SEED)), rows, rate)
+        served = stage.serve(worker, stage.plan(arrivals.poisson(rows, SEED)), rows, rate)
     tick(1.0)
     capacity = rows / float(np.ptp(np.append(served.start_ns[:1], served.end_ns[-1:]))) * 1e9
     counted = open_windows(served)
@@ -131,7 +131,7 @@ def littles_law(stage: Stage, rows: int = 600, tick: Tick = silent) -> Found:
     service_ms, rho = 8.0, 0.6
     seen = stage.file(8)
     rate = rho * 1000 / service_ms
-    plan = stage.plan(schedule.poisson(rows, SEED))
+    plan = stage.plan(arrivals.poisson(rows, SEED))
     with stage.clockwork(service_ms, "--set", f"seen={seen}") as worker, _watched(seen) as looks:
         served = stage.serve(worker, plan, rows, rate)
     tick(1.0)
@@ -165,7 +165,7 @@ def watched_little(served: Served, at_ns: npt.NDArray[np.int64], answered: npt.N
 def late(stage: Stage, rows: int = 1000, tick: Tick = silent) -> Found:
     """How late each language's loop takes a request that is due while it is free."""
     ready, absent = nulls()
-    plan, told, held = stage.plan(schedule.poisson(rows, SEED)), [], bool(ready)
+    plan, told, held = stage.plan(arrivals.poisson(rows, SEED)), [], bool(ready)
     for place, framework in enumerate(ready):
         with stage.null(framework) as worker:
             stage.serve(worker, plan, 100, 500.0)

@@ -9,14 +9,21 @@ import sys
 import tempfile
 from dataclasses import dataclass
 
-from bench import catalog, corpus, experiment, export, floor, paths, plan, weights
+from bench import catalog
+from bench.artefacts import export
 from bench.catalog import Model
-from bench.errors import BenchError
-from bench.lock import MachineLock
+from bench.commands import floor
+from bench.core import paths
+from bench.core.errors import BenchError
+from bench.corpus import resolve
+from bench.machine.lock import MachineLock
+from bench.model import weights
+from bench.model.weights import Source
+from bench.plan import make
+from bench.prepare import experiment
 from bench.verify import derived, gate
-from bench.verify.promise import Found, Tick
-from bench.verify.stage import nulls, opened
-from bench.weights import Source
+from bench.verify.claim import Found, Tick
+from bench.verify.live_bench import nulls, opened
 
 MODEL = "minilm"
 SEED = 1
@@ -85,7 +92,7 @@ def plans(_: MachineLock, tick: Tick) -> Found:
 def planted_in_model(_: MachineLock, tick: Tick) -> Found:
     """Bugs in the Embedder, on all hard inputs."""
     about = subject()
-    hard = plan.hard_plan(about.model, about.source.folder, SEED)
+    hard = make.hard_plan(about.model, about.source.folder, SEED)
     return gate.run(about.torch.folder, hard.folder, about.model.pad_id, tick)
 
 
@@ -107,17 +114,17 @@ def real_clients(held: MachineLock, tick: Tick) -> Found:
         )  # fmt: skip
 
 
-def _plan(about: Subject) -> plan.Plan:
-    return plan.ensure(about.model, about.source.folder, catalog.load().scenarios[SCENARIO], corpus.resolve(None, SEED), SEED)
+def _plan(about: Subject) -> make.Plan:
+    return make.ensure(about.model, about.source.folder, catalog.load().scenarios[SCENARIO], resolve.resolve(None, SEED), SEED)
 
 
 def main() -> None:
     """Print the hashes of the plan of SCENARIO and of the hard inputs, made in this process."""
     model = catalog.load().models[MODEL]
     source = weights.resolve(model, "auto")
-    texts = corpus.resolve(None, SEED)
-    made = plan.ensure(model, source.folder, catalog.load().scenarios[SCENARIO], texts, SEED)
-    print(made.hash, plan.hard_plan(model, source.folder, SEED).hash)
+    texts = resolve.resolve(None, SEED)
+    made = make.ensure(model, source.folder, catalog.load().scenarios[SCENARIO], texts, SEED)
+    print(made.hash, make.hard_plan(model, source.folder, SEED).hash)
 
 
 if __name__ == "__main__":

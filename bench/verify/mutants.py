@@ -2,7 +2,7 @@
 
     python -m bench.verify.mutants BUG [worker flags]
 
-Each is ONNX Runtime under the shared loop with one thing wrong. `planted.py` runs them as frameworks of a catalogue of their own.
+Each is ONNX Runtime under the shared loop with one thing wrong. `mutant_catalogue.py` runs them as frameworks of a catalogue of their own.
 """
 
 from __future__ import annotations

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import files, git, machine, paths
-from bench.errors import BenchError
-from bench.stats import STATS_VERSION
-from bench.verify.promise import Found, Promise
+from bench.core import files, git, paths
+from bench.core.errors import BenchError
+from bench.machine import identity
+from bench.stats.leaderboard import STATS_VERSION
+from bench.verify.claim import Found, Promise
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def entry(promise: Promise, found: Found, seconds: float) -> Entry:
 
 def file() -> Path:
     """The file of this machine."""
-    return paths.DATA / "verify" / f"{machine.machine_id()}.json"
+    return paths.DATA / "verify" / f"{identity.machine_id()}.json"
 
 
 def read(path: Path) -> dict[str, Entry]:
@@ -57,7 +58,7 @@ def write(path: Path, entries: Mapping[str, Entry], order: Sequence[str]) -> Non
     """Write the entries whose names are in `order`, in that order, with the machine and the code that they belong to."""
     commit, dirty = git.state()
     about: dict[str, Any] = {
-        "machine_id": machine.machine_id(), "machine": machine.one_line(), "code_commit": commit, "code_dirty": dirty,
+        "machine_id": identity.machine_id(), "machine": identity.one_line(), "code_commit": commit, "code_dirty": dirty,
         "promises": [asdict(entries[name]) for name in order if name in entries],
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)

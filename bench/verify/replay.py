@@ -10,14 +10,15 @@ import rich.progress
 from rich.console import Console
 from rich.table import Table
 
-from bench import lock, machine, process
-from bench.errors import BenchError
-from bench.process import SliceFailed, WorkerFailed
+from bench.core.errors import BenchError
+from bench.machine import identity, lock
 from bench.verify import campaigns, record
+from bench.verify.claim import Found, Promise, Tick
+from bench.verify.claims import PROMISES, pick
+from bench.verify.live_bench import nulls
 from bench.verify.model import subject
-from bench.verify.promise import Found, Promise, Tick
-from bench.verify.promises import PROMISES, pick
-from bench.verify.stage import nulls
+from bench.workers import client
+from bench.workers.client import SliceFailed, WorkerFailed
 
 HELD = {True: "yes", False: "NO", None: "not measured"}
 
@@ -35,7 +36,7 @@ def run(only: str, quick: bool, count: int = 0, budget: str = "1m") -> None:
     if count:
         chosen.append(real)
     if not all(promise.quick for promise in chosen):
-        process.require_linux()
+        client.require_linux()
     path = record.file()
     entries = record.read(path)
     busy = _busy()
@@ -61,7 +62,7 @@ def run(only: str, quick: bool, count: int = 0, budget: str = "1m") -> None:
 
 def _busy() -> str | None:
     """What others do to this machine, where it is more than it has cores for."""
-    load, cores = os.getloadavg()[0], machine.physical_cores()
+    load, cores = os.getloadavg()[0], identity.physical_cores()
     return f"load average {load:.1f} on {cores} cores" if load > cores else None
 
 

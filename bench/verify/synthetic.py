@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats as scipy_stats
 
-from bench import stats_paired
-from bench.stats_paired import EQUIVALENT, FASTER, LOOKS, SLOWER, UNRESOLVED
-from bench.stats_sample import PERCENTILES, profile
-from bench.verify.promise import Found, Share, Tick, percent, silent
+from bench.stats import paired
+from bench.stats.paired import EQUIVALENT, FASTER, LOOKS, SLOWER, UNRESOLVED
+from bench.stats.sample import PERCENTILES, profile
+from bench.verify.claim import Found, Share, Tick, percent, silent
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,7 +46,7 @@ def identical_arms(experiments: int = 2000, tick: Tick = silent) -> Found:
         at_look, ever = dict.fromkeys(LOOKS, 0), 0
         for seed in _counted(experiments, lambda share, place=place: tick((place + share) / 2)):  # type: ignore[misc]
             a, b = blocks(np.random.default_rng([1, seed]), 2, max(LOOKS), bad)
-            wrong = [look for look in LOOKS if stats_paired.paired_ratio(a[:look], b[:look]).verdict in (FASTER, SLOWER)]
+            wrong = [look for look in LOOKS if paired.paired_ratio(a[:look], b[:look]).verdict in (FASTER, SLOWER)]
             ever += bool(wrong)
             for look in wrong:
                 at_look[look] += 1
@@ -61,7 +61,7 @@ def five_percent(experiments: int = 2000, tick: Tick = silent) -> Found:
     verdicts = []
     for seed in _counted(experiments, tick):
         a, b = np.exp(np.random.default_rng([2, seed]).normal(0, NOISE, (2, 24)))
-        verdicts.append(stats_paired.paired_ratio(a / 1.05, b).verdict)
+        verdicts.append(paired.paired_ratio(a / 1.05, b).verdict)
     found = Share(verdicts.count(SLOWER), experiments)
     return Found(f"found in {found}; called faster in {verdicts.count(FASTER)}", found.value >= FOUND_AT_LEAST and FASTER not in verdicts)
 
@@ -77,8 +77,8 @@ def six_twins(experiments: int = 500, tick: Tick = silent) -> Found:
 
 
 def _one_group(arms: dict[str, Floats]) -> bool:
-    pairs = {pair: stats_paired.paired_ratio(arms[pair[0]], arms[pair[1]]) for pair in itertools.combinations(arms, 2)}
-    standing = stats_paired.standings({arm: float(q.mean()) for arm, q in arms.items()}, stats_paired.judge_family(pairs))
+    pairs = {pair: paired.paired_ratio(arms[pair[0]], arms[pair[1]]) for pair in itertools.combinations(arms, 2)}
+    standing = paired.standings({arm: float(q.mean()) for arm, q in arms.items()}, paired.judge_family(pairs))
     return {(s.tie_group, s.rank_lo, s.rank_hi) for s in standing.values()} == {(1, 1, len(arms))}
 
 
@@ -87,8 +87,8 @@ def equivalence(experiments: int = 2000, tick: Tick = silent) -> Found:
     false = right = 0
     for seed in _counted(experiments, tick):
         a, b = np.exp(np.random.default_rng([7, seed]).normal(0, 0.01, (2, 24)))
-        false += stats_paired.paired_ratio(a * (1 + stats_paired.MARGIN), b).verdict == EQUIVALENT
-        right += stats_paired.paired_ratio(a, b).verdict == EQUIVALENT
+        false += paired.paired_ratio(a * (1 + paired.MARGIN), b).verdict == EQUIVALENT
+        right += paired.paired_ratio(a, b).verdict == EQUIVALENT
     share = Share(false, experiments)
     return Found(
         f"2 % apart called equivalent: {share}, upper bound {percent(share.upper)}; equal: {percent(right / experiments)}",
@@ -151,16 +151,16 @@ UNUSABLE: dict[str, object] = {
 
 def fail_safe(tick: Tick = silent) -> Found:
     """Whatever is broken gives "unresolved", alone and inside a family whose other pairs are sound."""
-    sound = stats_paired.paired_ratio(np.linspace(1.2, 1.3, 12), np.ones(12))
+    sound = paired.paired_ratio(np.linspace(1.2, 1.3, 12), np.ones(12))
     told: list[str] = []
     for name, side in UNUSABLE.items():
         count = len(side) if isinstance(side, list) and name.endswith(("block", "blocks")) and "another" not in name else 12
         for a, b in ((side, np.ones(count)), (np.ones(count), side)):
-            found = stats_paired.paired_ratio(a, b)  # type: ignore[arg-type]
-            family = stats_paired.judge_family({("a", "b"): found, ("a", "c"): sound})
+            found = paired.paired_ratio(a, b)  # type: ignore[arg-type]
+            family = paired.judge_family({("a", "b"): found, ("a", "c"): sound})
             if (found.verdict, family["a", "b"].verdict) != (UNRESOLVED, UNRESOLVED):
                 told.append(f"{name}: {found.verdict}")
-            standing = stats_paired.standings({"a": math.nan, "b": 1.0}, {("a", "b"): found})
+            standing = paired.standings({"a": math.nan, "b": 1.0}, {("a", "b"): found})
             if {(s.rank_lo, s.rank_hi, s.tie_group) for s in standing.values()} != {(1, 2, 1)}:
                 told.append(f"{name}: ranked")
     tick(1.0)

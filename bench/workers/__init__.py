@@ -1,0 +1,1 @@
+"""Who serves: the worker programs, and the client that starts one and has it serve."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.worker import Array, Loaded, NotApplicable, Options, Session, WorkerError, bind_to_parent
+from bench.workers.api import Array, Loaded, NotApplicable, Options, Session, WorkerError, bind_to_parent
 
 #: Memory that a child shares with its parent: room for 64 images. It is taken page by page, as far as it is used.
 INPUT_BYTES, OUTPUT_BYTES = 64 << 20, 16 << 20

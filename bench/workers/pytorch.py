@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 import transformers
 
-from bench import embedder
+from bench.model import embedder
 from bench.worker import PROCESSES, Array, Loaded, NotApplicable, Options, Session, padded_to, run
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}

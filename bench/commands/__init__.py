@@ -1,0 +1,1 @@
+"""One file for each task that is more than a call."""

@@ -1,0 +1,88 @@
+"""What runs here: each framework loaded for real, the cure for each that does not, and the machine facts that decide speed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from bench.catalog import Framework
+from bench.core import paths
+from bench.core.errors import BenchError
+from bench.machine import counters, identity, record
+from bench.prepare import experiment
+from bench.workers.client import WorkerFailed, state_version
+
+
+def frameworks(wanted: Iterable[Framework]) -> Table:
+    """One row per framework: loads or not, version, what is missing and the cure."""
+    table = Table("framework", "loads", "version", "what is missing: the cure", title="Frameworks", title_justify="left")
+    for framework in wanted:
+        version, problem = "", experiment.missing(framework)
+        if not problem:
+            try:
+                command, env = experiment.command_and_env(framework, 1, identity.physical_cores())
+                stated = state_version(command, env)
+                version = f"{stated['runtime']} {stated['version']}"
+            except (BenchError, WorkerFailed, KeyError) as error:
+                problem = f"{error}: invoke build --framework {framework.name}" if framework.build else str(error)
+        table.add_row(framework.title, "no" if problem else "yes", version, problem or "")
+    return table
+
+
+def facts() -> Table:
+    """The machine facts that decide speed, and what cannot be measured here."""
+    table = Table("fact", "value", "what follows", title="Machine", title_justify="left")
+    for fact, value, note in [*advice(), *instruments()]:
+        table.add_row(fact, re.sub(r"\s+", " ", value), note)
+    return table
+
+
+def advice() -> list[tuple[str, str, str]]:
+    """(fact, value, what follows) of what decides speed."""
+    flags = set(identity.cpu_flags())
+    memory, swap, disk = psutil.virtual_memory(), psutil.swap_memory(), psutil.disk_usage(str(paths.ROOT))
+    governor, quota, load = record.frequency()["governor"], identity.cpu_quota(), os.getloadavg()[0]
+    known = isinstance(governor, str)
+    return [
+        ("CPU", identity.cpu_name(), ""),
+        ("physical cores allowed", str(identity.physical_cores()), f"of {os.cpu_count()} logical; sessions × threads never exceed it"),
+        ("CPU quota", "none" if quota is None else f"{quota:.2f} CPUs", "" if quota is None else "a cgroup limit throttles bursts"),
+        ("AVX-512", _yes("avx512f" in flags), ""),
+        ("VNNI (int8)", _yes(bool(flags & {"avx512_vnni", "avx_vnni", "asimddp"})), ""),
+        ("bf16 units", _yes(bool(flags & {"amx_bf16", "avx512_bf16", "bf16"})), "AMX" if "amx_bf16" in flags else ""),
+        (
+            "governor",
+            governor if known else "not exposed",
+            "`performance` measures steadier" if known and governor != "performance" else "",
+        ),
+        ("virtual machine", _yes("hypervisor" in flags), "neighbours may make it noisy" if "hypervisor" in flags else ""),
+        ("swap", _gib(swap.total), f"{_gib(swap.used)} in use; a swapped run is not ranked" if swap.used else ""),
+        ("free memory", _gib(memory.available), f"of {_gib(memory.total)}"),
+        ("free disk", _gib(disk.free), "artefacts of all models want about 30 GiB" if disk.free < 30 * 2**30 else ""),
+        ("load average", f"{load:.2f}", "other work is running: numbers will be noisy" if load > 0.5 else ""),
+    ]
+
+
+def instruments() -> list[tuple[str, str, str]]:
+    """(resource, no, why) of what this machine does not expose."""
+    found = counters.instruments()
+    return [(name.replace("_", " "), "not exposed", why["unavailable"]) for name, why in found.items() if isinstance(why, dict)]
+
+
+def print_all(wanted: Iterable[Framework]) -> None:
+    console = Console()
+    console.print(frameworks(wanted))
+    console.print(facts())
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

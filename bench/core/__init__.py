@@ -1,0 +1,1 @@
+"""What everything stands on: paths, errors, files, child processes, hashes, progress. Knows nothing of benchmarks."""

@@ -1,0 +1,189 @@
+"""One block of a run: slices of equal rows of all arms, in seeded random order, one worker at work at a time, every vector judged.
+
+Which blocks there are, and when, is the runner's choice.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bench.catalog import Scenario
+from bench.machine import counters
+from bench.measure import budget, noise_monitor
+from bench.measure.progress import Progress
+from bench.measure.runfolder import RunFolder, now
+from bench.measure.seats import Seat, Seats, Served, Vectors
+from bench.plan.make import Plan
+from bench.prepare.experiment import Experiment, Lane
+from bench.stats import parity
+from bench.workers.client import WorkerFailed
+
+#: A slice without answers counts no CPU time; what else it used says nothing.
+NOTHING_SPENT: dict[str, int | None] = {field.name: None for field in fields(counters.Meter)} | {"cpu_ns": 0}
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """Reference vectors (n, dim) of the plan's rows from `first` on."""
+
+    first: int
+    vectors: Vectors
+
+    def of(self, rows: npt.NDArray[np.int64]) -> Vectors:
+        return self.vectors[rows - self.first]
+
+
+@dataclass
+class Record:
+    """What a block has measured so far."""
+
+    slices: list[dict[str, Any]] = field(default_factory=list)
+    frames: list[pd.DataFrame] = field(default_factory=list)
+    discards: list[pd.DataFrame] = field(default_factory=list)
+    resources: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    peaks_reset: dict[str, bool] = field(default_factory=dict)
+
+
+class Blocks:
+    """Measures single blocks of an experiment and writes them to its run folder. `resident`: the workers of all arms stay in memory."""
+
+    watch: noise_monitor.Watch
+
+    def __init__(self, experiment: Experiment, folder: RunFolder, seats: Seats, progress: Progress, resident: bool) -> None:
+        self.experiment, self.folder, self.seats, self.progress, self.resident = experiment, folder, seats, progress, resident
+        self.arms = {lane.arm.id: lane for lane in experiment.lanes}
+
+    def _failed(self, arm_id: str, scenario: Scenario) -> bool:
+        return self.folder.has_failure(arm_id, scenario.name)
+
+    def _ready_all(self, scenario: Scenario, limit_s: float) -> None:
+        """Every arm warmed up and checked; frozen afterwards where workers stay, else ended."""
+        for lane in self.seats.starts.order(self.experiment.lanes):
+            if self._failed(lane.arm.id, scenario):
+                continue
+            if not self.resident and (lane.arm.id, scenario.name) in self.seats.costs:
+                continue
+            with self.seats.retire_on_failure(lane, scenario):
+                seat = self.seats.ready(lane, scenario, limit_s)
+                if self.resident:
+                    seat.worker.freeze()
+                else:
+                    self.seats.leave(seat)
+
+    def _expected(self, plan: Plan, first: int, count: int) -> Expected:
+        """Reference vectors of `count` rows; none where only null workers run, whose vectors are not compared."""
+        compared = any(lane.arm.role != "floor" for lane in self.experiment.lanes)
+        return Expected(first, self.seats.reference(plan, first, count) if compared else np.zeros((0, 0), dtype=np.float32))
+
+    def _block(
+        self, scenario: Scenario, block: int, pace: budget.Pace, plan: Plan, expected: Expected, limit_s: float,
+        rates: Mapping[str, float] | None = None, once_more: bool = False, may_redo: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
+        """Slices of all arms on rows that no process has served before; with `rates` only of those arms, each at its own rate.
+
+        A noisy block is put aside where it `may_redo`, to be measured `once_more`: then the rows are the first of `expected`.
+        """
+        started_at, record, machine_before = now(), Record(), counters.machine()
+        first = expected.first if once_more else plan.warm + block * pace.rounds * pace.rows
+        alive = [lane for arm_id, lane in self.arms.items() if not self._failed(arm_id, scenario) and (rates is None or arm_id in rates)]
+        at = dict.fromkeys(self.arms, scenario.rate_per_s) | dict(rates or {})
+        if self.resident:
+            for number in range(pace.rounds):
+                self.watch.look()
+                for lane in self._shuffled(alive, scenario, block, number):
+                    if lane.arm.id in self.seats.taken:
+                        with self.seats.retire_on_failure(lane, scenario), self.seats.measuring():
+                            seat = self.seats.taken[lane.arm.id]
+                            seat.worker.thaw()
+                            begin = first + number * pace.rows
+                            self._slice(record, seat, scenario, number, plan, begin, pace.rows, expected, at[lane.arm.id])
+                            seat.worker.freeze()
+        else:
+            for lane in self._shuffled(alive, scenario, block, 0):
+                self.watch.look()
+                with self.seats.retire_on_failure(lane, scenario):
+                    seat = self.seats.ready(lane, scenario, limit_s)
+                    with self.seats.measuring():
+                        self._slice(record, seat, scenario, 0, plan, first, pace.rounds * pace.rows, expected, at[lane.arm.id])
+                    self._usage(record, seat)
+                    self.seats.leave(seat)
+        for seat in list(self.seats.taken.values()):
+            with self.seats.retire_on_failure(seat.lane, scenario):
+                self._usage(record, seat)
+        finding = self.watch.finding(scenario.name)
+        if record.frames:
+            facts = {"started_at": started_at, "ended_at": now(), **finding.facts(), "resident": self.resident}
+            samples = pd.concat(record.frames, ignore_index=True)
+            used = {"slices": record.slices, "resources": record.resources, "machine": counters.machine().since(machine_before)}
+            paid = {"measured_s": round(self.seats.measured_s, 3), "discard": scenario.discard}
+            discards = pd.concat(record.discards, ignore_index=True) if record.discards else None
+            if finding.note and may_redo():
+                self.folder.discard(scenario.name, block, {**facts, **used, **paid}, samples)
+                self.progress.say(f"{scenario.name}: block {block} is measured again: {finding.note}")
+                return
+            self.folder.block(scenario.name, block, {**facts, **used, **paid}, samples, discards)
+
+    def _shuffled(self, lanes: list[Lane], scenario: Scenario, block: int, number: int) -> list[Lane]:
+        order = list(lanes)
+        random.Random(f"{self.experiment.wish.seed} {scenario.name} {block} {number}").shuffle(order)
+        return order
+
+    def _slice(self, record: Record, seat: Seat, scenario: Scenario, number: int, plan: Plan, first: int, rows: int,
+               expected: Expected, rate_per_s: float | None) -> None:  # fmt: skip
+        """Serve a slice and judge every vector of it."""
+        if seat.lane.arm.id not in record.peaks_reset:
+            record.peaks_reset[seat.lane.arm.id] = seat.worker.reset_peak()
+        served, error = self.seats.slice(seat, scenario, plan, first, rows, rate_per_s)
+        about = {"arm_id": seat.lane.arm.id, "slice": number, "start": seat.start, "first": first, "count": rows, "error": error,
+                 "rate_per_s": rate_per_s}  # fmt: skip
+        if served is None:
+            record.slices.append({**about, "served": 0, "wall_ns": 0, **NOTHING_SPENT})
+            return
+        record.slices.append({**about, "served": len(served.samples), "wall_ns": served.wall_ns, **_spent(served)})
+        frame = _judged(seat.lane, served, number, plan, expected)
+        early = frame["request"] < first + round(scenario.discard * rows)
+        record.frames.append(frame[~early])
+        if early.any():
+            record.discards.append(frame[early])
+            self._judge_discard(seat.lane, frame[early])
+
+    def _judge_discard(self, lane: Lane, early: pd.DataFrame) -> None:
+        """What is not timed is checked all the same."""
+        if lane.arm.role != "floor":
+            reason = parity.gate(lane.arm.precision, float(early["cosine"].min()), float(early["max_abs_diff"].max()))
+            if reason:
+                raise WorkerFailed("PARITY_FAIL", reason)
+
+    def _usage(self, record: Record, seat: Seat) -> None:
+        """Memory at the end of the block: the peak is that of the block, where the kernel lets us begin a new one."""
+        arm_id = seat.lane.arm.id
+        record.resources[arm_id] = {**asdict(seat.worker.memory()), "start": seat.start, "peak_reset": record.peaks_reset.get(arm_id)}
+
+
+def _spent(served: Served) -> dict[str, int | None]:
+    """What the worker and the machine used over a slice, as block.json holds it."""
+    return asdict(served.spent) if served.spent else NOTHING_SPENT
+
+
+def _judged(lane: Lane, served: Served, number: int, plan: Plan, expected: Expected) -> pd.DataFrame:
+    """The samples of a slice with each request's agreement with the reference; null workers have none."""
+    rows = served.samples["request"].to_numpy()
+    frame = served.samples.assign(
+        arm_id=lane.arm.id,
+        slice=number,
+        tokens=plan.lengths[rows] if plan.modality == "text" else 0,
+        preprocess_ns=plan.preprocess_ns[rows],
+        cosine=np.nan,
+        max_abs_diff=np.nan,
+    )
+    if lane.arm.role != "floor":
+        agreement = parity.compare(served.vectors, expected.of(rows))
+        frame["cosine"], frame["max_abs_diff"] = agreement.cosine, agreement.max_abs_diff
+    return frame

@@ -1,0 +1,61 @@
+"""What a process start finds and leaves: an empty or a full page cache before, its memory after.
+
+Each arm gets one cold start in a run, after its first and as soon as no other process has its files mapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.machine import page_cache
+from bench.prepare import footprint
+from bench.prepare.experiment import Lane
+from bench.workers.client import Ready, Worker
+
+OTHER_RELEASE = "another release stands in an environment of its own, whose files are not listed here"
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The page cache before a start: `cold` (artefact, library and binary evicted, which was verified), `warm` (all of the artefact in
+    it, and the arm was started before) or `unknown`. The note says why it is not cold though it was to be."""
+
+    page_cache: str
+    page_cache_note: str | None = None
+
+
+class Starts:
+    """The starts of a run so far, as far as page caches go."""
+
+    def __init__(self) -> None:
+        self._cold: set[str] = set()
+
+    def order(self, lanes: Iterable[Lane]) -> list[Lane]:
+        """Arms without a cold start come first: then the fewest others have their files mapped."""
+        return sorted(lanes, key=lambda lane: lane.arm.id in self._cold)
+
+    def prepare(self, lane: Lane, start: int) -> Cache:
+        """Make the page cache cold for the start numbered `start` of an arm, if it is the arm's turn; say what it is then."""
+        if start == 0 or lane.arm.role != "measured":
+            return Cache("unknown")
+        if lane.framework.release:
+            return Cache("unknown", OTHER_RELEASE)
+        if lane.arm.id in self._cold:
+            return Cache("warm" if page_cache.is_warm(footprint.artefact_files(lane)) else "unknown")
+        reason = page_cache.chill(footprint.start_files(lane))
+        if reason:
+            return Cache("unknown", reason)
+        self._cold.add(lane.arm.id)
+        return Cache("cold")
+
+
+def start_facts(worker: Worker, ready: Ready, cache: Cache) -> dict[str, Any]:
+    """A start's times, its page cache and its memory when it is ready, as starts/*.json holds them."""
+    memory = worker.memory()
+    return {
+        "spawn_ns": worker.spawn_ns, "load_ns": ready.load_ns, "first_ns": ready.first_ns, "second_ns": ready.second_ns, **asdict(cache),
+        "load_pss_bytes": memory.pss_bytes, "rss_bytes": memory.rss_bytes, "peak_rss_bytes": memory.peak_rss_bytes, "dim": ready.dim,
+        "settings": dict(ready.settings),
+    }  # fmt: skip

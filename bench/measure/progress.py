@@ -1,0 +1,121 @@
+"""What a person sees while the machine works: a bar with the time left (in a log, a line a minute), and one line per event."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import rich.progress
+from rich.console import Console
+
+from bench.catalog import Scenario
+from bench.measure.budget import Pace
+
+LINE_EVERY_S = 60.0
+"""Between two lines on how far the work is, where nobody watches a bar."""
+
+
+class Reached(Protocol):
+    def __call__(self, done: int, total: int, about: str, since: int = 0) -> None:
+        """Says how many steps of how many are done, and what comes next. The time left is judged by the steps after `since`."""
+
+
+class TimeLeft:
+    """What the steps that are still to come will take, by those that are done."""
+
+    def __init__(self, clock_s: Callable[[], float]) -> None:
+        self.clock_s = clock_s
+        self.first: int | None = None  # a resumed run does not begin at 0
+        self.began_s = clock_s()
+
+    def __call__(self, done: int, total: int, since: int) -> float | None:
+        """Seconds; None before the first step that counts."""
+        if self.first is None or done <= max(since, self.first):
+            self.first, self.began_s = done, self.clock_s()
+            return None
+        return (self.clock_s() - self.began_s) / (done - self.first) * (total - done)
+
+
+class Progress:
+    """Prints to stderr, so that what a command prints on stdout stays clean."""
+
+    def __init__(self, console: Console | None = None, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self.console = console or Console(stderr=True)
+        self.clock_s = clock_s
+
+    def say(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def turns(self, blocks: int) -> Iterator[Callable[[int, str, Sequence[str]], None]]:
+        """A bar over scenarios that are measured in turns; the yielded function says which block of which one comes next, and the names of
+        all that take turns. The first block, in which they are warmed up for the first time, tells nothing of the time left."""
+        with self._steps() as reached:
+            yield lambda block, name, names: reached(
+                block * len(names) + names.index(name) if block else 0,
+                len(names) * blocks,
+                f"{len(names)} scenarios in turns: block {block + 1} of {name}",
+                since=len(names),
+            )
+
+    @contextmanager
+    def scenario(self, scenario: Scenario, pace: Pace) -> Iterator[Callable[[], None]]:
+        """A bar over the blocks of a scenario; the yielded function says that one more is done."""
+        about, done = f"{scenario.name}: {pace.blocks} blocks × {pace.rounds} rounds × {pace.rows} rows an arm", 0
+        with self._steps() as reached:
+
+            def one_more() -> None:
+                nonlocal done
+                done += 1
+                reached(done, pace.blocks, about)
+
+            reached(0, pace.blocks, about)
+            yield one_more
+
+    @contextmanager
+    def search(self, scenario: Scenario, trials: int) -> Iterator[Callable[[int, int], None]]:
+        """A bar over a search of at most `trials` trials; the yielded function says which one comes next and how many arms take part."""
+        with self._steps("at most") as reached:
+            yield lambda trial, arms: reached(
+                trial, trials, f"{scenario.name}: trial {trial + 1} of at most {trials}, {arms} arms still searching"
+            )
+
+    @contextmanager
+    def _steps(self, sure: str = "about") -> Iterator[Reached]:
+        """A bar in a terminal, a line now and then elsewhere. `sure`: how far the time left can be trusted."""
+        time_left, said_s = TimeLeft(self.clock_s), self.clock_s()
+
+        def said(left_s: float | None) -> str:
+            return "" if left_s is None else f"{sure} {minutes(left_s)} left"
+
+        def line(done: int, total: int, about: str, since: int = 0) -> None:
+            nonlocal said_s
+            left_s = time_left(done, total, since)
+            if left_s is not None and self.clock_s() - said_s >= LINE_EVERY_S:
+                self.say(f"{about}: {done} of {total} done, {said(left_s)}")
+                said_s = self.clock_s()
+
+        if not self.console.is_terminal:
+            yield line
+            return
+        columns = (
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(bar_width=24),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TextColumn("{task.fields[left]}"),
+        )
+        with rich.progress.Progress(*columns, console=self.console, refresh_per_second=2) as bar:
+            task = bar.add_task("", total=None, left="")
+            yield lambda done, total, about, since=0: bar.update(
+                task, completed=done, total=total, description=about, left=said(time_left(done, total, since))
+            )
+
+
+def minutes(seconds: float) -> str:
+    """`95` → `1m35s`, `7300` → `2h01m`: for people."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.0f} s"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"

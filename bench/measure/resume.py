@@ -1,0 +1,69 @@
+"""Which run goes on: one that was interrupted, or one whose budget was too small for every scenario.
+
+Finished blocks are kept. A run of the very same experiment that lacks nothing never goes on: the same again is another run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from bench.core import files, git, paths, redact
+from bench.machine import identity
+from bench.measure.budget import BLOCKS
+from bench.measure.runfolder import RunFolder
+from bench.prepare.experiment import Experiment
+
+
+def take_up(experiment: Experiment) -> RunFolder | None:
+    """The run of this experiment since the machine was booted that goes on, made ready for it: the newest that was interrupted, or the
+    newest of all where its budget was smaller and left a scenario short of K = 12 blocks. None: a new one begins."""
+    wish, newest = experiment.wish, True
+    for path in sorted(paths.RUNS.glob("*/run.json"), reverse=True):
+        run = files.read_json(path)
+        if run.get("boot_id") != identity.boot_id() or run.get("experiment_hash") != experiment.hash_within(run.get("budget_s")):
+            continue
+        folder = RunFolder(path.parent)
+        if run["budget_s"] == wish.budget_s and not folder.is_done():
+            _forget_failures(folder)
+            return folder
+        larger = run["budget_s"] is not None and (wish.budget_s is None or wish.budget_s > run["budget_s"])
+        if newest and larger and wish.requests is None and _is_short(folder, experiment):
+            _enlarge(folder, experiment, run)
+            return folder
+        newest = False
+    return None
+
+
+def _forget_failures(folder: RunFolder, status: str | None = None) -> None:
+    """A crash of the interrupted attempt gets another chance; what is missing on this machine stays missing."""
+    for file in folder.path.glob("failures/*.json"):
+        failure = files.read_json(file)
+        if failure["scenario"] != "*" and status in (None, failure["status"]):
+            file.unlink()
+
+
+def _is_short(folder: RunFolder, experiment: Experiment) -> bool:
+    """Did some scenario get fewer than K = 12 blocks, or (a search) nothing?"""
+    loads = [scenario for scenario in experiment.wish.scenarios if scenario.name in experiment.plans]
+    return any(folder.block_count(scenario.name) < (1 if scenario.load == "slo" else BLOCKS) for scenario in loads)
+
+
+def _enlarge(folder: RunFolder, experiment: Experiment, run: Mapping[str, Any]) -> None:
+    """Make the run one of a larger budget: its blocks stay, what was skipped for want of budget is open again."""
+    done = folder.path / "done.json"
+    wish, ended = experiment.wish, files.read_json(done) if folder.is_done() else {}
+    done.unlink(missing_ok=True)
+    _forget_failures(folder, "SKIPPED" if ended else None)
+    for scenario in wish.scenarios:
+        if pace := folder.pace(scenario.name):
+            room = experiment.plans[scenario.name].measured // (pace.rounds * pace.rows) - folder.discard_count(scenario.name)
+            blocks = max(pace.blocks, min(BLOCKS, room)) if wish.budget_s is None else pace.blocks
+            folder.set_pace(scenario.name, replace(pace, blocks=blocks, until_s=None))
+    earlier = {name: run[name] for name in ("budget_s", "command", "code_commit")} | ended
+    commit, dirty = git.state()
+    folder.describe({
+        **run, "budget_s": wish.budget_s, "command": redact.command(wish.command), "experiment_hash": experiment.hash,
+        "code_commit": commit, "code_dirty": dirty, "continues": [*folder.continues(), earlier],
+    })  # fmt: skip

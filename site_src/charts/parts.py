@@ -1,0 +1,92 @@
+"""What the charts share: which rows a chart is about, lanes, dots, places of labels. It knows no chart in particular."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from site_src import formatting
+from site_src.charts.chart import NARROW, Rows, labels, literal, literals, rounded
+from site_src.charts.framework_style import scale
+from site_src.data.leaderboard import Board
+
+SHOWN = "role = 'measured' AND status IN ('OK', 'PARTIAL')"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows that a chart is about: arms of runs in one scenario."""
+
+    board: Board
+    run_ids: Sequence[str]
+    arm_ids: Sequence[str]
+    scenario: str
+    title: str
+
+    @property
+    def stem(self) -> str:
+        return formatting.slug(self.scenario)
+
+    @property
+    def arms(self) -> str:
+        """The condition on run and arm."""
+        return f"run_id IN ({literals(self.run_ids)})\n  AND arm_id IN ({literals(self.arm_ids)})"
+
+    @property
+    def where(self) -> str:
+        return f"{self.arms}\n  AND scenario = {literal(self.scenario)} AND {SHOWN}"
+
+
+def named(board: Board, rows: Rows) -> list[dict[str, Any]]:
+    """The rows with `arm`, the name that a chart prints, and rounded."""
+    names = labels(board, rows)
+    return rounded([{**row, "arm": names[row["arm_id"]]} for row in rows])
+
+
+def frameworks(rows: Rows) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(row["framework"] for row in rows))
+
+
+def scale_of(rows: Rows) -> alt.Scale:
+    return scale([row["framework"] for row in rows])["color"]
+
+
+def room(names: Sequence[str]) -> int:
+    """Pixels that names of 12 px take in a wide typeface: Vega measures with a narrower one than the reader may have."""
+    return 12 + round(7.1 * max(map(len, names)))
+
+
+def lanes(data: Rows, width: int) -> tuple[alt.Chart, dict[str, int]]:
+    """A chart with one lane per arm, in the order of the rows, and its size. On phones a name stands above its lane."""
+    narrow = width == NARROW
+    order = list(dict.fromkeys(row["arm"] for row in data))
+    beside = room(order)
+    place = {"labelAlign": "left", "labelPadding": -6, "labelOffset": -17} if narrow else {"minExtent": beside}
+    axis = alt.Axis(labelColor="var(--chart-ink)", labelFontSize=12, ticks=False, domain=False, labelLimit=400, zindex=1, **place)
+    chart = alt.Chart(alt.NamedData("rows")).encode(
+        y=alt.Y("arm:N", sort=order, title=None, axis=axis), color=alt.Color("framework:N", scale=scale_of(data), legend=None)
+    )
+    return chart, {"width": width - (20 if narrow else beside + 15), "height": len(order) * (46 if narrow else 34)}
+
+
+def dots(base: alt.Chart, data: Rows) -> alt.Chart:
+    """The framework's own filled shape."""
+    shapes = scale([row["framework"] for row in data])["shape"]
+    return base.mark_point(filled=True, size=80, opacity=1).encode(shape=alt.Shape("framework:N", scale=shapes, legend=None))
+
+
+def spread(values: Mapping[str, float], gap: float) -> dict[str, float]:
+    """Where labels go so that none covers another: in order of value, at least `gap` apart, each crowd around its own centre."""
+    groups: list[tuple[list[str], float]] = []
+    for name, value in sorted(values.items(), key=lambda item: (item[1], item[0])):
+        groups.append(([name], value))
+        while len(groups) > 1:
+            (low_names, low), (high_names, high) = groups[-2:]
+            both = len(low_names) + len(high_names)
+            if high - low >= gap * both / 2:
+                break
+            groups[-2:] = [(low_names + high_names, (low * len(low_names) + high * len(high_names)) / both)]
+    return {name: centre + gap * (i - (len(names) - 1) / 2) for names, centre in groups for i, name in enumerate(names)}

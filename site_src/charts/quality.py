@@ -1,0 +1,77 @@
+"""Speed against what a precision keeps of the quality: who may go faster, and what is lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+
+from site_src import formatting
+from site_src.charts.chart import NARROW, Chart, finish, literal, rounded
+from site_src.charts.parts import Selection, dots, frameworks, scale_of
+
+HEIGHT = 270
+
+
+def speed_and_quality(chosen: Selection, full: str) -> Chart | None:
+    """Rows a second against the quality kept, a point per arm; arms in the precision `full` keep all of it, which the gate has shown."""
+    sql = f"""
+WITH found AS (
+  SELECT framework, arm_id, precision, variant, requests_per_s AS rows_per_s, artefact_bytes, peak_rss_bytes,
+         CASE precision WHEN {literal(full)} THEN 1.0 ELSE quality END AS kept, quality_lo AS lo, quality_hi AS hi
+  FROM leaderboard
+  WHERE {chosen.where} AND requests_per_s IS NOT NULL)
+SELECT *, NOT EXISTS (
+  SELECT 1 FROM found AS other
+  WHERE other.rows_per_s >= found.rows_per_s AND other.kept >= found.kept
+    AND (other.rows_per_s > found.rows_per_s OR other.kept > found.kept)) AS beaten_by_none
+FROM found
+WHERE kept IS NOT NULL
+ORDER BY rows_per_s, arm_id"""
+    rows = chosen.board.query(sql)
+    if len({row["kept"] for row in rows}) < 2:
+        return None
+    data, title_of = rounded(rows), chosen.board.framework_title
+    for row in data:
+        row["label"] = f"{row['precision']} · {row['variant']}" if row["variant"] != "default" else row["precision"]
+    front = [row for row in data if row["beaten_by_none"]]
+    fastest, best = front[-1], max(data, key=lambda row: (row["precision"] == full, row["rows_per_s"]))
+    low = min(row["lo"] if row["lo"] is not None else row["kept"] for row in data)
+    high = max(row["hi"] if row["hi"] is not None else row["kept"] for row in data)
+    margin = (high - low) * 0.1
+
+    def draw(width: int) -> Any:
+        top = max(row["rows_per_s"] for row in data)
+        # room for the label of the last point, which stands to its right
+        x_scale = alt.Scale(domain=[0, top * (1.45 if width == NARROW else 1.25)], nice=False)
+        y_scale = alt.Scale(domain=[low - margin, high + margin], nice=False)
+        x = alt.X("rows_per_s:Q", title="rows per second", scale=x_scale, axis=alt.Axis(tickCount=5))
+        y = alt.Y("kept:Q", title="quality kept", scale=y_scale, axis=alt.Axis(tickCount=5, format=".3~f", titlePadding=12))
+        base = alt.Chart(alt.NamedData("rows")).encode(x=x, color=alt.Color("framework:N", scale=scale_of(data), legend=None))
+        spans = base.mark_rule(strokeWidth=1.2, opacity=0.5).encode(y=alt.Y("lo:Q", scale=y_scale), y2=alt.Y2("hi"))
+        edge = base.transform_filter("datum.beaten_by_none").mark_line(
+            interpolate="step-before", color="var(--chart-muted)", strokeDash=[2, 3]
+        )
+        text = (
+            base.transform_filter("datum.beaten_by_none")
+            .mark_text(align="left", dx=8, dy=-8)
+            .encode(y=y, text="label:N", color=alt.ColorValue("var(--chart-ink)"))
+        )
+        return alt.layer(
+            spans, edge.encode(y=y, color=alt.ColorValue("var(--chart-muted)")), dots(base, data).encode(y=y), text
+        ).properties(width=width - 60, height=HEIGHT)
+
+    return finish(
+        f"quality-{chosen.stem}",
+        title=f"Speed against quality kept, {chosen.title} (up and right is better)",
+        sentence=f"The fastest of all, {title_of(fastest['framework'])} in {fastest['label']}, gives "
+        f"{formatting.number(fastest['rows_per_s'])} rows per second and keeps {formatting.number(fastest['kept'], 3)} of the quality; "
+        f"the fastest in {full}, {title_of(best['framework'])}, gives {formatting.number(best['rows_per_s'])}.",
+        note=f"Quality: nDCG at 10 over that of {full} on the same queries, its 95 % interval as a line. Dotted, with names: the arms that "
+        "no other beats in both.",
+        sql=sql,
+        rows=rows,
+        data=data,
+        draw=draw,
+        frameworks=frameworks(data),
+    )

@@ -1,0 +1,160 @@
+"""Converted artefacts: right kind of numbers inside, near the fp32 vectors, made from rows that no test set has."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import catalog
+from bench.artefacts import convert, recipes
+from bench.core import job as child
+from bench.core.errors import BenchError, NotApplicable
+from bench.corpus import resolve
+from bench.plan import make
+from bench.plan import rows as plan_rows
+from tests.support import tiny
+
+MODEL = tiny.model("bert")
+MINILM = catalog.load().models["minilm"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("recipes")
+    return tiny.artefacts(MODEL, tiny.published(MODEL, folder / "published"), folder)
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plan folder with rows of the tiny vocabulary."""
+    folder = tmp_path_factory.mktemp("calibration")
+    drawn = tiny.batch(MODEL, 5, [8] * 16)["input_ids"]
+    rows = plan_rows.joined([(ids, 0) for ids in drawn], 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(make.paths, "PLANS", folder)
+        return make._write("tiny-calibration", "key", MODEL, rows, make.arrivals.constant(16), about={}).folder
+
+
+def converted(
+    made: dict[str, Path], kind: Any, name: str, precision: str, calibration: Path, folder: Path, source: Path | None = None
+) -> Any:
+    recipe = recipes.named(kind, name, precision, MODEL)
+    folder.mkdir(parents=True, exist_ok=True)
+    job = {"kind": kind, "model": child.plain(MODEL), "input": str(source or made[recipe.made_from[0]]), "output": str(folder),
+           "recipe": name, "module": recipe.module, "precision": precision, "pad_id": 0, "calibration": str(calibration),
+           "reduce_range": False}  # fmt: skip
+    found = convert.work(job)
+    assert found is not None
+    return found["census"]
+
+
+def onnx_vectors(folder: Path, seed: int = 3) -> Any:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    return session.run(["sentence_embedding"], tiny.batch(MODEL, seed, [9, 4, 17]))[0]
+
+
+def openvino_vectors(folder: Path, seed: int = 3) -> Any:
+    import openvino
+
+    model = openvino.Core().compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return model(tiny.batch(MODEL, seed, [9, 4, 17]))[0]
+
+
+def worst_cosine(a: Any, b: Any) -> float:
+    return float((np.asarray(a, np.float64) * np.asarray(b, np.float64)).sum(1).min())
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "operator", "least"),
+    [("dynamic", "int8", "MatMulInteger", 0.98), ("static", "int8", "QuantizeLinear", 0.9), ("weights", "int8", "MatMulNBits", 0.99),
+     ("weights", "int4", "MatMulNBits", 0.7)],
+)  # fmt: skip
+def test_onnx_graphs_compute_in_lower_precision(
+    made: dict[str, Path], calibration: Path, tmp_path: Path, name: str, precision: str, operator: str, least: float
+) -> None:
+    census = converted(made, "onnx", name, precision, calibration, tmp_path / "out")
+    assert census["operators"][operator] >= 12  # 2 layers × 6 products with weights
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.json", "model.onnx"]
+    expected, found = onnx_vectors(made["onnx"]), onnx_vectors(tmp_path / "out")
+    assert found.dtype == np.float32 and least <= worst_cosine(found, expected) < 1 - 1e-7
+
+
+def test_one_qdq_graph_serves_onnx_runtime_and_openvino(made: dict[str, Path], calibration: Path, tmp_path: Path) -> None:
+    converted(made, "onnx", "static", "int8", calibration, tmp_path / "onnx")
+    census = converted(made, "openvino", "qdq", "int8", calibration, tmp_path / "openvino", source=tmp_path / "onnx")
+    assert census["operators"]["FakeQuantize"] >= 12 or census["constant_elements"].get("i8", 0) > 0
+    assert worst_cosine(openvino_vectors(tmp_path / "openvino"), onnx_vectors(tmp_path / "onnx")) > 0.95
+
+
+@pytest.mark.parametrize(("name", "least"), [("weights", 0.99), ("nncf", 0.8)])
+def test_openvino_models_compute_in_lower_precision(
+    made: dict[str, Path], calibration: Path, tmp_path: Path, name: str, least: float
+) -> None:
+    pytest.importorskip("nncf")
+    census = converted(made, "openvino", name, "int8", calibration, tmp_path / "out")
+    assert census["constant_elements"].get("u8", 0) + census["constant_elements"].get("i8", 0) > 10_000
+    assert worst_cosine(openvino_vectors(tmp_path / "out"), openvino_vectors(made["openvino"])) >= least
+
+
+def test_fused_graph_is_still_fp32(made: dict[str, Path], calibration: Path, tmp_path: Path) -> None:
+    census = converted(made, "onnx", "fused", "fp32", calibration, tmp_path / "out")
+    assert census["operators"]["BiasGelu"] == 2 and set(census["initializer_elements"]) <= {"FLOAT", "INT64", "INT32"}
+    assert np.abs(onnx_vectors(tmp_path / "out") - onnx_vectors(made["onnx"])).max() <= 2e-5
+
+
+def test_a_graph_in_which_nothing_is_quantised_is_refused(made: dict[str, Path], calibration: Path, tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(made["onnx"] / "model.onnx")
+    for node in model.graph.node:
+        if node.op_type in ("MatMul", "Gather", "Gemm"):
+            node.op_type, node.domain = "Unknown", "test"
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "config.json").write_text("{}")
+    onnx.save(model, tmp_path / "in" / "model.onnx")
+    with pytest.raises(BenchError, match="quantised nothing"):
+        converted(made, "onnx", "weights", "int8", calibration, tmp_path / "out", source=tmp_path / "in")
+
+
+def test_a_recipe_that_is_not_there_says_so() -> None:
+    with pytest.raises(BenchError, match="choose from dynamic, static"):
+        recipes.named("onnx", "dynamik", "int8", MODEL)
+    with pytest.raises(NotApplicable, match="makes int8, not int4"):
+        recipes.named("onnx", "dynamic", "int4", MODEL)
+    with pytest.raises(NotApplicable, match="qwen3"):
+        recipes.named("onnx", "fused", "fp32", dataclasses.replace(MODEL, architecture="qwen3"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "int8", "bf16"),
+    [(["avx2"], "no VNNI/AMX: emulated", "no AVX512-BF16/AMX: emulated"), (["avx512_vnni"], None, "no AVX512-BF16/AMX: emulated"),
+     (["avx_vnni", "avx512_bf16"], None, None), (["asimddp", "bf16"], None, None)],
+)  # fmt: skip
+def test_what_a_cpu_has_no_instructions_for_is_said(flags: list[str], int8: str | None, bf16: str | None) -> None:
+    assert (recipes.slow_path("int8", flags), recipes.slow_path("bf16", flags), recipes.slow_path("fp32", flags)) == (int8, bf16, None)
+
+
+def test_reduced_range_only_without_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    dynamic = recipes.named("onnx", "dynamic", "int8", MODEL)
+    for flags, reduced in ((["avx512f"], True), (["avx512f", "avx512_vnni"], False)):
+        monkeypatch.setattr(recipes.identity, "cpu_flags", lambda flags=flags: flags)
+        assert recipes.facts(dynamic) == {"reduce_range": reduced}
+    assert recipes.facts(recipes.named("onnx", "weights", "int4", MODEL)) == {}
+
+
+def test_calibration_rows_are_in_no_scenario() -> None:
+    source = resolve.generated(1)
+
+    def first(part: str) -> set[str]:
+        texts = source.texts(part)
+        return {next(texts) for _ in range(128)}
+
+    calibrating = first("calibration")
+    for scenario in catalog.load().scenarios:
+        assert not calibrating & first(scenario)

@@ -1,0 +1,61 @@
+"""How far the work is, for a person and for a log."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from bench import catalog
+from bench.measure.budget import Pace
+from bench.measure.progress import LINE_EVERY_S, Progress, minutes
+
+SCENARIO = catalog.load().scenarios["closed-1"]
+
+
+def test_a_log_hears_of_the_time_left_once_a_minute() -> None:
+    log, now_s = io.StringIO(), 0.0
+    progress = Progress(Console(file=log, force_terminal=False), clock_s=lambda: now_s)
+    with progress.turns(12) as comes:
+        for block in range(12):
+            for name in ("a", "b"):
+                comes(block, name, ["a", "b"])
+                now_s += (0.4 if block else 30) * LINE_EVERY_S  # joining takes long and tells nothing of what is to come
+    lines = log.getvalue().splitlines()
+    assert lines[0] == "2 scenarios in turns: block 2 of b: 3 of 24 done, about 8m24s left"
+    assert lines[-1].endswith("21 of 24 done, about 1m12s left")
+    assert len(lines) == 7  # of the 22 steps after the first block, of 0.4 of the time between two lines: the first, then every third
+
+
+def test_short_work_says_nothing_in_a_log_and_moves_the_bar_of_a_terminal() -> None:
+    pace = Pace(blocks=3, rounds=1, rows=10, block_s=1.0)
+    for terminal in (False, True):
+        out = io.StringIO()
+        with Progress(Console(file=out, force_terminal=terminal, width=120)).scenario(SCENARIO, pace) as one_more:
+            for _ in range(3):
+                one_more()
+        assert ("3/3" in out.getvalue()) is terminal and ("closed-1" in out.getvalue()) is terminal
+
+
+def said_of_a_search(first: int, arms: int) -> str:
+    """What the log says of a search of at most 10 trials: `first` with six arms, 2 × LINE_EVERY_S later the next with `arms`."""
+    log, now_s = io.StringIO(), 0.0
+    with Progress(Console(file=log, force_terminal=False), clock_s=lambda: now_s).search(SCENARIO, 10) as comes:
+        comes(first, 6)
+        now_s = 2 * LINE_EVERY_S
+        comes(first + 1, arms)
+    return log.getvalue()
+
+
+def test_a_search_may_end_long_before_its_last_trial() -> None:
+    assert said_of_a_search(0, 4) == "closed-1: trial 2 of at most 10, 4 arms still searching: 1 of 10 done, at most 18m00s left\n"
+
+
+def test_what_was_done_before_a_run_was_resumed_tells_nothing_of_the_time_left() -> None:
+    assert said_of_a_search(8, 6).endswith("9 of 10 done, at most 2m00s left\n")
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (59.4, "59 s"), (95, "1m35s"), (3600, "1h00m"), (7300, "2h01m")])
+def test_durations_are_for_people(seconds: float, said: str) -> None:
+    assert minutes(seconds) == said
