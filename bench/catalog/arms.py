@@ -30,7 +30,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ArmRequest:
     """An arm that was asked for; `reason` says why there is no such thing."""
 
     framework: Framework
@@ -116,35 +116,35 @@ def precisions_of(framework: Framework) -> set[str]:
 
 def choose(
     frameworks: Iterable[Framework], precisions: Sequence[str], variants: Sequence[str], layouts: Sequence[Layout], cores: int
-) -> list[Choice]:
+) -> list[ArmRequest]:
     """The arms of every framework, each once; what was asked for and is not there carries its reason.
 
     Null workers stand beside them once per layout, whatever precision and variant were asked for.
     """
-    found: dict[tuple[str, str, str, Layout], Choice] = {}
+    found: dict[tuple[str, str, str, Layout], ArmRequest] = {}
     wanted = layouts or (Layout(1, cores),)
     for framework in frameworks:
         if framework.role == "floor":
-            choices: Iterable[Choice] = (Choice(framework, framework.precisions[0], DEFAULT, layout) for layout in wanted)
+            arm_requests: Iterable[ArmRequest] = (ArmRequest(framework, framework.precisions[0], DEFAULT, layout) for layout in wanted)
         else:
-            choices = (
-                choice for precision in precisions for name in variants for choice in _asked(framework, precision, name, wanted, cores)
+            arm_requests = (
+                request for precision in precisions for name in variants for request in _asked(framework, precision, name, wanted, cores)
             )
-        for choice in map(_of_release, choices):
-            found.setdefault((framework.name, choice.precision, choice.variant.name, choice.layout), _fitting(choice, cores))
+        for request in map(_of_release, arm_requests):
+            found.setdefault((framework.name, request.precision, request.variant.name, request.layout), _fitting(request, cores))
     return list(found.values())
 
 
-def _of_release(choice: Choice) -> Choice:
+def _of_release(request: ArmRequest) -> ArmRequest:
     """The same arm of another release is a variant of its own: `@1.30.0`, `dynamic@1.30.0`. It stands for nobody."""
-    release, variant = choice.framework.release, choice.variant
+    release, variant = request.framework.release, request.variant
     if release is None:
-        return choice
+        return request
     name = f"{'' if variant.name == DEFAULT.name else variant.name}@{release}"
-    return replace(choice, variant=replace(variant, name=name, note=f"{variant.note}; release {release}", headline=False))
+    return replace(request, variant=replace(variant, name=name, note=f"{variant.note}; release {release}", headline=False))
 
 
-def _asked(framework: Framework, precision: str, name: str, layouts: Sequence[Layout], cores: int) -> Iterator[Choice]:
+def _asked(framework: Framework, precision: str, name: str, layouts: Sequence[Layout], cores: int) -> Iterator[ArmRequest]:
     """What one name means in one framework and precision."""
     headline = framework.headline(precision)
     matching = [variant for variant in framework.variants.values() if name in ("all", *_names(variant)) and precision in variant.precisions]
@@ -154,19 +154,19 @@ def _asked(framework: Framework, precision: str, name: str, layouts: Sequence[La
         made = _knob_variant(framework, name, headline) if headline else _absent(framework, precision)
         if isinstance(made, str):
             reason = made
-            yield Choice(framework, precision, Variant(name, reason), layouts[0], reason)
+            yield ArmRequest(framework, precision, Variant(name, reason), layouts[0], reason)
             return
         matching = [made]
     for variant in matching:
         for layout in _layouts_of(variant, layouts, cores):
-            yield Choice(framework, precision, variant, layout)
+            yield ArmRequest(framework, precision, variant, layout)
     if not matching:
         there = name in (DEFAULT.name, "all") or precision not in precisions_of(framework)
         reason = _absent(framework, precision) if there else f"{framework.title} has no variant {name!r} in {precision}"
         if name == "tuned" and not any(variant.family == name for variant in framework.variants.values()):
             reason = f"{framework.title} has no settings in data/tuned: `invoke tune --framework {framework.name}` searches them"
         shown = DEFAULT if name in (DEFAULT.name, "all") else Variant(name, reason)
-        yield Choice(framework, precision, shown, layouts[0], reason)
+        yield ArmRequest(framework, precision, shown, layouts[0], reason)
 
 
 def _absent(framework: Framework, precision: str) -> str:
@@ -211,10 +211,10 @@ def _knob_variant(framework: Framework, name: str, base: Variant) -> Variant | s
     return made
 
 
-def _fitting(choice: Choice, cores: int) -> Choice:
-    """The choice, with a reason where its layout is larger than the machine."""
-    layout = choice.layout
-    if choice.reason is None and layout.sessions * layout.threads > cores:
+def _fitting(request: ArmRequest, cores: int) -> ArmRequest:
+    """The request, with a reason where its layout is larger than the machine."""
+    layout = request.layout
+    if request.reason is None and layout.sessions * layout.threads > cores:
         reason = f"layout {layout}: {layout.sessions * layout.threads} threads, this run has {cores} physical cores"
-        return Choice(choice.framework, choice.precision, choice.variant, layout, reason)
-    return choice
+        return ArmRequest(request.framework, request.precision, request.variant, layout, reason)
+    return request

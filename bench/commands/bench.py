@@ -24,14 +24,14 @@ from bench.measure.runfolder import RunFolder
 from bench.model import weights
 from bench.plan import workload
 from bench.prepare import experiment, space
-from bench.prepare.experiment import Wish
+from bench.prepare.experiment import RunSpec
 from bench.report import tables
 from bench.store import controls, database
 from bench.workers import client
 
 
-def wishes(options: Mapping[str, Any]) -> list[Wish]:
-    """The options of `invoke bench` → one wish per model.
+def run_specs(options: Mapping[str, Any]) -> list[RunSpec]:
+    """The options of `invoke bench` → one spec per model.
 
     Raises:
         BenchError: an unknown name or an unusable value.
@@ -54,7 +54,7 @@ def wishes(options: Mapping[str, Any]) -> list[Wish]:
     whole = bool(suite) and not partial and not {"default", "all"}.isdisjoint(names)
     # Without a budget every scenario takes what its K = 12 blocks cost, unless the suite has a budget of its own.
     limit = options["budget"] or (known.suites["quick"].budget if requests else known.suites[suite].budget if suite else None)
-    wish = Wish(
+    spec = RunSpec(
         model=models[0], frameworks=tuple(frameworks), scenarios=tuple(scenarios), precisions=precisions,
         variants=names, layouts=layouts,
         budget_s=catalog.parse_seconds(str(limit)) if limit else None, weights=choice,
@@ -65,38 +65,38 @@ def wishes(options: Mapping[str, Any]) -> list[Wish]:
         quality_set=options["quality_set"] or None,
         roles=named.roles if named else (), fresh_blocks=bool(named and named.fresh),
     )  # fmt: skip
-    return [replace(wish, model=model, scenarios=tuple(workload.fitted(scenario, model) for scenario in scenarios)) for model in models]
+    return [replace(spec, model=model, scenarios=tuple(workload.fitted(scenario, model) for scenario in scenarios)) for model in models]
 
 
 def run(options: Mapping[str, Any]) -> None:
     """`invoke bench`: measure each model, append to the database, print the table."""
-    wanted = wishes(options)
+    wanted = run_specs(options)
     progress, console = Progress(), Console()
     if options["dry_run"]:
-        for wish in wanted:
-            console.print(dry_run.table(wish))
+        for spec in wanted:
+            console.print(dry_run.table(spec))
         return
     client.require_linux()
     database.check_writable(paths.DATABASE)
-    for place, wish in enumerate(wanted):
-        measure(_vouched(wish, options, progress, counted=place == 0), [earlier.model for earlier in wanted[:place]], progress)
+    for place, spec in enumerate(wanted):
+        measure(_vouched(spec, options, progress, counted=place == 0), [earlier.model for earlier in wanted[:place]], progress)
 
 
-def measure(wish: Wish, done: Sequence[Model], progress: Progress, shown: bool = True) -> RunFolder:
+def measure(spec: RunSpec, done: Sequence[Model], progress: Progress, shown: bool = True) -> RunFolder:
     """One run, from the first export to the database and the printed table (without it where not `shown`).
 
     Artefacts of models that are `done` may be freed for it.
     """
-    kinds = ["safetensors", *(framework.artefact for framework in wish.frameworks)]
-    space.make_room(wish.model, kinds, done, progress.say)
+    kinds = ["safetensors", *(framework.artefact for framework in spec.frameworks)]
+    space.make_room(spec.model, kinds, done, progress.say)
     # Held from the first export on: a build or an export beside a measurement spoils it as much as another measurement.
-    with lock.hold(wish.model.name) as held:
-        prepared = experiment.prepare(wish, progress.say)
-        for broken in prepared.broken:
-            progress.say(f"{experiment.named(broken.arm)}: {broken.status}: {broken.reason}")
-        if not prepared.lanes:
-            progress.say(f"{wish.model.name}: no framework can run here; the rows say why (`invoke doctor` shows the cures)")
-        folder = runner.measure(prepared, held, progress, database.undecided)
+    with lock.hold(spec.model.name) as held:
+        ready = experiment.prepare(spec, progress.say)
+        for unavailable in ready.unavailable:
+            progress.say(f"{experiment.named(unavailable.arm)}: {unavailable.status}: {unavailable.reason}")
+        if not ready.prepared_arms:
+            progress.say(f"{spec.model.name}: no framework can run here; the rows say why (`invoke doctor` shows the cures)")
+        folder = runner.measure(ready, held, progress, database.undecided)
     database.append(paths.DATABASE, folder.path)
     if shown:
         print(tables.table(paths.DATABASE, folder.run_id))
@@ -104,23 +104,23 @@ def measure(wish: Wish, done: Sequence[Model], progress: Progress, shown: bool =
     return folder
 
 
-def _vouched(wish: Wish, options: Mapping[str, Any], progress: Progress, counted: bool) -> Wish:
-    """The wish with the run whose controls vouch for it; measured first where its suite wants controls and this boot has none.
+def _vouched(spec: RunSpec, options: Mapping[str, Any], progress: Progress, counted: bool) -> RunSpec:
+    """The spec with the run whose controls vouch for it; measured first where its suite wants controls and this boot has none.
 
-    `counted`: the time they take is taken from this wish's budget.
+    `counted`: the time they take is taken from this spec's budget.
     """
     known = catalog.load(Path(options["catalog"]) if options["catalog"] else None)
-    ours, asked = known.suites["controls"], known.suites.get(wish.suite)
-    if wish.roles or not ours.model:
-        return wish
+    ours, asked = known.suites["controls"], known.suites.get(spec.suite)
+    if spec.roles or not ours.model:
+        return spec
     found = controls.newest(ours.model)
     if found or asked is None or not asked.controls:
-        return replace(wish, controls_run_id=found)
+        return replace(spec, controls_run_id=found)
     nothing: dict[str, Any] = {name: type(value)() for name, value in options.items()}
-    (first,) = wishes({**nothing, "catalog": options["catalog"], "model": ours.model, "scenario": "controls", "weights": "auto"})
+    (first,) = run_specs({**nothing, "catalog": options["catalog"], "model": ours.model, "scenario": "controls", "weights": "auto"})
     if reason := next((reason for framework in first.frameworks if (reason := experiment.missing(framework))), None):
         progress.say(f"controls cannot be measured here, nothing will be ranked: {reason}")
-        return wish
+        return spec
     progress.say("this machine has no controls since it was booted: they are measured first")
     folder = measure(first, [], progress)
-    return replace(wish, controls_run_id=folder.run_id, controls_s=controls.measuring_s(folder.run_id) if counted else 0.0)
+    return replace(spec, controls_run_id=folder.run_id, controls_s=controls.measuring_s(folder.run_id) if counted else 0.0)

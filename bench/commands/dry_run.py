@@ -18,11 +18,11 @@ from bench.catalog import Scenario
 from bench.core import files, paths
 from bench.machine import identity
 from bench.measure import budget
-from bench.measure.budget import Cost, Shape
+from bench.measure.budget import ServiceTime, Shape
 from bench.measure.progress import minutes
 from bench.plan import workload
 from bench.prepare import experiment, memory
-from bench.prepare.experiment import Wish
+from bench.prepare.experiment import RunSpec
 
 
 @dataclass(frozen=True)
@@ -38,30 +38,30 @@ class Forecast:
     note: str
 
 
-def table(wish: Wish) -> Table:
+def table(spec: RunSpec) -> Table:
     """What the command would do: arms, scenarios with their cost, and what is listed apart."""
-    shown = Table(title=f"{wish.model.title}: nothing is measured", title_justify="left", show_header=False)
+    shown = Table(title=f"{spec.model.title}: nothing is measured", title_justify="left", show_header=False)
     running = floors = 0
-    for choice in experiment.choices(wish):
-        reason = f"NOT_APPLICABLE: {choice.reason}" if choice.reason else experiment.missing(choice.framework)
+    for request in experiment.arm_requests(spec):
+        reason = f"NOT_APPLICABLE: {request.reason}" if request.reason else experiment.missing(request.framework)
         running += not reason
-        floors += not reason and choice.framework.role == "floor"
-        state = "runs" if not reason else reason if choice.reason else f"SKIPPED: {reason}"
-        shown.add_row("arm", experiment.named(experiment.arm_of(choice, wish.model, "")), state)
-    found, source = forecasts(wish, running, floors)
+        floors += not reason and request.framework.role == "floor"
+        state = "runs" if not reason else reason if request.reason else f"SKIPPED: {reason}"
+        shown.add_row("arm", experiment.named(experiment.arm_of(request, spec.model, "")), state)
+    found, source = forecasts(spec, running, floors)
     for one in found:
-        cost = "" if one.twelve_s is None or wish.requests else f"; {minutes(one.twelve_s)}"
+        cost = "" if one.twelve_s is None or spec.requests else f"; {minutes(one.twelve_s)}"
         shown.add_row("scenario", one.scenario, one.note + cost)
     whole = sum(one.twelve_s or 0 for one in found)
-    if not wish.requests:
-        within = "every scenario takes its own cost" if wish.budget_s is None else f"the budget is {minutes(wish.budget_s)}"
+    if not spec.requests:
+        within = "every scenario takes its own cost" if spec.budget_s is None else f"the budget is {minutes(spec.budget_s)}"
         shown.add_row("measuring", f"{minutes(whole)} for {budget.BLOCKS} blocks of everything", f"{within}; {source}")
-        if wish.budget_s is not None:
-            shown.add_row("skipped", skipped(found, wish.budget_s) or "nothing", "3 blocks do not fit the budget, as far as can be told")
-    shown.add_row("weights", wish.weights, f"{wish.model.bytes_fp32 / 1e6:.0f} MB in fp32")
-    last = last_stages(wish.model.name)
-    starts = sum(_starts(wish, group[0]) for group in _turns(wish)) * running
-    load_s = _load_s(wish.model.name)
+        if spec.budget_s is not None:
+            shown.add_row("skipped", skipped(found, spec.budget_s) or "nothing", "3 blocks do not fit the budget, as far as can be told")
+    shown.add_row("weights", spec.weights, f"{spec.model.bytes_fp32 / 1e6:.0f} MB in fp32")
+    last = last_stages(spec.model.name)
+    starts = sum(_starts(spec, group[0]) for group in _turns(spec)) * running
+    load_s = _load_s(spec.model.name)
     shown.add_row("apart", "loads", f"{starts} process starts" + (f", {minutes(starts * load_s)}" if load_s else ""))
     for stage, seconds in last.items():
         shown.add_row("last time", stage, f"{seconds:.1f} s")
@@ -70,37 +70,42 @@ def table(wish: Wish) -> Table:
     return shown
 
 
-def forecasts(wish: Wish, arms: int, floors: int = 0) -> tuple[list[Forecast], str]:
+def forecasts(spec: RunSpec, arms: int, floors: int = 0) -> tuple[list[Forecast], str]:
     """A forecast for every scenario in their order, and what it goes by. `arms`: how many can run, `floors` of them null workers."""
-    request_s, source = _request_s(wish)
-    serving = {one.name: arms - floors if one.floor_in or one.load == "slo" else arms for one in wish.scenarios}
-    warmed = {one.name for group in _turns(wish) for one in group[1:]}
-    return [_forecast(wish, one, serving[one.name], request_s, one.name in warmed) for one in wish.scenarios], source
+    request_s, source = _request_s(spec)
+    serving = {one.name: arms - floors if one.floor_in or one.load == "slo" else arms for one in spec.scenarios}
+    warmed = {one.name for group in _turns(spec) for one in group[1:]}
+    return [_forecast(spec, one, serving[one.name], request_s, one.name in warmed) for one in spec.scenarios], source
 
 
-def _forecast(wish: Wish, scenario: Scenario, arms: int, request_s: float, warmed: bool) -> Forecast:
+def _forecast(spec: RunSpec, scenario: Scenario, arms: int, request_s: float, warmed: bool) -> Forecast:
     """`warmed`: another scenario has warmed its processes up."""
-    if reason := workload.why_not(scenario, wish.model):
+    if reason := workload.why_not(scenario, spec.model):
         return Forecast(scenario.name, 0, None, None, None, f"NOT_APPLICABLE: {reason}")
-    if wish.requests:
-        return Forecast(scenario.name, arms, 0.0, 0.0, 0.0, f"{wish.requests} requests an arm")
-    shape, costs = Shape.of(scenario), [Cost(scenario.batch * request_s, request_s)] * arms
+    if spec.requests:
+        return Forecast(scenario.name, arms, 0.0, 0.0, 0.0, f"{spec.requests} requests an arm")
+    shape, costs = Shape.of(scenario), [ServiceTime(scenario.batch * request_s, request_s)] * arms
     if not costs:
         return Forecast(scenario.name, 0, None, None, None, "no framework can run here")
     if scenario.load == "slo" and scenario.piece:
         one, note = budget.trial_s(scenario.piece, costs), f"about {budget.TRIALS} trials of {scenario.piece} requests an arm"
         return Forecast(scenario.name, arms, budget.TRIALS * one, budget.TRIALS * one, one, note)
-    fresh = workload.is_fresh(scenario, wish.fresh_blocks)
+    fresh = workload.is_fresh(scenario, spec.fresh_blocks)
     work_s = budget.own_work_s(shape, costs, sum(_warm_up_s(cost) for cost in costs) if fresh else 0.0, scenario.rows)
-    pace = budget.pace(work_s, shape, scenario.rows, costs)
-    if isinstance(pace, budget.TooSmall):
+    allocation = budget.allocate(work_s, shape, scenario.rows, costs)
+    if isinstance(allocation, budget.TooSmall):
         return Forecast(scenario.name, arms, None, None, None, f"its plan of {scenario.rows} rows is too small")
-    warm_up_s = sum(_warm_up_s(cost) for cost in costs) * (1 if warmed else pace.blocks if fresh else 2)
+    warm_up_s = sum(_warm_up_s(cost) for cost in costs) * (1 if warmed else allocation.blocks if fresh else 2)
     rate = f" at {scenario.rate_per_s:g}/s" if scenario.rate_per_s else ""
-    note = f"{pace.blocks} blocks × {pace.rounds * pace.rows} requests{rate}, batch {scenario.batch}"
-    round_s = pace.block_s / pace.rounds
+    note = f"{allocation.blocks} blocks × {allocation.rounds * allocation.rows} requests{rate}, batch {scenario.batch}"
+    round_s = allocation.block_s / allocation.rounds
     return Forecast(
-        scenario.name, arms, pace.blocks * pace.block_s + warm_up_s, pace.blocks * round_s + warm_up_s, budget.MIN_BLOCKS * round_s, note
+        scenario.name,
+        arms,
+        allocation.blocks * allocation.block_s + warm_up_s,
+        allocation.blocks * round_s + warm_up_s,
+        budget.MIN_BLOCKS * round_s,
+        note,
     )
 
 
@@ -126,27 +131,27 @@ def last_stages(model: str) -> Mapping[str, float]:
     return {}
 
 
-def _warm_up_s(cost: Cost) -> float:
+def _warm_up_s(cost: ServiceTime) -> float:
     """As Seats does it: the reserved rows one by one and again in batches, within three seconds."""
     return min(3.0, 128 * cost.single_s)
 
 
-def _turns(wish: Wish) -> list[list[Scenario]]:
+def _turns(spec: RunSpec) -> list[list[Scenario]]:
     """The scenarios that mean something for the model, in groups that share their processes."""
-    served = [one for one in wish.scenarios if not workload.why_not(one, wish.model)]
-    return workload.turns(served, wish.fresh_blocks and wish.model.bytes_fp32 < memory.RESIDENT_BYTES)
+    served = [one for one in spec.scenarios if not workload.why_not(one, spec.model)]
+    return workload.turns(served, spec.fresh_blocks and spec.model.bytes_fp32 < memory.RESIDENT_BYTES)
 
 
-def _starts(wish: Wish, scenario: Scenario) -> int:
+def _starts(spec: RunSpec, scenario: Scenario) -> int:
     """Process starts of one arm in one scenario, or in those in turns with it."""
     if scenario.load == "slo":
         return 1
-    return budget.BLOCKS if workload.is_fresh(scenario, wish.fresh_blocks) else 2
+    return budget.BLOCKS if workload.is_fresh(scenario, spec.fresh_blocks) else 2
 
 
-def _request_s(wish: Wish) -> tuple[float, str]:
+def _request_s(spec: RunSpec) -> tuple[float, str]:
     """Seconds of one request of a middling arm, and where that is from."""
-    for run in _own_runs(wish.model.name):
+    for run in _own_runs(spec.model.name):
         for file in sorted(run.glob("blocks/closed-1/*/samples.parquet")):
             samples = pd.read_parquet(file, columns=["arm_id", "start_ns", "end_ns"])
             measured = {arm["arm_id"] for arm in files.read_json(run / "run.json")["arms"] if arm["role"] == "measured"}
@@ -154,7 +159,7 @@ def _request_s(wish: Wish) -> tuple[float, str]:
             if len(own):
                 per_arm = (own["end_ns"] - own["start_ns"]).groupby(own["arm_id"]).mean()
                 return float(per_arm.mean()) / 1e9, f"a request costs what it did in run {run.name}"
-    return 0.5 / workload.base_rate(wish.model), "no run of this model on this machine to go by: a guess from its rate_per_s"
+    return 0.5 / workload.base_rate(spec.model), "no run of this model on this machine to go by: a guess from its rate_per_s"
 
 
 def _load_s(model: str) -> float:

@@ -18,7 +18,7 @@ from bench.core import paths
 from bench.core.errors import BenchError
 from bench.machine import identity
 from bench.measure.progress import Progress
-from bench.prepare.experiment import Wish
+from bench.prepare.experiment import RunSpec
 from bench.store import database as store
 from bench.workers import client
 
@@ -70,39 +70,39 @@ def run(options: Mapping[str, Any]) -> None:
         _print(console, options["run"])
         return
     client.require_linux()
-    wish = wish_of(options, options["framework"], ["all"])
+    spec = wish_of(options, options["framework"], ["all"])
     progress = Progress()
     store.check_writable(paths.DATABASE)
     runs = []
-    for framework in wish.frameworks:
-        names = arms.switches(framework, wish.precisions[0], identity.physical_cores())
+    for framework in spec.frameworks:
+        names = arms.switches(framework, spec.precisions[0], identity.physical_cores())
         if not names:
-            progress.say(f"{framework.name}: has no switch in {wish.precisions[0]}")
+            progress.say(f"{framework.name}: has no switch in {spec.precisions[0]}")
             continue
-        one = replace(wish, frameworks=(framework,), variants=(DEFAULT.name, *names))
+        one = replace(spec, frameworks=(framework,), variants=(DEFAULT.name, *names))
         runs.append(bench.measure(one, [], progress, shown=False).run_id)
     for run_id in runs:
         _print(console, run_id)
 
 
-def wish_of(options: Mapping[str, Any], framework: str, names: Sequence[str]) -> Wish:
-    """The wish of `invoke bench` with these variants of one or several frameworks.
+def wish_of(options: Mapping[str, Any], framework: str, names: Sequence[str]) -> RunSpec:
+    """The spec of `invoke bench` with these variants of one or several frameworks.
 
     Raises:
         BenchError: more than one model or precision, or a null worker.
     """
     nothing = dict.fromkeys(("layout", "corpus", "quality_set", "fresh", "requests"), "")
     asked = {key: value for key, value in options.items() if key in ("model", "precision", "budget", "weights", "catalog")}
-    wishes = bench.wishes({
+    run_specs = bench.run_specs({
         **nothing, **asked, "framework": framework, "scenario": options["scenario"] or SCENARIOS, "variant": ",".join(names),
     })  # fmt: skip
-    if len(wishes) != 1 or len(wishes[0].precisions) != 1:
+    if len(run_specs) != 1 or len(run_specs[0].precisions) != 1:
         raise BenchError("one model and one precision at a time: name one of each")
-    wish = wishes[0]
-    measured = tuple(entry for entry in wish.frameworks if entry.role == "measured")
+    spec = run_specs[0]
+    measured = tuple(entry for entry in spec.frameworks if entry.role == "measured")
     if not measured:
         raise BenchError(f"--framework {framework}: a null worker has nothing to switch; name one that is measured")
-    return replace(wish, frameworks=measured, whole_catalog=False, campaign_id=time.strftime("%Y%m%d-%H%M%S", time.gmtime()))
+    return replace(spec, frameworks=measured, whole_catalog=False, campaign_id=time.strftime("%Y%m%d-%H%M%S", time.gmtime()))
 
 
 def worth(run_id: str, database: Path = paths.DATABASE) -> list[Worth]:

@@ -22,7 +22,7 @@ from bench.commands.knobs import Worth
 from bench.core import paths
 from bench.machine import identity
 from bench.measure.progress import Progress
-from bench.prepare.experiment import Wish
+from bench.prepare.experiment import RunSpec
 from bench.stats.paired import FASTER
 from bench.store import database
 from bench.workers import client
@@ -38,30 +38,30 @@ def run(options: Mapping[str, Any]) -> None:
     client.require_linux()
     database.check_writable(paths.DATABASE)
     share_s = catalog.parse_seconds(str(options["budget"]))
-    wish = replace(knobs.wish_of({**options, "budget": "", "precision": "fp32"}, options["framework"], [DEFAULT.name]), suite="tune")
+    spec = replace(knobs.wish_of({**options, "budget": "", "precision": "fp32"}, options["framework"], [DEFAULT.name]), suite="tune")
     progress, console = Progress(), Console()
-    for framework in wish.frameworks:
-        entries = search(replace(wish, frameworks=(framework,)), framework, share_s, progress)
+    for framework in spec.frameworks:
+        entries = search(replace(spec, frameworks=(framework,)), framework, share_s, progress)
         console.print(_table(framework, entries))
         progress.say(f"{framework.name}: {tuned_settings.write(framework, entries)}")
 
 
-def search(wish: Wish, framework: Framework, share_s: float, progress: Progress) -> list[Tuned]:
-    """The settings of one framework for each scenario of the wish, each found in `share_s` seconds of measuring."""
+def search(spec: RunSpec, framework: Framework, share_s: float, progress: Progress) -> list[Tuned]:
+    """The settings of one framework for each scenario of the spec, each found in `share_s` seconds of measuring."""
     cores = identity.physical_cores()
     names = arms.switches(framework, "fp32", cores)
-    first = replace(wish, variants=(DEFAULT.name, *names), budget_s=share_s / 2 * len(wish.scenarios))
+    first = replace(spec, variants=(DEFAULT.name, *names), budget_s=share_s / 2 * len(spec.scenarios))
     screened = bench.measure(first, [], progress, shown=False).run_id if names else None
     found = []
-    for scenario in wish.scenarios:
+    for scenario in spec.scenarios:
         tried = [(screened, one) for one in knobs.worth(screened) if one.scenario == scenario.name] if screened else []
         chosen = candidates([one for _, one in tried], scenario)
         if chosen:
-            second = replace(wish, variants=(DEFAULT.name, *chosen), scenarios=(scenario,), budget_s=share_s / 2)
+            second = replace(spec, variants=(DEFAULT.name, *chosen), scenarios=(scenario,), budget_s=share_s / 2)
             confirmed = bench.measure(second, [], progress, shown=False).run_id
             tried += [(confirmed, one) for one in knobs.worth(confirmed)]
         best = winner([one for run_id, one in tried if run_id != screened])
-        found.append(_entry(wish, framework, scenario, best, tried, share_s))
+        found.append(_entry(spec, framework, scenario, best, tried, share_s))
     return found
 
 
@@ -99,7 +99,7 @@ def winner(confirmed: Sequence[Worth]) -> Worth | None:
 
 
 def _entry(
-    wish: Wish, framework: Framework, scenario: Scenario, best: Worth | None, tried: Sequence[tuple[str | None, Worth]], share_s: float
+    spec: RunSpec, framework: Framework, scenario: Scenario, best: Worth | None, tried: Sequence[tuple[str | None, Worth]], share_s: float
 ) -> Tuned:
     switches = dict(switch.partition("=")[::2] for switch in best.switches.split("+")) if best else {}
     layout = switches.pop(arms.LAYOUT, None)
@@ -108,7 +108,7 @@ def _entry(
         "SELECT machine, framework_version FROM results WHERE list_contains(?, run_id) AND framework_version IS NOT NULL LIMIT 1", [runs]
     )
     return Tuned(
-        scenario.name, settings=switches, layout=layout, model=wish.model.name, machine=about[0]["machine"] if about else None,
+        scenario.name, settings=switches, layout=layout, model=spec.model.name, machine=about[0]["machine"] if about else None,
         version=f"{framework.title} {about[0]['framework_version']}" if about else None, budget_s=share_s,
         ratio=_rounded(best.ratio) if best else None, ratio_lo=_rounded(best.ratio_lo) if best else None,
         ratio_hi=_rounded(best.ratio_hi) if best else None,

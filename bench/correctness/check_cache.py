@@ -17,21 +17,21 @@ from bench.core import content_hash, files, paths
 from bench.correctness.checks import Check
 from bench.machine import identity
 from bench.prepare import footprint
-from bench.prepare.experiment import Experiment, Lane, binary_hash
+from bench.prepare.experiment import Experiment, PreparedArm, binary_hash
 
 #: What judges, and what makes the reference: a changed gate or rule asks anew.
 JUDGES = ("bench.correctness.checks", "bench.correctness.reference", "bench.correctness.determinism", "bench.measure.seats")
 
 
-def key(experiment: Experiment, lane: Lane) -> str | None:
+def key(experiment: Experiment, prepared: PreparedArm) -> str | None:
     """What a verdict on the hard inputs hangs on, as a hash; None for a worker that is not ours, or a library of another environment, of
     which a part may change unseen."""
-    ours = lane.framework.build or any(part.startswith("bench.workers.") for part in lane.command)
-    if not ours or lane.framework.release:
+    ours = prepared.framework.build or any(part.startswith("bench.workers.") for part in prepared.command)
+    if not ours or prepared.framework.release:
         return None
     return files.short_hash(
-        identity.machine_id(), experiment.hard.hash, experiment.reference.hash, lane.artefact.hash, binary_hash(lane), lane.version,
-        lane.command, lane.env, lane.settings, asdict(lane.arm), list(_library(lane)), content_hash.of_code(*JUDGES),
+        identity.machine_id(), experiment.hard.hash, experiment.reference.hash, prepared.artefact.hash, binary_hash(prepared), prepared.version,
+        prepared.command, prepared.env, prepared.settings, asdict(prepared.arm), list(_library(prepared)), content_hash.of_code(*JUDGES),
     )  # fmt: skip
 
 
@@ -54,13 +54,13 @@ def save(name: str | None, run_id: str, found: list[Check]) -> None:
         files.write_json(_file(name), {"run_id": run_id, "checks": found})
 
 
-def _library(lane: Lane) -> Iterator[str]:
+def _library(prepared: PreparedArm) -> Iterator[str]:
     """The content of the library: of wheels their record, which lists the hash of every file, else of the file itself."""
-    if lane.framework.build:
-        for path in footprint.library_files(lane):
+    if prepared.framework.build:
+        for path in footprint.library_files(prepared):
             yield content_hash.of_files(path.parent, [path.name])[path.name]
         return
-    for name in lane.framework.libraries:
+    for name in prepared.framework.libraries:
         distribution = importlib.metadata.distribution(name)
         yield files.short_hash(name, distribution.version, distribution.read_text("RECORD"))
 

@@ -21,7 +21,7 @@ from bench.measure.progress import Progress
 from bench.measure.runfolder import RunFolder, now
 from bench.measure.seats import Seat, Seats, Served, Vectors
 from bench.plan.make import Plan
-from bench.prepare.experiment import Experiment, Lane
+from bench.prepare.experiment import Experiment, PreparedArm
 from bench.stats import parity
 from bench.workers.client import WorkerFailed
 
@@ -58,20 +58,20 @@ class Blocks:
 
     def __init__(self, experiment: Experiment, folder: RunFolder, seats: Seats, progress: Progress, resident: bool) -> None:
         self.experiment, self.folder, self.seats, self.progress, self.resident = experiment, folder, seats, progress, resident
-        self.arms = {lane.arm.id: lane for lane in experiment.lanes}
+        self.arms = {prepared.arm.id: prepared for prepared in experiment.prepared_arms}
 
     def _failed(self, arm_id: str, scenario: Scenario) -> bool:
         return self.folder.has_failure(arm_id, scenario.name)
 
     def _ready_all(self, scenario: Scenario, limit_s: float) -> None:
         """Every arm warmed up and checked; frozen afterwards where workers stay, else ended."""
-        for lane in self.seats.starts.order(self.experiment.lanes):
-            if self._failed(lane.arm.id, scenario):
+        for prepared in self.seats.starts.order(self.experiment.prepared_arms):
+            if self._failed(prepared.arm.id, scenario):
                 continue
-            if not self.resident and (lane.arm.id, scenario.name) in self.seats.costs:
+            if not self.resident and (prepared.arm.id, scenario.name) in self.seats.costs:
                 continue
-            with self.seats.retire_on_failure(lane, scenario):
-                seat = self.seats.ready(lane, scenario, limit_s)
+            with self.seats.retire_on_failure(prepared, scenario):
+                seat = self.seats.ready(prepared, scenario, limit_s)
                 if self.resident:
                     seat.worker.freeze()
                 else:
@@ -79,11 +79,11 @@ class Blocks:
 
     def _expected(self, plan: Plan, first: int, count: int) -> Expected:
         """Reference vectors of `count` rows; none where only null workers run, whose vectors are not compared."""
-        compared = any(lane.arm.role != "floor" for lane in self.experiment.lanes)
+        compared = any(prepared.arm.role != "floor" for prepared in self.experiment.prepared_arms)
         return Expected(first, self.seats.reference(plan, first, count) if compared else np.zeros((0, 0), dtype=np.float32))
 
     def _block(
-        self, scenario: Scenario, block: int, pace: budget.Pace, plan: Plan, expected: Expected, limit_s: float,
+        self, scenario: Scenario, block: int, allocation: budget.Allocation, plan: Plan, expected: Expected, limit_s: float,
         rates: Mapping[str, float] | None = None, once_more: bool = False, may_redo: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         """Slices of all arms on rows that no process has served before; with `rates` only of those arms, each at its own rate.
@@ -91,31 +91,35 @@ class Blocks:
         A noisy block is put aside where it `may_redo`, to be measured `once_more`: then the rows are the first of `expected`.
         """
         started_at, record, machine_before = now(), Record(), counters.machine()
-        first = expected.first if once_more else plan.warm + block * pace.rounds * pace.rows
-        alive = [lane for arm_id, lane in self.arms.items() if not self._failed(arm_id, scenario) and (rates is None or arm_id in rates)]
+        first = expected.first if once_more else plan.warm + block * allocation.rounds * allocation.rows
+        alive = [
+            prepared for arm_id, prepared in self.arms.items() if not self._failed(arm_id, scenario) and (rates is None or arm_id in rates)
+        ]
         at = dict.fromkeys(self.arms, scenario.rate_per_s) | dict(rates or {})
         if self.resident:
-            for number in range(pace.rounds):
+            for number in range(allocation.rounds):
                 self.watch.look()
-                for lane in self._shuffled(alive, scenario, block, number):
-                    if lane.arm.id in self.seats.taken:
-                        with self.seats.retire_on_failure(lane, scenario), self.seats.measuring():
-                            seat = self.seats.taken[lane.arm.id]
+                for prepared in self._shuffled(alive, scenario, block, number):
+                    if prepared.arm.id in self.seats.taken:
+                        with self.seats.retire_on_failure(prepared, scenario), self.seats.measuring():
+                            seat = self.seats.taken[prepared.arm.id]
                             seat.worker.thaw()
-                            begin = first + number * pace.rows
-                            self._slice(record, seat, scenario, number, plan, begin, pace.rows, expected, at[lane.arm.id])
+                            begin = first + number * allocation.rows
+                            self._slice(record, seat, scenario, number, plan, begin, allocation.rows, expected, at[prepared.arm.id])
                             seat.worker.freeze()
         else:
-            for lane in self._shuffled(alive, scenario, block, 0):
+            for prepared in self._shuffled(alive, scenario, block, 0):
                 self.watch.look()
-                with self.seats.retire_on_failure(lane, scenario):
-                    seat = self.seats.ready(lane, scenario, limit_s)
+                with self.seats.retire_on_failure(prepared, scenario):
+                    seat = self.seats.ready(prepared, scenario, limit_s)
                     with self.seats.measuring():
-                        self._slice(record, seat, scenario, 0, plan, first, pace.rounds * pace.rows, expected, at[lane.arm.id])
+                        self._slice(
+                            record, seat, scenario, 0, plan, first, allocation.rounds * allocation.rows, expected, at[prepared.arm.id]
+                        )
                     self._usage(record, seat)
                     self.seats.leave(seat)
         for seat in list(self.seats.taken.values()):
-            with self.seats.retire_on_failure(seat.lane, scenario):
+            with self.seats.retire_on_failure(seat.prepared, scenario):
                 self._usage(record, seat)
         finding = self.watch.finding(scenario.name)
         if record.frames:
@@ -130,40 +134,40 @@ class Blocks:
                 return
             self.folder.block(scenario.name, block, {**facts, **used, **paid}, samples, discards)
 
-    def _shuffled(self, lanes: list[Lane], scenario: Scenario, block: int, number: int) -> list[Lane]:
-        order = list(lanes)
-        random.Random(f"{self.experiment.wish.seed} {scenario.name} {block} {number}").shuffle(order)
+    def _shuffled(self, prepared_arms: list[PreparedArm], scenario: Scenario, block: int, number: int) -> list[PreparedArm]:
+        order = list(prepared_arms)
+        random.Random(f"{self.experiment.spec.seed} {scenario.name} {block} {number}").shuffle(order)
         return order
 
     def _slice(self, record: Record, seat: Seat, scenario: Scenario, number: int, plan: Plan, first: int, rows: int,
                expected: Expected, rate_per_s: float | None) -> None:  # fmt: skip
         """Serve a slice and judge every vector of it."""
-        if seat.lane.arm.id not in record.peaks_reset:
-            record.peaks_reset[seat.lane.arm.id] = seat.worker.reset_peak()
+        if seat.prepared.arm.id not in record.peaks_reset:
+            record.peaks_reset[seat.prepared.arm.id] = seat.worker.reset_peak()
         served, error = self.seats.slice(seat, scenario, plan, first, rows, rate_per_s)
-        about = {"arm_id": seat.lane.arm.id, "slice": number, "start": seat.start, "first": first, "count": rows, "error": error,
+        about = {"arm_id": seat.prepared.arm.id, "slice": number, "start": seat.start, "first": first, "count": rows, "error": error,
                  "rate_per_s": rate_per_s}  # fmt: skip
         if served is None:
             record.slices.append({**about, "served": 0, "wall_ns": 0, **NOTHING_SPENT})
             return
         record.slices.append({**about, "served": len(served.samples), "wall_ns": served.wall_ns, **_spent(served)})
-        frame = _judged(seat.lane, served, number, plan, expected)
+        frame = _judged(seat.prepared, served, number, plan, expected)
         early = frame["request"] < first + round(scenario.discard * rows)
         record.frames.append(frame[~early])
         if early.any():
             record.discards.append(frame[early])
-            self._judge_discard(seat.lane, frame[early])
+            self._judge_discard(seat.prepared, frame[early])
 
-    def _judge_discard(self, lane: Lane, early: pd.DataFrame) -> None:
+    def _judge_discard(self, prepared: PreparedArm, early: pd.DataFrame) -> None:
         """What is not timed is checked all the same."""
-        if lane.arm.role != "floor":
-            reason = parity.gate(lane.arm.precision, float(early["cosine"].min()), float(early["max_abs_diff"].max()))
+        if prepared.arm.role != "floor":
+            reason = parity.gate(prepared.arm.precision, float(early["cosine"].min()), float(early["max_abs_diff"].max()))
             if reason:
                 raise WorkerFailed("PARITY_FAIL", reason)
 
     def _usage(self, record: Record, seat: Seat) -> None:
         """Memory at the end of the block: the peak is that of the block, where the kernel lets us begin a new one."""
-        arm_id = seat.lane.arm.id
+        arm_id = seat.prepared.arm.id
         record.resources[arm_id] = {**asdict(seat.worker.memory()), "start": seat.start, "peak_reset": record.peaks_reset.get(arm_id)}
 
 
@@ -172,18 +176,18 @@ def _spent(served: Served) -> dict[str, int | None]:
     return asdict(served.spent) if served.spent else NOTHING_SPENT
 
 
-def _judged(lane: Lane, served: Served, number: int, plan: Plan, expected: Expected) -> pd.DataFrame:
+def _judged(prepared: PreparedArm, served: Served, number: int, plan: Plan, expected: Expected) -> pd.DataFrame:
     """The samples of a slice with each request's agreement with the reference; null workers have none."""
     rows = served.samples["request"].to_numpy()
     frame = served.samples.assign(
-        arm_id=lane.arm.id,
+        arm_id=prepared.arm.id,
         slice=number,
         tokens=plan.lengths[rows] if plan.modality == "text" else 0,
         preprocess_ns=plan.preprocess_ns[rows],
         cosine=np.nan,
         max_abs_diff=np.nan,
     )
-    if lane.arm.role != "floor":
+    if prepared.arm.role != "floor":
         agreement = parity.compare(served.vectors, expected.of(rows))
         frame["cosine"], frame["max_abs_diff"] = agreement.cosine, agreement.max_abs_diff
     return frame

@@ -32,7 +32,7 @@ OVERRUN_GUARD = 1.5
 
 
 @dataclass(frozen=True)
-class Cost:
+class ServiceTime:
     """What one arm needs: seconds for a batch of the scenario and seconds for one request alone."""
 
     batch_s: float
@@ -41,7 +41,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a scenario decides its pace. `unit`: rows come in multiples of it."""
+    """What of a scenario decides its allocation. `unit`: rows come in multiples of it."""
 
     batch: int = 1
     unit: int = 1
@@ -54,7 +54,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Pace:
+class Allocation:
     """The shape of a scenario in one run. `block_s` is the expected length of a block; where a budget is shared out, with the
     warm-ups of its fresh processes.
 
@@ -79,12 +79,12 @@ class TooSmall:
     needed_s: float
 
 
-def guard_s(rows: int, rate_per_s: float, cost: Cost) -> float:
+def guard_s(rows: int, rate_per_s: float, cost: ServiceTime) -> float:
     """Seconds after which no request of an open-loop piece is taken any more."""
     return OVERRUN_GUARD * rows / rate_per_s + 2 * cost.batch_s
 
 
-def arm_s(shape: Shape, rows: int, cost: Cost) -> float:
+def arm_s(shape: Shape, rows: int, cost: ServiceTime) -> float:
     """Seconds of one arm's slice: its work, or in an open loop the time in which its rows arrive, or at worst its guard."""
     work_s = math.ceil(rows / shape.batch) * cost.batch_s
     if shape.rate_per_s is not None:
@@ -92,12 +92,12 @@ def arm_s(shape: Shape, rows: int, cost: Cost) -> float:
     return work_s + THAW_ROWS * cost.single_s + SLICE_OVERHEAD_S
 
 
-def round_s(shape: Shape, rows: int, costs: Sequence[Cost]) -> float:
+def round_s(shape: Shape, rows: int, costs: Sequence[ServiceTime]) -> float:
     """Seconds of one slice-round of all arms."""
     return sum(arm_s(shape, rows, cost) for cost in costs)
 
 
-def full_rows(shape: Shape, costs: Sequence[Cost], rows_available: int) -> int:
+def full_rows(shape: Shape, costs: Sequence[ServiceTime], rows_available: int) -> int:
     """Rows of a slice: max(0.25 s, 20 requests) of the slowest arm, whole units; fewer where the plan has too few for K = 12 blocks."""
     slowest = max(cost.batch_s for cost in costs) * shape.unit / shape.batch
     units = max(math.ceil(SLICE_S / slowest), math.ceil(SLICE_ROWS / shape.unit))
@@ -109,9 +109,9 @@ def least_rows(shape: Shape) -> int:
     return math.ceil(MIN_ROWS / shape.unit) * shape.unit
 
 
-def pace(
-    share_s: float, shape: Shape, rows_available: int, costs: Sequence[Cost], requests: int | None = None, start_s: float = 0.0
-) -> Pace | TooSmall:
+def allocate(
+    share_s: float, shape: Shape, rows_available: int, costs: Sequence[ServiceTime], requests: int | None = None, start_s: float = 0.0
+) -> Allocation | TooSmall:
     """Fill `share_s` seconds, or serve at least `requests` rows per arm where that is given.
 
     K = 12 blocks come first, then more rounds; where 12 blocks of full slices do not fit there are fewer blocks, then shorter slices.
@@ -132,10 +132,10 @@ def pace(
         blocks = MIN_BLOCKS
     one = round_s(shape, rows, costs)
     rounds = max(1, min(MAX_ROUNDS, int((ROUNDS_SHARE * share_s / blocks - start_s) / one), rows_available // (blocks * rows)))
-    return Pace(blocks, rounds, rows, rounds * one + start_s)
+    return Allocation(blocks, rounds, rows, rounds * one + start_s)
 
 
-def own_work_s(shape: Shape, costs: Sequence[Cost], warm_up_s: float, rows_available: int) -> float:
+def own_work_s(shape: Shape, costs: Sequence[ServiceTime], warm_up_s: float, rows_available: int) -> float:
     """What K = 12 blocks of a scenario cost, with as many rounds as its warm-ups (`warm_up_s` a block, all arms) ask for.
 
     Warm-up takes WARM_UP_SHARE at most, so a block in fresh processes works four times as long as they take to warm up; the
@@ -147,13 +147,13 @@ def own_work_s(shape: Shape, costs: Sequence[Cost], warm_up_s: float, rows_avail
     return BLOCKS * rounds * one * (1 + 1e-9)
 
 
-def least_s(shape: Shape, costs: Sequence[Cost], rows_available: int, start_s: float = 0.0) -> float:
+def least_s(shape: Shape, costs: Sequence[ServiceTime], rows_available: int, start_s: float = 0.0) -> float:
     """What K = 12 blocks of one round cost: a scenario gets that before the next one begins."""
     rows = full_rows(shape, costs, rows_available) if shape.piece is None else shape.piece
     return BLOCKS * (round_s(shape, rows, costs) + start_s) * (1 + 1e-9)
 
 
-def trial_s(piece: int, costs: Sequence[Cost]) -> float:
+def trial_s(piece: int, costs: Sequence[ServiceTime]) -> float:
     """What a trial of a search costs, about: a piece of every arm at half the rate that keeps it busy."""
     return sum(arm_s(Shape(1, 1, piece, 0.5 / cost.single_s), piece, cost) for cost in costs)
 
@@ -171,16 +171,16 @@ def next_look(blocks: int) -> int | None:
 
 
 def _of_pieces(
-    share: float, shape: Shape, rows_available: int, costs: Sequence[Cost], requests: int | None, start_s: float
-) -> Pace | TooSmall:
+    share: float, shape: Shape, rows_available: int, costs: Sequence[ServiceTime], requests: int | None, start_s: float
+) -> Allocation | TooSmall:
     assert shape.piece is not None
     one = round_s(shape, shape.piece, costs) + start_s
     most = min(BLOCKS, rows_available // shape.piece)
     blocks = min(most, int(share // one)) if requests is None else max(MIN_BLOCKS, min(most, math.ceil(requests / shape.piece)))
-    return Pace(blocks, 1, shape.piece, one) if blocks >= MIN_BLOCKS else TooSmall(MIN_BLOCKS * one)
+    return Allocation(blocks, 1, shape.piece, one) if blocks >= MIN_BLOCKS else TooSmall(MIN_BLOCKS * one)
 
 
-def _for_requests(requests: int, shape: Shape, rows_available: int, costs: Sequence[Cost]) -> Pace:
+def _for_requests(requests: int, shape: Shape, rows_available: int, costs: Sequence[ServiceTime]) -> Allocation:
     """At least `requests` rows per arm, in up to 12 blocks of at least 7 rows."""
     unit = shape.unit
     requests = max(MIN_BLOCKS * unit, min(requests, rows_available))
@@ -191,4 +191,4 @@ def _for_requests(requests: int, shape: Shape, rows_available: int, costs: Seque
     rows = math.ceil(math.ceil(per_block / rounds) / unit) * unit
     while blocks * rounds * rows > rows_available and blocks * rounds * rows > requests:
         rounds, rows = (rounds - 1, rows) if rounds > 1 else (1, rows - unit)
-    return Pace(blocks, rounds, rows, rounds * round_s(shape, rows, costs))
+    return Allocation(blocks, rounds, rows, rounds * round_s(shape, rows, costs))

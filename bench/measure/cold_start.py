@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.machine import page_cache
 from bench.prepare import footprint
-from bench.prepare.experiment import Lane
+from bench.prepare.experiment import PreparedArm
 from bench.workers.client import Ready, Worker
 
 OTHER_RELEASE = "another release stands in an environment of its own, whose files are not listed here"
@@ -32,22 +32,22 @@ class Starts:
     def __init__(self) -> None:
         self._cold: set[str] = set()
 
-    def order(self, lanes: Iterable[Lane]) -> list[Lane]:
+    def order(self, prepared_arms: Iterable[PreparedArm]) -> list[PreparedArm]:
         """Arms without a cold start come first: then the fewest others have their files mapped."""
-        return sorted(lanes, key=lambda lane: lane.arm.id in self._cold)
+        return sorted(prepared_arms, key=lambda prepared: prepared.arm.id in self._cold)
 
-    def prepare(self, lane: Lane, start: int) -> Cache:
+    def prepare(self, prepared: PreparedArm, start: int) -> Cache:
         """Make the page cache cold for the start numbered `start` of an arm, if it is the arm's turn; say what it is then."""
-        if start == 0 or lane.arm.role != "measured":
+        if start == 0 or prepared.arm.role != "measured":
             return Cache("unknown")
-        if lane.framework.release:
+        if prepared.framework.release:
             return Cache("unknown", OTHER_RELEASE)
-        if lane.arm.id in self._cold:
-            return Cache("warm" if page_cache.is_warm(footprint.artefact_files(lane)) else "unknown")
-        reason = page_cache.chill(footprint.start_files(lane))
+        if prepared.arm.id in self._cold:
+            return Cache("warm" if page_cache.is_warm(footprint.artefact_files(prepared)) else "unknown")
+        reason = page_cache.chill(footprint.start_files(prepared))
         if reason:
             return Cache("unknown", reason)
-        self._cold.add(lane.arm.id)
+        self._cold.add(prepared.arm.id)
         return Cache("cold")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from bench.core import files, paths
 from bench.machine import identity, noise, probe
 from bench.machine.noise import Seconds
-from bench.measure.budget import Pace
+from bench.measure.budget import Allocation
 from bench.measure.runfolder import RunFolder
 from bench.measure.seats import Seats
 from bench.plan.make import Plan
@@ -65,7 +65,7 @@ class Watch:
         return Finding(noise.notes(blocks, self.usual)[-1], looks)
 
 
-def may_redo(pace: Pace, done: int, discards: int, plan: Plan, left_s: float) -> bool:
+def may_redo(allocation: Allocation, done: int, discards: int, plan: Plan, left_s: float) -> bool:
     """Is there room to measure a block again?
 
     Args:
@@ -74,13 +74,13 @@ def may_redo(pace: Pace, done: int, discards: int, plan: Plan, left_s: float) ->
         left_s: what is left of the scenario's share.
     """
     return (
-        discards < max(1, int(AGAIN_SHARE * pace.blocks))
-        and left_s >= (pace.blocks - done) * pace.block_s
-        and spare_rows(pace, plan, discards + 1) >= plan.warm + pace.blocks * pace.rounds * pace.rows
+        discards < max(1, int(AGAIN_SHARE * allocation.blocks))
+        and left_s >= (allocation.blocks - done) * allocation.block_s
+        and spare_rows(allocation, plan, discards + 1) >= plan.warm + allocation.blocks * allocation.rounds * allocation.rows
     )
 
 
-def spare_rows(pace: Pace, plan: Plan, number: int) -> int:
+def spare_rows(allocation: Allocation, plan: Plan, number: int) -> int:
     """The first row of the `number`-th block (from 1) that is measured again: from the end of the plan, in whole blocks."""
-    size = pace.rounds * pace.rows
+    size = allocation.rounds * allocation.rows
     return plan.warm + (plan.measured // size - number) * size

@@ -38,14 +38,14 @@ MIN_STARTS = 3
 class Paces(Blocks):
     """Shares a budget out over the scenarios of an experiment.
 
-    `waiting`: those that have no pace yet, in their order; `turns`: those that are being measured in turns, else empty; `warmed`: names of
+    `waiting`: those that have no allocation yet, in their order; `turns`: those that are being measured in turns, else empty; `warmed`: names of
     those whose processes another one warms up, as long as they have a turn to come.
     """
 
     def __init__(self, experiment: Experiment, folder: RunFolder, seats: Seats, progress: Progress, resident: bool) -> None:
         super().__init__(experiment, folder, seats, progress, resident)
-        self.place = {scenario.name: place for place, scenario in enumerate(experiment.wish.scenarios)}
-        self.waiting = [scenario for scenario in experiment.wish.scenarios if scenario.name in experiment.plans]
+        self.place = {scenario.name: place for place, scenario in enumerate(experiment.spec.scenarios)}
+        self.waiting = [scenario for scenario in experiment.spec.scenarios if scenario.name in experiment.plans]
         self.turns: list[Scenario] = []
         self.warmed: set[str] = set()
 
@@ -53,8 +53,8 @@ class Paces(Blocks):
 
     def _left_s(self) -> float:
         """Seconds left of the budget; infinite where every scenario takes its own cost."""
-        wish = self.experiment.wish
-        return math.inf if wish.budget_s is None else wish.budget_s - wish.controls_s - self.seats.measured_s
+        spec = self.experiment.spec
+        return math.inf if spec.budget_s is None else spec.budget_s - spec.controls_s - self.seats.measured_s
 
     def _free_s(self, scenario: Scenario, limit_s: float) -> float:
         """Seconds left of the budget beside what those in front of a scenario are still to get."""
@@ -69,30 +69,30 @@ class Paces(Blocks):
         return self.place[one.name] < self.place[other.name]
 
     def _to_come_s(self, scenario: Scenario, limit_s: float, blocks: int | None = None) -> float:
-        """What the blocks of a scenario that are not there yet will take, of those of its pace (of `blocks` where given)."""
-        pace = self.folder.pace(scenario.name)
-        if pace is None:
+        """What the blocks of a scenario that are not there yet will take, of those of its allocation (of `blocks` where given)."""
+        allocation = self.folder.allocation(scenario.name)
+        if allocation is None:
             return self._least_s(scenario, limit_s)
-        return max(0, (blocks or pace.blocks) - self.folder.block_count(scenario.name)) * self._block_s(scenario, pace)
+        return max(0, (blocks or allocation.blocks) - self.folder.block_count(scenario.name)) * self._block_s(scenario, allocation)
 
-    def _block_s(self, scenario: Scenario, pace: budget.Pace) -> float:
+    def _block_s(self, scenario: Scenario, allocation: budget.Allocation) -> float:
         """What a further block takes: as the finished ones did, their starts' warm-ups included."""
         spent, done = self.folder.scenario_s(scenario.name), self.folder.block_count(scenario.name)
-        return max(pace.block_s, spent / done) if done else pace.block_s
+        return max(allocation.block_s, spent / done) if done else allocation.block_s
 
-    def _alone_s(self, scenario: Scenario, pace: budget.Pace) -> float:
+    def _alone_s(self, scenario: Scenario, allocation: budget.Allocation) -> float:
         """What a further block takes outside its turn: its processes are warmed up for it alone."""
         own = [cost for (_, name), cost in self.seats.costs.items() if name == scenario.name]
         warm_up_s = self._warm_ups_s(scenario, own, WARM_UP_S) if self._fresh(scenario) else 0.0
-        return max(self._block_s(scenario, pace), warm_up_s + pace.block_s)
+        return max(self._block_s(scenario, allocation), warm_up_s + allocation.block_s)
 
     def _least_s(self, scenario: Scenario, limit_s: float) -> float:
         """What K = 12 blocks of one round (a search: its trials) will cost, by what requests cost elsewhere.
 
         `limit_s`: the longest warm-up of an arm, which comes with every block in fresh processes.
         """
-        plans, wish = self.experiment.plans, self.experiment.wish
-        plan, batches = plans[scenario.name], {one.name: one.batch for one in wish.scenarios}
+        plans, spec = self.experiment.plans, self.experiment.spec
+        plan, batches = plans[scenario.name], {one.name: one.batch for one in spec.scenarios}
         expected = []
         for arm_id in self.arms:
             known = [
@@ -108,7 +108,7 @@ class Paces(Blocks):
         start_s = self._warm_ups_s(scenario, expected, limit_s) if self._warms_up_blocks(scenario) else 0.0
         return budget.least_s(budget.Shape.of(scenario), expected, plan.measured, start_s)
 
-    def _warm_ups_s(self, scenario: Scenario, arms: Sequence[budget.Cost], limit_s: float) -> float:
+    def _warm_ups_s(self, scenario: Scenario, arms: Sequence[budget.ServiceTime], limit_s: float) -> float:
         """Seconds that the warm-ups of all arms will take, about."""
         return sum(service_time.warm_up_s(self.experiment.plans[scenario.name], scenario.batch, cost, limit_s) for cost in arms)
 
@@ -121,23 +121,25 @@ class Paces(Blocks):
 
     def _must_wait(self, scenario: Scenario, limit_s: float) -> bool:
         """Is there no room for K = 12 blocks of a scenario beside what those in front of it still need? The first of all never waits."""
-        if self.experiment.wish.requests is not None or self.folder.pace(scenario.name) is not None:
+        if self.experiment.spec.requests is not None or self.folder.allocation(scenario.name) is not None:
             return False
         in_front = any(self._in_front(one, scenario) for one in (*self.turns, *self.waiting))
         return in_front and self._free_s(scenario, limit_s) < self._least_s(scenario, limit_s)
 
-    def _pace(self, scenario: Scenario, began_s: float, warm_s: float, limit_s: float, alive: Sequence[str]) -> budget.Pace | None:
+    def _allocate(
+        self, scenario: Scenario, began_s: float, warm_s: float, limit_s: float, alive: Sequence[str]
+    ) -> budget.Allocation | None:
         """The shape of the scenario; where three blocks do not fit, every arm's row says what would do.
 
         `warm_s`: what the warm-up of all arms took. It comes again with every fresh start, and is paid from the same share: with every
         block where each runs in fresh processes (of those measured in turns the first pays it), else a few times.
         """
-        plan, wish, shape = self.experiment.plans[scenario.name], self.experiment.wish, budget.Shape.of(scenario)
+        plan, spec, shape = self.experiment.plans[scenario.name], self.experiment.spec, budget.Shape.of(scenario)
         own = [self.seats.costs[arm_id, scenario.name] for arm_id in alive]
-        if wish.budget_s is None:
+        if spec.budget_s is None:
             work_s = budget.own_work_s(shape, own, warm_s if self._fresh(scenario) else 0.0, plan.measured)
-            # `pace` keeps a reserve of a share; where a scenario takes its own cost there is nothing to keep it from.
-            found = budget.pace(work_s / budget.ROUNDS_SHARE, shape, plan.measured, own, wish.requests)
+            # `allocation` keeps a reserve of a share; where a scenario takes its own cost there is nothing to keep it from.
+            found = budget.allocate(work_s / budget.ROUNDS_SHARE, shape, plan.measured, own, spec.requests)
         else:
             free_s = self._free_s(scenario, limit_s) + self.seats.measured_s - began_s
             start_s = warm_s if self._warms_up_blocks(scenario) else 0.0
@@ -147,8 +149,8 @@ class Paces(Blocks):
             least_s += spent_s + min(later_s, least_s * WARM_UP_SHARE / (1 - WARM_UP_SHARE))
             share_s = self._share_s(scenario, free_s, least_s, limit_s)
             overhead_s = spent_s + min(later_s, WARM_UP_SHARE * (share_s - spent_s))
-            found = budget.pace(share_s - overhead_s, shape, plan.measured, own, wish.requests, start_s)
-            if isinstance(found, budget.Pace) and wish.requests is None:
+            found = budget.allocate(share_s - overhead_s, shape, plan.measured, own, spec.requests, start_s)
+            if isinstance(found, budget.Allocation) and spec.requests is None:
                 # Blocks may turn out cheaper than expected: up to K = 12 are begun as long as `_late` finds room for one more.
                 found = replace(found, blocks=max(found.blocks, min(budget.BLOCKS, plan.measured // (found.rounds * found.rows))))
                 if not self.turns:
@@ -160,12 +162,12 @@ class Paces(Blocks):
                 self.folder.failure(arm_id, scenario.name, "SKIPPED", reason)
             self.progress.say(f"{scenario.name}: skipped, {reason}")
             return None
-        self.folder.set_pace(scenario.name, found)
+        self.folder.set_allocation(scenario.name, found)
         return found
 
     def _no_room(self, scenario: Scenario) -> bool:
         """Is too little left even to warm up and see? What the scenario needs is estimated from what a request cost elsewhere."""
-        if self.folder.pace(scenario.name) is not None or self.experiment.wish.requests is not None:
+        if self.folder.allocation(scenario.name) is not None or self.experiment.spec.requests is not None:
             return False
         left_s, needed_s = self._left_s(), budget.MIN_BLOCKS / budget.BLOCKS * self._least_s(scenario, 0.0)
         if left_s > 0 and needed_s <= HOPELESS * left_s:
@@ -180,27 +182,27 @@ class Paces(Blocks):
 
     def _would_do(self, scenario: Scenario, needed_s: float) -> str:
         """A budget that has room: for what is spent, for what those in front of the scenario lack of their K = 12 blocks, and for it."""
-        wish = self.experiment.wish
-        if wish.budget_s is None:
+        spec = self.experiment.spec
+        if spec.budget_s is None:
             return ""
-        in_front = [one for one in wish.scenarios if one.name in self.experiment.plans and self._in_front(one, scenario)]
+        in_front = [one for one in spec.scenarios if one.name in self.experiment.plans and self._in_front(one, scenario)]
         lacking_s = sum(self._to_come_s(one, WARM_UP_S, budget.BLOCKS) for one in in_front)
-        enough_s = max(wish.budget_s, ENOUGH * (wish.controls_s + self.seats.measured_s + lacking_s + needed_s))
+        enough_s = max(spec.budget_s, ENOUGH * (spec.controls_s + self.seats.measured_s + lacking_s + needed_s))
         return f": `--budget {enough_s:.0f}s` would do"
 
-    def _late(self, scenario: Scenario, pace: budget.Pace) -> bool:
+    def _late(self, scenario: Scenario, allocation: budget.Allocation) -> bool:
         """Has the scenario used what it may? In turns: what those in front of it do not need."""
-        if self.turns and self.experiment.wish.budget_s is not None and self.experiment.wish.requests is None:
-            slack_s = (OVER - 1) * self.experiment.wish.budget_s
-            return self._free_s(scenario, 0.0) + slack_s < pace.block_s
-        return pace.until_s is not None and self.seats.measured_s + pace.block_s > pace.until_s
+        if self.turns and self.experiment.spec.budget_s is not None and self.experiment.spec.requests is None:
+            slack_s = (OVER - 1) * self.experiment.spec.budget_s
+            return self._free_s(scenario, 0.0) + slack_s < allocation.block_s
+        return allocation.until_s is not None and self.seats.measured_s + allocation.block_s > allocation.until_s
 
-    def _may_redo(self, scenario: Scenario, pace: budget.Pace, plan: Plan) -> bool:
-        left_s = self._left_s() if pace.until_s is None else pace.until_s - self.seats.measured_s
+    def _may_redo(self, scenario: Scenario, allocation: budget.Allocation, plan: Plan) -> bool:
+        left_s = self._left_s() if allocation.until_s is None else allocation.until_s - self.seats.measured_s
         if self.turns:
             left_s -= self._kept_s(scenario, 0.0, behind=True)
         done, discards = self.folder.block_count(scenario.name), self.folder.discard_count(scenario.name)
-        return noise_monitor.may_redo(replace(pace, block_s=self._block_s(scenario, pace)), done, discards, plan, left_s)
+        return noise_monitor.may_redo(replace(allocation, block_s=self._block_s(scenario, allocation)), done, discards, plan, left_s)
 
     # --- what a scenario is ----------------------------------------------------------------------------------------------
 
@@ -210,7 +212,7 @@ class Paces(Blocks):
 
     def _fresh(self, scenario: Scenario) -> bool:
         """Does every block of the scenario run in new processes?"""
-        return workload.is_fresh(scenario, self.experiment.wish.fresh_blocks)
+        return workload.is_fresh(scenario, self.experiment.spec.fresh_blocks)
 
     def _warms_up_blocks(self, scenario: Scenario) -> bool:
         """Does every block of the scenario begin with a warm-up of its own? Not where another one's has come before it in its turn."""
@@ -218,13 +220,13 @@ class Paces(Blocks):
 
     def _starts(self) -> int:
         """Process starts of each arm within a scenario, so that a run has at least MIN_STARTS."""
-        return max(2, -(-MIN_STARTS // len(self.experiment.wish.scenarios)))
+        return max(2, -(-MIN_STARTS // len(self.experiment.spec.scenarios)))
 
     def _warm_up_limit_s(self, share_s: float, scenario: Scenario) -> float:
         """Seconds for one arm's warm-up. Where every scenario takes its own cost that follows from the warm-up, not the other way round."""
-        if self.experiment.wish.budget_s is None:
+        if self.experiment.spec.budget_s is None:
             return WARM_UP_S
-        measured = sum(lane.arm.role != "floor" for lane in self.experiment.lanes)
+        measured = sum(prepared.arm.role != "floor" for prepared in self.experiment.prepared_arms)
         starts = self._starts() if self.resident else budget.MIN_BLOCKS + 1
         if self._fresh(scenario):
             starts = budget.BLOCKS

@@ -11,7 +11,7 @@ import rich.progress
 from rich.console import Console
 
 from bench.catalog import Scenario
-from bench.measure.budget import Pace
+from bench.measure.budget import Allocation
 
 LINE_EVERY_S = 60.0
 """Between two lines on how far the work is, where nobody watches a bar."""
@@ -61,17 +61,17 @@ class Progress:
             )
 
     @contextmanager
-    def scenario(self, scenario: Scenario, pace: Pace) -> Iterator[Callable[[], None]]:
+    def scenario(self, scenario: Scenario, allocation: Allocation) -> Iterator[Callable[[], None]]:
         """A bar over the blocks of a scenario; the yielded function says that one more is done."""
-        about, done = f"{scenario.name}: {pace.blocks} blocks × {pace.rounds} rounds × {pace.rows} rows an arm", 0
+        about, done = f"{scenario.name}: {allocation.blocks} blocks × {allocation.rounds} rounds × {allocation.rows} rows an arm", 0
         with self._steps() as reached:
 
             def one_more() -> None:
                 nonlocal done
                 done += 1
-                reached(done, pace.blocks, about)
+                reached(done, allocation.blocks, about)
 
-            reached(0, pace.blocks, about)
+            reached(0, allocation.blocks, about)
             yield one_more
 
     @contextmanager

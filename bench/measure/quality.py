@@ -28,7 +28,7 @@ from bench.machine import lock
 from bench.measure.runfolder import RunFolder
 from bench.measure.seats import LOAD_BYTES_PER_S, LOAD_TIMEOUT_S, read_out
 from bench.plan import make, preprocess
-from bench.prepare.experiment import Experiment, Lane, binary_hash
+from bench.prepare.experiment import Experiment, PreparedArm, binary_hash
 from bench.runs.schema import REFERENCE
 from bench.stats import quality
 from bench.workers.client import SliceFailed, Worker, WorkerFailed
@@ -60,33 +60,33 @@ class Asked:
 def measure(experiment: Experiment, folder: RunFolder, held: lock.MachineLock, say: Callable[[str], None]) -> None:
     """Ask every measured arm that has served; an arm that fails here keeps its times, and its `quality` says why it has none."""
     # A run that flips switches asks what they are worth; what they find is what their default finds.
-    lanes = [lane for lane in experiment.lanes
-             if lane.arm.role == "measured" and lane.variant.family != "knob" and _served(experiment, folder, lane)]  # fmt: skip
-    if not lanes:
+    prepared_arms = [prepared for prepared in experiment.prepared_arms
+             if prepared.arm.role == "measured" and prepared.variant.family != "knob" and _served(experiment, folder, prepared)]  # fmt: skip
+    if not prepared_arms:
         return
-    model, source = experiment.wish.model, experiment.source
-    own = quality_sets.own(Path(experiment.wish.quality_set)) if experiment.wish.quality_set else None
+    model, source = experiment.spec.model, experiment.source
+    own = quality_sets.own(Path(experiment.spec.quality_set)) if experiment.spec.quality_set else None
     probe = _asked(model, source.folder, "probe", [_probe(model, own)], [])
-    wanted = _sets(model, source.kind, own, [lane.arm.precision for lane in lanes], say)
+    wanted = _sets(model, source.kind, own, [prepared.arm.precision for prepared in prepared_arms], say)
     asked = _asked(model, source.folder, "quality", *wanted) if wanted[0] else None
     order = _keep_probe(experiment, folder, probe)
     expected = _reference(experiment, asked.plan) if asked else None
-    for lane in lanes:
+    for prepared in prepared_arms:
         try:
-            answers = _answers(experiment, lane, [part.plan for part in (probe, asked) if part], folder, held, say)
+            answers = _answers(experiment, prepared, [part.plan for part in (probe, asked) if part], folder, held, say)
         except (WorkerFailed, SliceFailed, BenchError) as failure:
-            say(f"{lane.framework.name}: quality: {failure}")
-            folder.quality(lane.arm.id, None, f"not measured: {failure}")
+            say(f"{prepared.framework.name}: quality: {failure}")
+            folder.quality(prepared.arm.id, None, f"not measured: {failure}")
             continue
-        folder.vectors(lane.arm.id, answers[0][order])
+        folder.vectors(prepared.arm.id, answers[0][order])
         if asked and expected is not None:
-            folder.quality(lane.arm.id, items(asked, answers[1], expected), None)
+            folder.quality(prepared.arm.id, items(asked, answers[1], expected), None)
 
 
-def _served(experiment: Experiment, folder: RunFolder, lane: Lane) -> bool:
+def _served(experiment: Experiment, folder: RunFolder, prepared: PreparedArm) -> bool:
     """Has the arm loaded, and not failed in every scenario? One that hangs or crashes would do so here again."""
-    scenarios = experiment.wish.scenarios
-    return bool(folder.starts(lane.arm.id)) and any(not folder.has_failure(lane.arm.id, scenario.name) for scenario in scenarios)
+    scenarios = experiment.spec.scenarios
+    return bool(folder.starts(prepared.arm.id)) and any(not folder.has_failure(prepared.arm.id, scenario.name) for scenario in scenarios)
 
 
 def _probe(model: Model, own: Retrieval | None) -> Retrieval:
@@ -152,19 +152,26 @@ def _keep_probe(experiment: Experiment, folder: RunFolder, probe: Asked) -> list
 
 
 def _answers(
-    experiment: Experiment, lane: Lane, plans: Sequence[make.Plan], folder: RunFolder, held: lock.MachineLock, say: Callable[[str], None]
+    experiment: Experiment,
+    prepared: PreparedArm,
+    plans: Sequence[make.Plan],
+    folder: RunFolder,
+    held: lock.MachineLock,
+    say: Callable[[str], None],
 ) -> list[Vectors]:
     """The arm's vectors of each plan: those on disk, else from a fresh worker."""
-    kept = [paths.BUILD / "quality" / f"{_key(lane, rows)}.f32" for rows in plans]
+    kept = [paths.BUILD / "quality" / f"{_key(prepared, rows)}.f32" for rows in plans]
     missing = [place for place, file in enumerate(kept) if not file.is_file()]
     if missing:
-        log = folder.log(lane.arm.id, folder.starts(lane.arm.id)).with_suffix(".quality.log")
-        worker = Worker(lane.command, lane.flags(experiment.pad_id), lane.env, paths.BUILD, log)
+        log = folder.log(prepared.arm.id, folder.starts(prepared.arm.id)).with_suffix(".quality.log")
+        worker = Worker(prepared.command, prepared.flags(experiment.pad_id), prepared.env, paths.BUILD, log)
         held.add(worker.pid)
         try:
-            ready = worker.wait_ready(LOAD_TIMEOUT_S + lane.artefact.bytes / LOAD_BYTES_PER_S)
+            ready = worker.wait_ready(LOAD_TIMEOUT_S + prepared.artefact.bytes / LOAD_BYTES_PER_S)
             for place in missing:
-                say(f"{lane.framework.name} {lane.arm.precision} {lane.arm.variant}: {plans[place].rows} texts or images for its quality")
+                say(
+                    f"{prepared.framework.name} {prepared.arm.precision} {prepared.arm.variant}: {plans[place].rows} texts or images for its quality"
+                )
                 _keep(kept[place], _serve(worker, plans[place], ready.second_ns / 1e9))
             worker.quit()
         finally:
@@ -173,11 +180,11 @@ def _answers(
     return [np.fromfile(file, dtype="<f4").reshape(rows.rows, -1) for file, rows in zip(kept, plans, strict=True)]
 
 
-def _key(lane: Lane, rows: make.Plan) -> str:
+def _key(prepared: PreparedArm, rows: make.Plan) -> str:
     """All that decides the vectors of a plan: artefact, binary, version, how it is started, and what it is told."""
     return files.short_hash(
-        lane.artefact.hash, binary_hash(lane), dict(lane.version), lane.command, dict(lane.env), dict(lane.settings), lane.arm.precision,
-        lane.arm.sessions, lane.arm.threads, rows.hash, BATCH,
+        prepared.artefact.hash, binary_hash(prepared), dict(prepared.version), prepared.command, dict(prepared.env), dict(prepared.settings), prepared.arm.precision,
+        prepared.arm.sessions, prepared.arm.threads, rows.hash, BATCH,
     )  # fmt: skip
 
 

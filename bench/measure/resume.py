@@ -19,17 +19,17 @@ from bench.prepare.experiment import Experiment
 def take_up(experiment: Experiment) -> RunFolder | None:
     """The run of this experiment since the machine was booted that goes on, made ready for it: the newest that was interrupted, or the
     newest of all where its budget was smaller and left a scenario short of K = 12 blocks. None: a new one begins."""
-    wish, newest = experiment.wish, True
+    spec, newest = experiment.spec, True
     for path in sorted(paths.RUNS.glob("*/run.json"), reverse=True):
         run = files.read_json(path)
         if run.get("boot_id") != identity.boot_id() or run.get("experiment_hash") != experiment.hash_within(run.get("budget_s")):
             continue
         folder = RunFolder(path.parent)
-        if run["budget_s"] == wish.budget_s and not folder.is_done():
+        if run["budget_s"] == spec.budget_s and not folder.is_done():
             _forget_failures(folder)
             return folder
-        larger = run["budget_s"] is not None and (wish.budget_s is None or wish.budget_s > run["budget_s"])
-        if newest and larger and wish.requests is None and _is_short(folder, experiment):
+        larger = run["budget_s"] is not None and (spec.budget_s is None or spec.budget_s > run["budget_s"])
+        if newest and larger and spec.requests is None and _is_short(folder, experiment):
             _enlarge(folder, experiment, run)
             return folder
         newest = False
@@ -46,24 +46,24 @@ def _forget_failures(folder: RunFolder, status: str | None = None) -> None:
 
 def _is_short(folder: RunFolder, experiment: Experiment) -> bool:
     """Did some scenario get fewer than K = 12 blocks, or (a search) nothing?"""
-    loads = [scenario for scenario in experiment.wish.scenarios if scenario.name in experiment.plans]
+    loads = [scenario for scenario in experiment.spec.scenarios if scenario.name in experiment.plans]
     return any(folder.block_count(scenario.name) < (1 if scenario.load == "slo" else BLOCKS) for scenario in loads)
 
 
 def _enlarge(folder: RunFolder, experiment: Experiment, run: Mapping[str, Any]) -> None:
     """Make the run one of a larger budget: its blocks stay, what was skipped for want of budget is open again."""
     done = folder.path / "done.json"
-    wish, ended = experiment.wish, files.read_json(done) if folder.is_done() else {}
+    spec, ended = experiment.spec, files.read_json(done) if folder.is_done() else {}
     done.unlink(missing_ok=True)
     _forget_failures(folder, "SKIPPED" if ended else None)
-    for scenario in wish.scenarios:
-        if pace := folder.pace(scenario.name):
-            room = experiment.plans[scenario.name].measured // (pace.rounds * pace.rows) - folder.discard_count(scenario.name)
-            blocks = max(pace.blocks, min(BLOCKS, room)) if wish.budget_s is None else pace.blocks
-            folder.set_pace(scenario.name, replace(pace, blocks=blocks, until_s=None))
+    for scenario in spec.scenarios:
+        if allocation := folder.allocation(scenario.name):
+            room = experiment.plans[scenario.name].measured // (allocation.rounds * allocation.rows) - folder.discard_count(scenario.name)
+            blocks = max(allocation.blocks, min(BLOCKS, room)) if spec.budget_s is None else allocation.blocks
+            folder.set_allocation(scenario.name, replace(allocation, blocks=blocks, until_s=None))
     earlier = {name: run[name] for name in ("budget_s", "command", "code_commit")} | ended
     commit, dirty = git.state()
     folder.describe({
-        **run, "budget_s": wish.budget_s, "command": redact.command(wish.command), "experiment_hash": experiment.hash,
+        **run, "budget_s": spec.budget_s, "command": redact.command(spec.command), "experiment_hash": experiment.hash,
         "code_commit": commit, "code_dirty": dirty, "continues": [*folder.continues(), earlier],
     })  # fmt: skip

@@ -54,8 +54,8 @@ class Runner(Paces):
         self._not_applicable()
         scenarios = list(self.waiting)
         while self.waiting:
-            self._each(workload.turns(self.waiting, self.resident and self.experiment.wish.fresh_blocks))
-        if self.experiment.wish.requests is None and self.experiment.wish.budget_s is not None:
+            self._each(workload.turns(self.waiting, self.resident and self.experiment.spec.fresh_blocks))
+        if self.experiment.spec.requests is None and self.experiment.spec.budget_s is not None:
             for scenario in scenarios:
                 self._fill_up(scenario)
             self._look_again(scenarios)
@@ -76,7 +76,7 @@ class Runner(Paces):
 
     def _announce(self, group: Sequence[Scenario]) -> None:
         """Which scenarios come now, and how far the run is, with what it had before it was resumed."""
-        scenarios, budget_s = self.experiment.wish.scenarios, self.experiment.wish.budget_s
+        scenarios, budget_s = self.experiment.spec.scenarios, self.experiment.spec.budget_s
         if len(scenarios) > 1:
             begun = sum(self.folder.block_count(scenario.name) > 0 for scenario in scenarios)
             spent = minutes(self.seats.measured_s) + (f" of {minutes(budget_s)}" if budget_s is not None else "")
@@ -85,17 +85,17 @@ class Runner(Paces):
 
     def _not_applicable(self) -> None:
         """What no arm, or not this one, can serve in a scenario."""
-        for scenario in self.experiment.wish.scenarios:
-            if reason := self.experiment.pointless.get(scenario.name):
+        for scenario in self.experiment.spec.scenarios:
+            if reason := self.experiment.not_applicable.get(scenario.name):
                 for arm_id in self.arms:
                     self.folder.failure(arm_id, scenario.name, "NOT_APPLICABLE", reason)
-            for lane in self.experiment.lanes:
-                if lane.variant.scenarios and scenario.name not in lane.variant.scenarios:
-                    reason = f"{lane.variant.name} is for {', '.join(lane.variant.scenarios)}"
-                    self.folder.failure(lane.arm.id, scenario.name, "NOT_APPLICABLE", reason)
-                if lane.arm.role == "floor" and scenario.floor_in:
+            for prepared in self.experiment.prepared_arms:
+                if prepared.variant.scenarios and scenario.name not in prepared.variant.scenarios:
+                    reason = f"{prepared.variant.name} is for {', '.join(prepared.variant.scenarios)}"
+                    self.folder.failure(prepared.arm.id, scenario.name, "NOT_APPLICABLE", reason)
+                if prepared.arm.role == "floor" and scenario.floor_in:
                     reason = f"the harness's floor is the same as in {scenario.floor_in}"
-                    self.folder.failure(lane.arm.id, scenario.name, "NOT_APPLICABLE", reason)
+                    self.folder.failure(prepared.arm.id, scenario.name, "NOT_APPLICABLE", reason)
 
     # --- scenarios in turns ----------------------------------------------------------------------------------------------
 
@@ -112,18 +112,23 @@ class Runner(Paces):
                 for scenario in scenarios:
                     if block == 0:
                         self._join(scenario, limit_s)
-                    pace = self.folder.pace(scenario.name)
-                    if pace is None or scenario not in self.turns or block >= pace.blocks or self.folder.has_block(scenario.name, block):
+                    allocation = self.folder.allocation(scenario.name)
+                    if (
+                        allocation is None
+                        or scenario not in self.turns
+                        or block >= allocation.blocks
+                        or self.folder.has_block(scenario.name, block)
+                    ):
                         continue
-                    if block >= budget.MIN_BLOCKS and self._late(scenario, pace):
+                    if block >= budget.MIN_BLOCKS and self._late(scenario, allocation):
                         self.turns.remove(scenario)
-                        self.progress.say(f"{scenario.name}: stopped after {block} of {pace.blocks} blocks, the budget is used up")
+                        self.progress.say(f"{scenario.name}: stopped after {block} of {allocation.blocks} blocks, the budget is used up")
                         continue
                     comes(block, scenario.name, [one.name for one in self.turns])
                     plan = self.experiment.plans[scenario.name]
                     if scenario.name not in expected:
-                        expected[scenario.name] = self._expected(plan, plan.warm, pace.rows_per_arm)
-                    self._measured(scenario, block, pace, expected[scenario.name], limit_s)
+                        expected[scenario.name] = self._expected(plan, plan.warm, allocation.rows_per_arm)
+                    self._measured(scenario, block, allocation, expected[scenario.name], limit_s)
         self.turns = []
         self.warmed -= {scenario.name for scenario in scenarios}
 
@@ -132,13 +137,13 @@ class Runner(Paces):
         if self._must_wait(scenario, limit_s):
             return
         self.waiting.remove(scenario)
-        if self.folder.pace(scenario.name) is None:
+        if self.folder.allocation(scenario.name) is None:
             if self._no_room(scenario):
                 return
             began_s, warm_s = self.seats.measured_s, self.seats.warm_up_s
             self._ready_all(scenario, limit_s)
             alive = self._alive(scenario)
-            if not alive or self._pace(scenario, began_s, self.seats.warm_up_s - warm_s, limit_s, alive) is None:
+            if not alive or self._allocate(scenario, began_s, self.seats.warm_up_s - warm_s, limit_s, alive) is None:
                 return
         self.turns.append(scenario)
 
@@ -169,84 +174,90 @@ class Runner(Paces):
             self._search(scenario, alive, limit_s, began_s + LATE * share_s)
             return
         warm_s = self.seats.warm_up_s - warm_s
-        pace = self.folder.pace(scenario.name) or self._pace(scenario, began_s, warm_s, limit_s, alive)
-        if pace is not None:
-            self._blocks(scenario, pace, min(limit_s, self._warm_up_limit_s(pace.blocks * pace.block_s / (1 - WARM_UP_SHARE), scenario)))
+        allocation = self.folder.allocation(scenario.name) or self._allocate(scenario, began_s, warm_s, limit_s, alive)
+        if allocation is not None:
+            self._blocks(
+                scenario,
+                allocation,
+                min(limit_s, self._warm_up_limit_s(allocation.blocks * allocation.block_s / (1 - WARM_UP_SHARE), scenario)),
+            )
 
-    def _blocks(self, scenario: Scenario, pace: budget.Pace, limit_s: float) -> None:
-        """The blocks of a pace that are not there yet, until its share of the budget is used up."""
+    def _blocks(self, scenario: Scenario, allocation: budget.Allocation, limit_s: float) -> None:
+        """The blocks of a allocation that are not there yet, until its share of the budget is used up."""
         plan = self.experiment.plans[scenario.name]
-        expected = self._expected(plan, plan.warm, pace.rows_per_arm)
-        every = 1 if self._fresh(scenario) else -(-pace.blocks // self._starts())
-        with self.progress.scenario(scenario, pace) as advance:
-            for block in range(pace.blocks):
+        expected = self._expected(plan, plan.warm, allocation.rows_per_arm)
+        every = 1 if self._fresh(scenario) else -(-allocation.blocks // self._starts())
+        with self.progress.scenario(scenario, allocation) as advance:
+            for block in range(allocation.blocks):
                 if self.folder.has_block(scenario.name, block):
                     advance()
                     continue
-                if block >= budget.MIN_BLOCKS and self._late(scenario, pace):
-                    self.progress.say(f"{scenario.name}: stopped after {block} of {pace.blocks} blocks, its share of the budget is used up")
+                if block >= budget.MIN_BLOCKS and self._late(scenario, allocation):
+                    self.progress.say(
+                        f"{scenario.name}: stopped after {block} of {allocation.blocks} blocks, its share of the budget is used up"
+                    )
                     break
                 if self.resident and scenario.process != "kept" and (block or scenario.process == "fresh") and block % every == 0:
                     self.seats.leave_all()
-                self._measured(scenario, block, pace, expected, limit_s)
+                self._measured(scenario, block, allocation, expected, limit_s)
                 advance()
 
-    def _measured(self, scenario: Scenario, block: int, pace: budget.Pace, expected: Expected, limit_s: float) -> None:
+    def _measured(self, scenario: Scenario, block: int, allocation: budget.Allocation, expected: Expected, limit_s: float) -> None:
         """One block, and once more where it was noisy and there is room for that."""
         plan = self.experiment.plans[scenario.name]
         if self.resident:
             self._ready_all(scenario, limit_s)
         if not self.folder.has_discard(scenario.name, block):
-            self._block(scenario, block, pace, plan, expected, limit_s, may_redo=partial(self._may_redo, scenario, pace, plan))
+            self._block(scenario, block, allocation, plan, expected, limit_s, may_redo=partial(self._may_redo, scenario, allocation, plan))
         if self.folder.has_discard(scenario.name, block) and not self.folder.has_block(scenario.name, block):
-            self._once_more(scenario, block, pace, limit_s)
+            self._once_more(scenario, block, allocation, limit_s)
 
-    def _once_more(self, scenario: Scenario, block: int, pace: budget.Pace, limit_s: float) -> None:
+    def _once_more(self, scenario: Scenario, block: int, allocation: budget.Allocation, limit_s: float) -> None:
         """A block that was put aside as noisy, on rows that no process has served."""
         plan = self.experiment.plans[scenario.name]
-        first = noise_monitor.spare_rows(pace, plan, self.folder.discard_count(scenario.name))
-        expected = self._expected(plan, first, pace.rounds * pace.rows)
+        first = noise_monitor.spare_rows(allocation, plan, self.folder.discard_count(scenario.name))
+        expected = self._expected(plan, first, allocation.rounds * allocation.rows)
         if self._fresh(scenario):
             self.seats.leave_all()
         if self.resident:
             self._ready_all(scenario, limit_s)
-        self._block(scenario, block, pace, plan, expected, limit_s, once_more=True)
+        self._block(scenario, block, allocation, plan, expected, limit_s, once_more=True)
 
     # --- more blocks -----------------------------------------------------------------------------------------------------
 
     def _fill_up(self, scenario: Scenario, blocks: int = budget.BLOCKS) -> None:
         """What is left of the budget goes to scenarios short of K = 12 blocks, in their order."""
-        pace, plan = self.folder.pace(scenario.name), self.experiment.plans[scenario.name]
-        if pace is None or scenario.load == "slo":
+        allocation, plan = self.folder.allocation(scenario.name), self.experiment.plans[scenario.name]
+        if allocation is None or scenario.load == "slo":
             return
         done = self.folder.block_count(scenario.name)
-        room = (plan.rows - plan.warm) // (pace.rounds * pace.rows) - self.folder.discard_count(scenario.name)
-        more = min(blocks - done, int(self._left_s() / self._alone_s(scenario, pace)), room - done)
+        room = (plan.rows - plan.warm) // (allocation.rounds * allocation.rows) - self.folder.discard_count(scenario.name)
+        more = min(blocks - done, int(self._left_s() / self._alone_s(scenario, allocation)), room - done)
         if more > 0:
             self.progress.say(f"{scenario.name}: {more} more blocks from what is left of the budget")
-            self._go_on(scenario, replace(pace, blocks=done + more, until_s=None))
+            self._go_on(scenario, replace(allocation, blocks=done + more, until_s=None))
 
     def _look_again(self, scenarios: Sequence[Scenario]) -> None:
         """Undecided scenarios go on to K = 24, then 48 blocks, in their order and only where all of these fit the budget."""
         for _ in budget.LATER_LOOKS:
             undecided = self.undecided(self.folder.path) if self.undecided else frozenset()
             for scenario in scenarios:
-                done, pace = self.folder.block_count(scenario.name), self.folder.pace(scenario.name)
+                done, allocation = self.folder.block_count(scenario.name), self.folder.allocation(scenario.name)
                 look = budget.next_look(done)
-                if scenario.name not in undecided or look is None or pace is None:
+                if scenario.name not in undecided or look is None or allocation is None:
                     continue
                 plan, more = self.experiment.plans[scenario.name], look - done
                 fits = (
-                    more * self._alone_s(scenario, pace) <= self._left_s()
-                    and plan.measured >= (look + self.folder.discard_count(scenario.name)) * pace.rounds * pace.rows
+                    more * self._alone_s(scenario, allocation) <= self._left_s()
+                    and plan.measured >= (look + self.folder.discard_count(scenario.name)) * allocation.rounds * allocation.rows
                 )
                 if fits:
                     self.progress.say(f"{scenario.name}: not decided after {done} blocks; goes on to {look}")
-                    self._go_on(scenario, replace(pace, blocks=look, until_s=None))
+                    self._go_on(scenario, replace(allocation, blocks=look, until_s=None))
 
-    def _go_on(self, scenario: Scenario, pace: budget.Pace) -> None:
-        self.folder.set_pace(scenario.name, pace)
-        self._blocks(scenario, pace, self._warm_up_limit_s(pace.blocks * pace.block_s, scenario))
+    def _go_on(self, scenario: Scenario, allocation: budget.Allocation) -> None:
+        self.folder.set_allocation(scenario.name, allocation)
+        self._blocks(scenario, allocation, self._warm_up_limit_s(allocation.blocks * allocation.block_s, scenario))
 
     # --- searches --------------------------------------------------------------------------------------------------------
 
@@ -273,7 +284,7 @@ class Runner(Paces):
                     first = plan.warm + block * rows
                     expected = self._expected(plan, first, rows)
                     self._ready_all(scenario, limit_s)
-                    self._block(scenario, block, budget.Pace(block + 1, 1, rows, needed_s), plan, expected, limit_s, wanted)
+                    self._block(scenario, block, budget.Allocation(block + 1, 1, rows, needed_s), plan, expected, limit_s, wanted)
                     if not self.folder.has_block(scenario.name, block):
                         return
                 self._record_trials(scenario, block, searches)
@@ -294,7 +305,7 @@ class Runner(Paces):
 
 def measure(experiment: Experiment, held: lock.MachineLock, progress: Progress, undecided: Undecided | None = None) -> RunFolder:
     """Measure an experiment, going on with a run of the very same one (bench/measure/resume.py) unless `fresh` was asked for."""
-    folder = None if experiment.wish.fresh else resume.take_up(experiment)
+    folder = None if experiment.spec.fresh else resume.take_up(experiment)
     if folder:
         progress.say(f"resuming run {folder.run_id}: finished blocks are kept (`--fresh` begins a new one)")
     else:

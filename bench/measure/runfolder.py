@@ -17,7 +17,7 @@ import pandas as pd
 from bench.artefacts import recipes
 from bench.core import files, git, paths, redact
 from bench.machine import identity, record
-from bench.measure.budget import Pace
+from bench.measure.budget import Allocation
 from bench.prepare import footprint
 from bench.prepare.experiment import Experiment, binary_hash
 from bench.runs import parquet
@@ -57,41 +57,41 @@ class RunFolder:
     @classmethod
     def start(cls, experiment: Experiment) -> RunFolder:
         """A new folder with its run.json and machine.json."""
-        wish = experiment.wish
+        spec = experiment.spec
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        run_id = f"{stamp}-{wish.model.name}-{files.short_hash(experiment.hash, time.time_ns())[:4]}"
+        run_id = f"{stamp}-{spec.model.name}-{files.short_hash(experiment.hash, time.time_ns())[:4]}"
         folder = cls(paths.RUNS / run_id)
         commit, dirty = git.state()
         arms = [
             {
-                **asdict(lane.arm),
-                "arm_id": lane.arm.id,
-                "artefact": lane.artefact.folder.name,
-                "artefact_hash": lane.artefact.hash,
-                "command": [*lane.command, *lane.flags(experiment.pad_id)],
-                "env": dict(lane.env),
-                "knobs": dict(lane.variant.settings),
-                "note": lane.variant.note,
-                "headline": lane.variant.headline,
-                "footprint": asdict(footprint.of(lane)),
-                "fault": lane.fault,
-                "precision_note": recipes.slow_path(lane.arm.precision, identity.cpu_flags()),
-                "compile_s": lane.artefact.compile_s,
+                **asdict(prepared.arm),
+                "arm_id": prepared.arm.id,
+                "artefact": prepared.artefact.folder.name,
+                "artefact_hash": prepared.artefact.hash,
+                "command": [*prepared.command, *prepared.flags(experiment.pad_id)],
+                "env": dict(prepared.env),
+                "knobs": dict(prepared.variant.settings),
+                "note": prepared.variant.note,
+                "headline": prepared.variant.headline,
+                "footprint": asdict(footprint.of(prepared)),
+                "fault": prepared.fault,
+                "precision_note": recipes.slow_path(prepared.arm.precision, identity.cpu_flags()),
+                "compile_s": prepared.artefact.compile_s,
             }
-            for lane in experiment.lanes
+            for prepared in experiment.prepared_arms
         ] + [
             {
-                **asdict(broken.arm),
-                "arm_id": broken.arm.id,
+                **asdict(unavailable.arm),
+                "arm_id": unavailable.arm.id,
                 "artefact": None,
                 "artefact_hash": None,
-                "knobs": dict(broken.variant.settings),
-                "note": broken.variant.note,
-                "headline": broken.variant.headline,
+                "knobs": dict(unavailable.variant.settings),
+                "note": unavailable.variant.note,
+                "headline": unavailable.variant.headline,
             }
-            for broken in experiment.broken
+            for unavailable in experiment.unavailable
         ]
-        order = {framework.name: place for place, framework in enumerate(wish.frameworks)}
+        order = {framework.name: place for place, framework in enumerate(spec.frameworks)}
         arms.sort(key=lambda arm: order[arm["framework"]])
         scenarios = [
             {
@@ -100,27 +100,27 @@ class RunFolder:
                 "plan": made.name if (made := experiment.plans.get(scenario.name)) else None,
                 "plan_hash": made.hash if made else None,
             }
-            for scenario in wish.scenarios
+            for scenario in spec.scenarios
         ]
         with files.whole_folder(folder.path) as temporary:
             _write(temporary / "run.json", {
-                "run_id": run_id, "campaign_id": wish.campaign_id, "experiment_hash": experiment.hash, "boot_id": identity.boot_id(),
-                "measured_at": now(), "command": redact.command(wish.command), "model": wish.model.name, "model_title": wish.model.title,
-                "model_bytes": wish.model.bytes_fp32, "dim": wish.model.dim, "weights": experiment.source.kind,
-                "revision": experiment.source.revision, "source_sha256": dict(experiment.source.files), "seed": wish.seed,
-                "corpus": experiment.corpus_id, "budget_s": wish.budget_s, "requests": wish.requests, "code_commit": commit,
-                "code_dirty": dirty, "complete": wish.whole_catalog, "suite": wish.suite,
-                "controls_run_id": wish.controls_run_id, "arms": arms, "scenarios": scenarios,
+                "run_id": run_id, "campaign_id": spec.campaign_id, "experiment_hash": experiment.hash, "boot_id": identity.boot_id(),
+                "measured_at": now(), "command": redact.command(spec.command), "model": spec.model.name, "model_title": spec.model.title,
+                "model_bytes": spec.model.bytes_fp32, "dim": spec.model.dim, "weights": experiment.source.kind,
+                "revision": experiment.source.revision, "source_sha256": dict(experiment.source.files), "seed": spec.seed,
+                "corpus": experiment.corpus_id, "budget_s": spec.budget_s, "requests": spec.requests, "code_commit": commit,
+                "code_dirty": dirty, "complete": spec.whole_catalog, "suite": spec.suite,
+                "controls_run_id": spec.controls_run_id, "arms": arms, "scenarios": scenarios,
             })  # fmt: skip
             _write(
                 temporary / "machine.json",
                 record.describe(
-                    {lane.framework.name: lane.version for lane in experiment.lanes},
-                    {lane.framework.name: binary_hash(lane) for lane in experiment.lanes},
+                    {prepared.framework.name: prepared.version for prepared in experiment.prepared_arms},
+                    {prepared.framework.name: binary_hash(prepared) for prepared in experiment.prepared_arms},
                 ),
             )
-        for broken in experiment.broken:
-            folder.failure(broken.arm.id, "*", broken.status, broken.reason)
+        for unavailable in experiment.unavailable:
+            folder.failure(unavailable.arm.id, "*", unavailable.status, unavailable.reason)
         return folder
 
     def is_done(self) -> bool:
@@ -145,12 +145,12 @@ class RunFolder:
         file = self.path / "starts" / f"{arm_id}-{start}.json"
         _write(file, {**files.read_json(file), **facts})
 
-    def pace(self, scenario: str) -> Pace | None:
+    def allocation(self, scenario: str) -> Allocation | None:
         file = self.path / "blocks" / scenario / "pace.json"
-        return Pace(**json.loads(file.read_text())) if file.exists() else None
+        return Allocation(**json.loads(file.read_text())) if file.exists() else None
 
-    def set_pace(self, scenario: str, pace: Pace) -> None:
-        _write(self.path / "blocks" / scenario / "pace.json", asdict(pace))
+    def set_allocation(self, scenario: str, allocation: Allocation) -> None:
+        _write(self.path / "blocks" / scenario / "pace.json", asdict(allocation))
 
     def has_block(self, scenario: str, block: int) -> bool:
         return (self._block(scenario, block) / "block.json").exists()

@@ -28,7 +28,7 @@ from bench.measure.cold_start import Starts, start_facts
 from bench.measure.progress import Progress
 from bench.measure.runfolder import RunFolder
 from bench.plan.make import Plan
-from bench.prepare.experiment import Experiment, Lane, Stopwatch
+from bench.prepare.experiment import Experiment, PreparedArm, Stopwatch
 from bench.workers.client import SliceFailed, Worker, WorkerFailed
 
 WARM_UP_S = 3.0
@@ -58,10 +58,10 @@ class Served:
 
 @dataclass
 class Seat:
-    """A lane with its worker. `warm` names the scenarios that this process is warmed up for, `batches` their batches, `lengths` holds the
+    """A prepared with its worker. `warm` names the scenarios that this process is warmed up for, `batches` their batches, `lengths` holds the
     tokens of the rows that warm-up served."""
 
-    lane: Lane
+    prepared: PreparedArm
     worker: Worker
     start: int
     longest_s: float = 1.0
@@ -77,7 +77,7 @@ class Seats:
     def __init__(self, experiment: Experiment, folder: RunFolder, held: lock.MachineLock, progress: Progress) -> None:
         self.experiment, self.folder, self.held, self.progress = experiment, folder, held, progress
         self.taken: dict[str, Seat] = {}
-        self.costs: dict[tuple[str, str], budget.Cost] = {}
+        self.costs: dict[tuple[str, str], budget.ServiceTime] = {}
         self.stage = Stopwatch()
         self.stage.seconds.update(experiment.stages)
         self.measured_s = 0.0
@@ -100,22 +100,22 @@ class Seats:
 
     # --- coming and going ------------------------------------------------------------------------------------------------
 
-    def ready(self, lane: Lane, scenario: Scenario, limit_s: float) -> Seat:
+    def ready(self, prepared: PreparedArm, scenario: Scenario, limit_s: float) -> Seat:
         """A seat that is warmed up for `scenario` (at most `limit_s`), checked once in the run, and awake."""
-        seat = self.taken.get(lane.arm.id)
+        seat = self.taken.get(prepared.arm.id)
         if seat is None:
-            seat = self._start(lane)
+            seat = self._start(prepared)
         else:
             seat.worker.thaw()
         if scenario.name not in seat.warm:
-            if scenario.batch in seat.batches and (lane.arm.id, scenario.name) in self.costs:
+            if scenario.batch in seat.batches and (prepared.arm.id, scenario.name) in self.costs:
                 self._add_lengths(seat, scenario)
             else:
                 self._warm_up(seat, scenario, limit_s)
             if len(seat.warm) == 1:
-                self.folder.add_to_start(lane.arm.id, seat.start, {"first_pss_bytes": seat.worker.memory().pss_bytes})
+                self.folder.add_to_start(prepared.arm.id, seat.start, {"first_pss_bytes": seat.worker.memory().pss_bytes})
             # A control is the very program that is checked as the measured arm; its timed vectors are compared all the same.
-            if lane.arm.role == "measured" and not self.folder.has_checks(lane.arm.id):
+            if prepared.arm.role == "measured" and not self.folder.has_checks(prepared.arm.id):
                 self._check(seat)
         return seat
 
@@ -129,43 +129,45 @@ class Seats:
             self.leave(seat)
 
     @contextmanager
-    def retire_on_failure(self, lane: Lane, scenario: Scenario) -> Iterator[None]:
+    def retire_on_failure(self, prepared: PreparedArm, scenario: Scenario) -> Iterator[None]:
         """An arm that fails loses its worker and gets a row with the reason; the run goes on."""
         try:
             yield
         except (WorkerFailed, SliceFailed) as failure:
             status = failure.status if isinstance(failure, WorkerFailed) else "CRASH"
-            self.folder.failure(lane.arm.id, scenario.name, status, str(failure))
-            self.progress.say(f"{lane.name}: {status}: {failure}")
-            if lane.arm.id in self.taken:
-                self._remove(self.taken[lane.arm.id])
+            self.folder.failure(prepared.arm.id, scenario.name, status, str(failure))
+            self.progress.say(f"{prepared.name}: {status}: {failure}")
+            if prepared.arm.id in self.taken:
+                self._remove(self.taken[prepared.arm.id])
 
     def _remove(self, seat: Seat) -> None:
         seat.worker.kill()
         self.held.remove(seat.worker.pid)
-        self.taken.pop(seat.lane.arm.id, None)
+        self.taken.pop(seat.prepared.arm.id, None)
 
-    def _start(self, lane: Lane) -> Seat:
-        arm_id = lane.arm.id
+    def _start(self, prepared: PreparedArm) -> Seat:
+        arm_id = prepared.arm.id
         start = self.folder.starts(arm_id)
         with self.stage("page cache"):
-            cache = self.starts.prepare(lane, start)
+            cache = self.starts.prepare(prepared, start)
         with self.stage("load"):
-            timeout_s = LOAD_TIMEOUT_S + lane.artefact.bytes / LOAD_BYTES_PER_S
-            worker = Worker(lane.command, lane.flags(self.experiment.pad_id), lane.env, paths.BUILD, self.folder.log(arm_id, start))
+            timeout_s = LOAD_TIMEOUT_S + prepared.artefact.bytes / LOAD_BYTES_PER_S
+            worker = Worker(
+                prepared.command, prepared.flags(self.experiment.pad_id), prepared.env, paths.BUILD, self.folder.log(arm_id, start)
+            )
             self.held.add(worker.pid)
-            seat = self.taken[arm_id] = Seat(lane, worker, start)
+            seat = self.taken[arm_id] = Seat(prepared, worker, start)
             ready = worker.wait_ready(timeout_s)
-        wanted, dim = lane.arm.precision, self.experiment.wish.model.dim
+        wanted, dim = prepared.arm.precision, self.experiment.spec.model.dim
         if ready.settings.get("precision") != wanted:
             raise WorkerFailed("ENV_INVALID", f"asked for {wanted}, the runtime reads back {ready.settings.get('precision')}")
-        if lane.fault is None and any(key.startswith("fault") for key in ready.settings):
+        if prepared.fault is None and any(key.startswith("fault") for key in ready.settings):
             raise WorkerFailed("ENV_INVALID", "its worker was started with a fault: only control arms have one")
         if ready.dim != dim:
             raise WorkerFailed("PARITY_FAIL", f"vectors have {ready.dim} elements, the model has {dim}")
-        self.folder.start_of(arm_id, start, {**start_facts(worker, ready, cache), "version": dict(lane.version)})
+        self.folder.start_of(arm_id, start, {**start_facts(worker, ready, cache), "version": dict(prepared.version)})
         if start == 0:
-            self.progress.say(f"{lane.name}: loaded in {ready.load_ns / 1e9:.2f} s")
+            self.progress.say(f"{prepared.name}: loaded in {ready.load_ns / 1e9:.2f} s")
         return seat
 
     # --- serving ---------------------------------------------------------------------------------------------------------
@@ -183,7 +185,7 @@ class Seats:
             wall_ns = time.monotonic_ns() - began
             served = read_out(out, wall_ns, seat.worker.meter().since(before))
         shutil.rmtree(out)
-        if seat.lane.arm.role == "measured" and first == 0 and batch == 1 and plan.warm:
+        if seat.prepared.arm.role == "measured" and first == 0 and batch == 1 and plan.warm:
             self._compare_runs(seat, plan, served)
         services = served.samples["end_ns"] - served.samples["start_ns"]
         if len(services):
@@ -197,7 +199,7 @@ class Seats:
 
         With a rate the slice is an open-loop piece; an arm that does not keep up is cut off, so that it costs no more than its guard.
         """
-        cost = self.costs[seat.lane.arm.id, scenario.name]
+        cost = self.costs[seat.prepared.arm.id, scenario.name]
         seconds = 30 + 10 * cost.batch_s * (-(-rows // scenario.batch))
         try:
             self.unrecorded(seat, plan, budget.THAW_ROWS, 1, seconds)
@@ -213,7 +215,7 @@ class Seats:
     def unrecorded(self, seat: Seat, plan: Plan, count: int, batch: int, seconds: float) -> pd.DataFrame:
         """Serve the first `count` rows within `seconds`, for warmth only; returns the samples. A worker with a stall in wait does it in
         short stretches, so that the stall is left for a recorded slice."""
-        stall = control_arms.stall_of(seat.lane.fault)
+        stall = control_arms.stall_of(seat.prepared.fault)
         stretch_s = BEFORE_STALL * stall[0] if stall else seconds
         deadline, done = time.monotonic() + seconds, 0
         frames: list[pd.DataFrame] = []
@@ -233,9 +235,9 @@ class Seats:
             singles = self.unrecorded(seat, plan, min(plan.warm, service_time.WARM_UP_SINGLES), 1, singles_s)
             rows = plan.warm // scenario.batch * scenario.batch
             batches = self.unrecorded(seat, plan, rows, scenario.batch, batches_s)
-            cost = budget.Cost(self._cost_s(seat, plan, batches, scenario.batch), self._cost_s(seat, plan, singles, 1))
+            cost = budget.ServiceTime(self._cost_s(seat, plan, batches, scenario.batch), self._cost_s(seat, plan, singles, 1))
         self.warm_up_s += time.monotonic() - began
-        self.costs[seat.lane.arm.id, scenario.name] = cost
+        self.costs[seat.prepared.arm.id, scenario.name] = cost
         seat.warm.add(scenario.name)
         seat.batches.add(scenario.batch)
         seat.lengths.update(plan.lengths[: max(len(singles), len(batches))].tolist())
@@ -263,7 +265,7 @@ class Seats:
 
     def _check(self, seat: Seat) -> None:
         """Hard inputs, batch equals single, and the unique-versus-repeat test, before any time of this arm is recorded."""
-        repeat, verdict = self.experiment.repeat, check_cache.key(self.experiment, seat.lane)
+        repeat, verdict = self.experiment.repeat, check_cache.key(self.experiment, seat.prepared)
         found = check_cache.load(verdict)
         if found is None:
             found = self._hard_inputs(seat)
@@ -275,10 +277,10 @@ class Seats:
             asked = checks.repeat_pieces(repeat, request_s, limit_s * 3 / 4)
             pieces = [self.serve(seat, repeat.plan, first, asked.rows, 1, guard_s).samples for first in asked.firsts]
         found += checks.unique_versus_repeat(pieces)
-        self.folder.checks(seat.lane.arm.id, found)
+        self.folder.checks(seat.prepared.arm.id, found)
         for check in found:
             if check["held"] is False:
-                self.progress.say(f"{seat.lane.name}: {check['name']}: {check['detail']}")
+                self.progress.say(f"{seat.prepared.name}: {check['name']}: {check['detail']}")
 
     def _hard_inputs(self, seat: Seat) -> list[checks.Check]:
         """What only the hard inputs show; no verdict of an earlier run may be taken over."""
@@ -288,24 +290,24 @@ class Seats:
             guard_s = 60 + 10 * hard.rows * seat.longest_s
             batched = self.serve(seat, hard, 0, hard.rows, checks.HARD_BATCH, guard_s)
             single = self.serve(seat, hard, 0, min(hard.rows, checks.HARD_SINGLES), 1, guard_s)
-        found = checks.hard_inputs(seat.lane.arm.precision, single.vectors, batched.vectors, expected)
+        found = checks.hard_inputs(seat.prepared.arm.precision, single.vectors, batched.vectors, expected)
         found += checks.latency_over_tokens(single.samples, hard.lengths)
         return found + checks.time_accounted(single.samples, single.wall_ns)
 
     def _repeat_limit_s(self) -> float:
         """Seconds of the budget that the unique-versus-repeat test of one arm may take."""
-        measured = sum(lane.arm.role == "measured" for lane in self.experiment.lanes)
-        budget_s = self.experiment.wish.budget_s
+        measured = sum(prepared.arm.role == "measured" for prepared in self.experiment.prepared_arms)
+        budget_s = self.experiment.spec.budget_s
         return REPEAT_SHARE * (REPEAT_BUDGET_S if budget_s is None else budget_s) / max(1, measured)
 
     def _compare_runs(self, seat: Seat, plan: Plan, served: Served) -> None:
         """Hold the vectors of warm-up against those of the arm's first process."""
-        arm = seat.lane.arm
+        arm = seat.prepared.arm
         check = self.run_to_run.see(arm.id, arm.precision, seat.start, plan.hash, served.vectors)
         if check:
             self.folder.add_check(arm.id, check)
             if check["held"] is False:
-                self.progress.say(f"{seat.lane.name}: {check['name']}: {check['detail']}")
+                self.progress.say(f"{seat.prepared.name}: {check['name']}: {check['detail']}")
 
     def reference(self, plan: Plan, first: int, count: int) -> Vectors:
         """Reference vectors of plan rows (count, dim)."""

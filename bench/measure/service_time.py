@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bench.measure.budget import Cost
+from bench.measure.budget import ServiceTime
 from bench.plan.make import Plan
 
 #: From this many widths on, times are laid on a straight line.
@@ -60,17 +60,17 @@ class Known:
 
     plan: Plan
     batch: int
-    cost: Cost
+    cost: ServiceTime
 
 
-def elsewhere(known: Sequence[Known], plan: Plan, batch: int) -> Cost:
+def elsewhere(known: Sequence[Known], plan: Plan, batch: int) -> ServiceTime:
     """What batches of another plan will cost, about: by the scenario with the nearest batch, and in proportion to the tokens."""
     nearest = min(known, key=lambda one: abs(math.log(one.batch / batch)))
 
     def more(batch: int, known_batch: int) -> float:
         return batch * width_to_come(plan, batch) / (known_batch * width_to_come(nearest.plan, known_batch))
 
-    return Cost(nearest.cost.batch_s * more(batch, nearest.batch), nearest.cost.single_s * more(1, 1))
+    return ServiceTime(nearest.cost.batch_s * more(batch, nearest.batch), nearest.cost.single_s * more(1, 1))
 
 
 def warm_up_limits_s(limit_s: float) -> tuple[float, float]:
@@ -78,7 +78,7 @@ def warm_up_limits_s(limit_s: float) -> tuple[float, float]:
     return max(LEAST_WARM_UP_S, limit_s / 4), max(LEAST_WARM_UP_S, limit_s * 3 / 4)
 
 
-def warm_up_s(plan: Plan, batch: int, cost: Cost, limit_s: float) -> float:
+def warm_up_s(plan: Plan, batch: int, cost: ServiceTime, limit_s: float) -> float:
     """Seconds that one arm's warm-up will take, about."""
     singles_s, batches_s = warm_up_limits_s(limit_s)
     return min(singles_s, min(plan.warm, WARM_UP_SINGLES) * cost.single_s) + min(batches_s, plan.warm / batch * cost.batch_s)

@@ -1,4 +1,4 @@
-"""What will be measured: the wish of a command and the catalogue → ready arms, artefacts and plans.
+"""What will be measured: the spec of a command and the catalogue → ready arms, artefacts and plans.
 
 Nothing is measured here. An arm that cannot run becomes a reason, and the others go on.
 """
@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from bench.artefacts import export
 from bench.catalog import DEFAULT, Arm, ControlRole, Framework, Model, Scenario, Variant, arms, control_arms
-from bench.catalog.arms import Choice, Layout
+from bench.catalog.arms import ArmRequest, Layout
 from bench.catalog.frameworks import Library
 from bench.core import content_hash, files, paths
 from bench.core.errors import BenchError, NotApplicable
@@ -33,7 +33,7 @@ CURE_PYTHON = "pip install -e ."
 
 
 @dataclass(frozen=True)
-class Wish:
+class RunSpec:
     """A `bench` command for one model, parsed."""
 
     model: Model
@@ -62,7 +62,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Lane:
+class PreparedArm:
     """An arm that can run: how to start its worker, and on what. Only a control arm may have a `fault`."""
 
     arm: Arm
@@ -96,7 +96,7 @@ class Lane:
 
 
 @dataclass(frozen=True)
-class Broken:
+class UnavailableArm:
     """An arm that cannot run here, and why."""
 
     arm: Arm
@@ -107,30 +107,30 @@ class Broken:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything the runner needs. `stages` holds the seconds each stage of the preparation took; `pointless` the scenarios that mean
+    """Everything the runner needs. `stages` holds the seconds each stage of the preparation took; `not_applicable` the scenarios that mean
     nothing for the model, and why: they have no plan. `identity` is all that makes a run another one, but for its budget."""
 
-    wish: Wish
+    spec: RunSpec
     source: weights.Source
     corpus_id: str
-    lanes: tuple[Lane, ...]
-    broken: tuple[Broken, ...]
+    prepared_arms: tuple[PreparedArm, ...]
+    unavailable: tuple[UnavailableArm, ...]
     plans: Mapping[str, make.Plan]
     hard: make.Plan
     repeat: make.RepeatPlan
     reference: export.Artefact
     identity: tuple[Any, ...]
     stages: Mapping[str, float]
-    pointless: Mapping[str, str] = field(default_factory=dict)
+    not_applicable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def pad_id(self) -> int:
-        return self.wish.model.pad_id
+        return self.spec.model.pad_id
 
     @property
     def hash(self) -> str:
         """Two runs of one hash are the same experiment."""
-        return self.hash_within(self.wish.budget_s)
+        return self.hash_within(self.spec.budget_s)
 
     def hash_within(self, budget_s: float | None) -> str:
         """The hash that this experiment has, or would have, within a budget."""
@@ -220,66 +220,68 @@ def _shared_library(library: Library) -> str:
     return found
 
 
-def arm_of(choice: Choice, model: Model, weights_kind: str) -> Arm:
-    """The arm that a choice is, for one model and its weights."""
-    framework, layout = choice.framework, choice.layout
-    return Arm(framework.name, framework.language, model.name, weights_kind, choice.precision, choice.variant.name, layout.sessions,
+def arm_of(request: ArmRequest, model: Model, weights_kind: str) -> Arm:
+    """The arm that a request is, for one model and its weights."""
+    framework, layout = request.framework, request.layout
+    return Arm(framework.name, framework.language, model.name, weights_kind, request.precision, request.variant.name, layout.sessions,
                layout.threads, framework.role)  # fmt: skip
 
 
-def choices(wish: Wish) -> list[Choice]:
-    """All arms that a wish asks for on this machine, and why some are not there."""
-    return arms.choose(wish.frameworks, wish.precisions, wish.variants, wish.layouts, machine.physical_cores())
+def arm_requests(spec: RunSpec) -> list[ArmRequest]:
+    """All arms that a spec asks for on this machine, and why some are not there."""
+    return arms.choose(spec.frameworks, spec.precisions, spec.variants, spec.layouts, machine.physical_cores())
 
 
-def prepare(wish: Wish, say: Callable[[str], None]) -> Experiment:
-    """Build, export and plan what `wish` asks for.
+def prepare(spec: RunSpec, say: Callable[[str], None]) -> Experiment:
+    """Build, export and plan what `spec` asks for.
 
     Raises:
         BenchError: no weights, no corpus, no disk: something that stops every arm.
     """
     watch = Stopwatch()
-    model = wish.model
+    model = spec.model
     with watch("weights"):
-        source = weights.resolve(model, wish.weights)
+        source = weights.resolve(model, spec.weights)
     if source.kind == "synthetic":
         say(f"{model.title}: synthetic weights; speed is the same work, meaning is not")
     with watch("export"):
         reference = export.ensure(model, source, "safetensors", "fp32")
-    lanes: list[Lane] = []
-    broken: list[Broken] = []
-    for choice in choices(wish):
-        arm = arm_of(choice, model, source.kind)
+    prepared_arms: list[PreparedArm] = []
+    unavailable: list[UnavailableArm] = []
+    for request in arm_requests(spec):
+        arm = arm_of(request, model, source.kind)
         try:
-            lanes.append(_lane(arm, choice, model, source, watch))
+            prepared_arms.append(_prepared(arm, request, model, source, watch))
         except _NotReady as reason:
-            broken.append(Broken(arm, choice.variant, reason.status, str(reason)))
-    lanes += [
-        replace(lane, arm=control.arm, fault=control.fault)
-        for lane in lanes if lane.arm.role == "measured" for control in control_arms.controls_of(lane.arm, wish.roles)
+            unavailable.append(UnavailableArm(arm, request.variant, reason.status, str(reason)))
+    prepared_arms += [
+        replace(prepared, arm=control.arm, fault=control.fault)
+        for prepared in prepared_arms if prepared.arm.role == "measured" for control in control_arms.controls_of(prepared.arm, spec.roles)
     ]  # fmt: skip
     with watch("plan"):
-        texts = resolve.resolve(wish.corpus, wish.seed)
+        texts = resolve.resolve(spec.corpus, spec.seed)
         plans: dict[str, make.Plan] = {}
-        pointless = {scenario.name: why for scenario in wish.scenarios if (why := workload.why_not(scenario, model))}
-        if len(pointless) == len(wish.scenarios):
-            raise BenchError(f"{model.title}: {'; '.join(f'{name}: {why}' for name, why in pointless.items())}: choose other scenarios")
-        for scenario in wish.scenarios:
-            if scenario.name in pointless:
+        not_applicable = {scenario.name: why for scenario in spec.scenarios if (why := workload.why_not(scenario, model))}
+        if len(not_applicable) == len(spec.scenarios):
+            raise BenchError(
+                f"{model.title}: {'; '.join(f'{name}: {why}' for name, why in not_applicable.items())}: choose other scenarios"
+            )
+        for scenario in spec.scenarios:
+            if scenario.name in not_applicable:
                 continue
             # A finite corpus is shared out among the scenarios: no text is served twice in a process.
             taken = sum(made.rows for made in plans.values())
-            plans[scenario.name] = make.ensure(model, source.folder, scenario, texts, wish.seed, taken=taken)
-        hard = make.hard_plan(model, source.folder, wish.seed)
-        repeat = make.repeat_plan(next(iter(plans.values())), model, source.folder, wish.seed)
+            plans[scenario.name] = make.ensure(model, source.folder, scenario, texts, spec.seed, taken=taken)
+        hard = make.hard_plan(model, source.folder, spec.seed)
+        repeat = make.repeat_plan(next(iter(plans.values())), model, source.folder, spec.seed)
     identity = (
-        FORMAT, model.name, source.kind, wish.requests, wish.seed, [p.hash for p in plans.values()],
-        [(lane.arm.id, lane.artefact.hash, lane.version, binary_hash(lane), lane.command, lane.env, lane.settings, lane.fault)
-         for lane in lanes],
-        [b.arm.id for b in broken], [asdict(scenario) for scenario in wish.scenarios], wish.fresh_blocks, machine.machine_id(),
+        FORMAT, model.name, source.kind, spec.requests, spec.seed, [p.hash for p in plans.values()],
+        [(prepared.arm.id, prepared.artefact.hash, prepared.version, binary_hash(prepared), prepared.command, prepared.env, prepared.settings, prepared.fault)
+         for prepared in prepared_arms],
+        [b.arm.id for b in unavailable], [asdict(scenario) for scenario in spec.scenarios], spec.fresh_blocks, machine.machine_id(),
     )  # fmt: skip
-    made = plans, hard, repeat, reference, identity, watch.seconds, pointless
-    return Experiment(wish, source, texts.id, tuple(lanes), tuple(broken), *made)
+    made = plans, hard, repeat, reference, identity, watch.seconds, not_applicable
+    return Experiment(spec, source, texts.id, tuple(prepared_arms), tuple(unavailable), *made)
 
 
 class _NotReady(Exception):
@@ -290,11 +292,11 @@ class _NotReady(Exception):
         self.status = status
 
 
-def _lane(arm: Arm, choice: Choice, model: Model, source: weights.Source, watch: Stopwatch) -> Lane:
+def _prepared(arm: Arm, request: ArmRequest, model: Model, source: weights.Source, watch: Stopwatch) -> PreparedArm:
     """Build, export and start once: an arm that states its version is ready."""
-    framework, variant = choice.framework, choice.variant
-    if choice.reason:
-        raise _NotReady("NOT_APPLICABLE", choice.reason)
+    framework, variant = request.framework, request.variant
+    if request.reason:
+        raise _NotReady("NOT_APPLICABLE", request.reason)
     if reason := missing(framework):
         raise _NotReady("SKIPPED", reason)
     try:
@@ -315,7 +317,7 @@ def _lane(arm: Arm, choice: Choice, model: Model, source: weights.Source, watch:
     except WorkerFailed as failure:
         status = "SKIPPED" if failure.status == "ENV_INVALID" else failure.status
         raise _NotReady(status, f"does not state its version: {failure}") from None
-    return Lane(arm, framework, variant, command, env, artefact, version, _settings(framework, variant, model))
+    return PreparedArm(arm, framework, variant, command, env, artefact, version, _settings(framework, variant, model))
 
 
 def _settings(framework: Framework, variant: Variant, model: Model) -> dict[str, str]:
@@ -325,9 +327,9 @@ def _settings(framework: Framework, variant: Variant, model: Model) -> dict[str,
     return {key: value for key, value in variant.settings.items() if not framework.knobs[key].by_parent}
 
 
-def binary_hash(lane: Lane) -> str:
+def binary_hash(prepared: PreparedArm) -> str:
     """The hash of what runs: the binary, or the code of the worker's module."""
-    if lane.framework.build:
-        return files.sha256(Path(lane.command[0]))
-    ours = [part for part in lane.command if part.startswith("bench.")]
+    if prepared.framework.build:
+        return files.sha256(Path(prepared.command[0]))
+    ours = [part for part in prepared.command if part.startswith("bench.")]
     return files.short_hash(content_hash.of_code(*(ours or ["bench.worker"])))

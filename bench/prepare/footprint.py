@@ -8,51 +8,51 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from bench.prepare.experiment import Lane
+from bench.prepare.experiment import PreparedArm
 from bench.runs.schema import Footprint
 
 #: A library that requires one of these is a build for another device: a CPU user would install another one.
 OTHER_DEVICES = ("nvidia-", "cuda-", "amd-", "rocm-", "intel-sycl-")
 
 
-def of(lane: Lane) -> Footprint:
+def of(prepared: PreparedArm) -> Footprint:
     """Sizes on disk: the artefact's files, the library as installed, the worker's own binary (none where an interpreter runs it).
 
     A Python arm's library is its wheels; a native one's the shared library it loads, or nothing where all is in the binary. A build
     for another device has neither a size nor an import time that says anything about CPU use.
     """
-    reason = next(filter(None, map(_other_device, lane.framework.libraries)), None) if not lane.framework.build else None
-    if lane.framework.release:
+    reason = next(filter(None, map(_other_device, prepared.framework.libraries)), None) if not prepared.framework.build else None
+    if prepared.framework.release:
         reason = "another release stands in an environment of its own"
     return Footprint(
-        artefact_bytes=lane.artefact.bytes,
-        library_bytes=None if reason else sum(map(_size, library_files(lane))),
-        binary_bytes=_size(Path(lane.command[0])) if lane.framework.build else None,
+        artefact_bytes=prepared.artefact.bytes,
+        library_bytes=None if reason else sum(map(_size, library_files(prepared))),
+        binary_bytes=_size(Path(prepared.command[0])) if prepared.framework.build else None,
         note=reason and f"size and import time withheld: {reason}",
         import_note=reason,
     )
 
 
-def start_files(lane: Lane) -> list[Path]:
+def start_files(prepared: PreparedArm) -> list[Path]:
     """All files that a process start of this arm may read: artefact, binary, library and what that requires."""
-    artefact = [path for path in lane.artefact.folder.rglob("*") if path.is_file()]
-    if lane.framework.build:
-        return [*artefact, Path(lane.command[0]), *library_files(lane)]
-    wheels = dict.fromkeys(required for library in lane.framework.libraries for required in _closure(library))
+    artefact = [path for path in prepared.artefact.folder.rglob("*") if path.is_file()]
+    if prepared.framework.build:
+        return [*artefact, Path(prepared.command[0]), *library_files(prepared)]
+    wheels = dict.fromkeys(required for library in prepared.framework.libraries for required in _closure(library))
     return [*artefact, *(file for wheel in wheels for file in _wheel_files(wheel))]
 
 
-def artefact_files(lane: Lane) -> list[Path]:
+def artefact_files(prepared: PreparedArm) -> list[Path]:
     """What a worker reads of its artefact, beside which the rest is small."""
-    return [path for path in lane.artefact.folder.rglob("*") if path.is_file()]
+    return [path for path in prepared.artefact.folder.rglob("*") if path.is_file()]
 
 
-def library_files(lane: Lane) -> Iterator[Path]:
-    if lane.framework.build:
+def library_files(prepared: PreparedArm) -> Iterator[Path]:
+    if prepared.framework.build:
         # A native worker is told which shared library to load by an environment variable of the catalogue.
-        yield from (path for path in map(Path, lane.env.values()) if path.is_absolute() and path.is_file())
+        yield from (path for path in map(Path, prepared.env.values()) if path.is_absolute() and path.is_file())
     else:
-        for library in lane.framework.libraries:
+        for library in prepared.framework.libraries:
             yield from _wheel_files(library)
 
 

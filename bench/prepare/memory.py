@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 
 from bench.core.errors import BenchError
-from bench.prepare.experiment import Experiment, Lane
+from bench.prepare.experiment import Experiment, PreparedArm
 
 #: From here on a model's workers are not kept side by side.
 RESIDENT_BYTES = 1_000_000_000
@@ -14,10 +14,10 @@ RESIDENT_BYTES = 1_000_000_000
 WORKER_BYTES, WEIGHT_COPIES = 600_000_000, 2.5
 
 
-def worker_bytes(lane: Lane) -> int:
+def worker_bytes(prepared: PreparedArm) -> int:
     """What a worker may need in memory: an estimate, on the safe side."""
-    copies = WEIGHT_COPIES * (1 + lane.arm.sessions) / 2
-    return int(WORKER_BYTES + copies * lane.artefact.bytes) if lane.arm.role != "floor" else 100_000_000
+    copies = WEIGHT_COPIES * (1 + prepared.arm.sessions) / 2
+    return int(WORKER_BYTES + copies * prepared.artefact.bytes) if prepared.arm.role != "floor" else 100_000_000
 
 
 def stays_resident(experiment: Experiment) -> bool:
@@ -26,12 +26,12 @@ def stays_resident(experiment: Experiment) -> bool:
     Raises:
         BenchError: not even one of them fits; the need is named before anything is loaded.
     """
-    needs = {lane.name: worker_bytes(lane) for lane in experiment.lanes}
+    needs = {prepared.name: worker_bytes(prepared) for prepared in experiment.prepared_arms}
     available = psutil.virtual_memory().available
     for name, need in needs.items():
         if need > available:
             raise BenchError(
-                f"{experiment.wish.model.name}: {name} needs about {need / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are free: "
+                f"{experiment.spec.model.name}: {name} needs about {need / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are free: "
                 "end other programs, or leave that framework out with --framework"
             )
-    return experiment.wish.model.bytes_fp32 < RESIDENT_BYTES and sum(needs.values()) < available
+    return experiment.spec.model.bytes_fp32 < RESIDENT_BYTES and sum(needs.values()) < available

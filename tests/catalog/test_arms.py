@@ -41,7 +41,7 @@ DEFAULT = (Layout(1, 4),)
 
 def chosen(precisions: str, names: str, layouts: str = "", cores: int = 4) -> list[tuple[str, str, str, str | None]]:
     found = arms.choose([ONE, NULL], precisions.split(), names.split(), arms.parse_layouts(layouts, cores), cores)
-    return [(choice.precision, choice.variant.name, str(choice.layout), choice.reason) for choice in found if choice.framework is ONE]
+    return [(request.precision, request.variant.name, str(request.layout), request.reason) for request in found if request.framework is ONE]
 
 
 def test_default_is_the_framework_untouched() -> None:
@@ -75,16 +75,16 @@ def test_a_variant_keeps_its_own_layout_and_a_family_stands_for_its_members() ->
 
 
 def test_switches_are_flipped_on_top_of_what_stands_for_the_framework() -> None:
-    (choice,) = arms.choose([ONE], ["int8"], ["knob:spin=0+layout=2x1"], (), 4)
-    assert (choice.variant.recipe, choice.variant.settings, choice.layout) == ("dynamic", {"spin": "0"}, Layout(2, 1))
-    assert not choice.variant.headline
+    (request,) = arms.choose([ONE], ["int8"], ["knob:spin=0+layout=2x1"], (), 4)
+    assert (request.variant.recipe, request.variant.settings, request.layout) == ("dynamic", {"spin": "0"}, Layout(2, 1))
+    assert not request.variant.headline
     (clash,) = arms.choose([ONE], ["int8"], ["knob:graph=fused"], (), 4)
     assert clash.reason == "graph=fused: the artefact is converted by 'dynamic' already"
 
 
 def test_null_workers_stand_beside_them_once_per_layout() -> None:
     found = arms.choose([NULL], ["int8", "bf16"], ["all", "slow"], arms.parse_layouts("1x2,2x1", 2), 2)
-    assert [(choice.precision, choice.variant.name, str(choice.layout)) for choice in found] == [
+    assert [(request.precision, request.variant.name, str(request.layout)) for request in found] == [
         ("fp32", "default", "1x2"), ("fp32", "default", "2x1"),
     ]  # fmt: skip
 

@@ -105,11 +105,11 @@ def test_the_search_spends_the_same_budget_and_keeps_what_it_tried(tmp_path: Pat
     database, asked = tmp_path / "results.duckdb", []
     speed = {"spinning=0": 1.1, "allocator=glibc-thresholds": 1.2, "allocator=glibc-thresholds+spinning=0": 1.3}
 
-    def measure(wish: experiment.Wish, *_: Any, **__: Any) -> Any:
-        asked.append((wish.budget_s, [scenario.name for scenario in wish.scenarios], wish.variants))
-        loads = tuple({"closed-1": SINGLE, "offline-32": OFFLINE}[scenario.name] for scenario in wish.scenarios)
+    def measure(spec: experiment.RunSpec, *_: Any, **__: Any) -> Any:
+        asked.append((spec.budget_s, [scenario.name for scenario in spec.scenarios], spec.variants))
+        loads = tuple({"closed-1": SINGLE, "offline-32": OFFLINE}[scenario.name] for scenario in spec.scenarios)
         arms = [Fake("onnx-python", 4.0, **QUIET)]
-        for name in wish.variants[1:]:
+        for name in spec.variants[1:]:
             ms = 4.0 / speed.get(name.removeprefix("knob:"), 0.7)
             arms.append(Fake("onnx-python", ms, variant=name, failures={"offline-32": ("CRASH", "no")} if ms < 4 else {}, **QUIET))
         folder = runs.write(tmp_path / "runs", Spec(arms=tuple(arms), loads=loads, run_id=f"r{len(asked)}"))
@@ -120,8 +120,8 @@ def test_the_search_spends_the_same_budget_and_keeps_what_it_tried(tmp_path: Pat
     monkeypatch.setattr(knobs.worth, "__defaults__", (database,))
     monkeypatch.setattr(store.rows, "__defaults__", ((), database))
     options = {"model": "minilm", "budget": "", "weights": "auto", "catalog": "", "scenario": "", "precision": "fp32"}
-    wish = knobs.wish_of(options, "onnx-python", ["default"])
-    closed, batches = tune.search(wish, KNOWN.frameworks["onnx-python"], 100.0, Progress())
+    spec = knobs.wish_of(options, "onnx-python", ["default"])
+    closed, batches = tune.search(spec, KNOWN.frameworks["onnx-python"], 100.0, Progress())
     assert asked[0] == (100.0, ["closed-1", "offline-32"], ("default", *variants.switches(KNOWN.frameworks["onnx-python"], "fp32", 2)))
     best = "allocator=glibc-thresholds"
     assert asked[1:] == [(50.0, ["closed-1"], ("default", f"knob:{best}", f"knob:{best}+spinning=0"))]

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from bench import catalog
-from bench.measure.budget import Pace
+from bench.measure.budget import Allocation
 from bench.measure.progress import LINE_EVERY_S, Progress, minutes
 
 SCENARIO = catalog.load().scenarios["closed-1"]
@@ -29,10 +29,10 @@ def test_a_log_hears_of_the_time_left_once_a_minute() -> None:
 
 
 def test_short_work_says_nothing_in_a_log_and_moves_the_bar_of_a_terminal() -> None:
-    pace = Pace(blocks=3, rounds=1, rows=10, block_s=1.0)
+    allocation = Allocation(blocks=3, rounds=1, rows=10, block_s=1.0)
     for terminal in (False, True):
         out = io.StringIO()
-        with Progress(Console(file=out, force_terminal=terminal, width=120)).scenario(SCENARIO, pace) as one_more:
+        with Progress(Console(file=out, force_terminal=terminal, width=120)).scenario(SCENARIO, allocation) as one_more:
             for _ in range(3):
                 one_more()
         assert ("3/3" in out.getvalue()) is terminal and ("closed-1" in out.getvalue()) is terminal

@@ -147,7 +147,7 @@ def test_zero_of_another_sign_is_not_bit_equal() -> None:
 
 
 class Thing:
-    """An object with the attributes given; a lane or an experiment as far as a verdict looks at one."""
+    """An object with the attributes given; a prepared or an experiment as far as a verdict looks at one."""
 
     def __init__(self, **attributes: Any) -> None:
         self.__dict__.update(attributes)
@@ -157,7 +157,7 @@ class Thing:
 
 
 @pytest.fixture
-def lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
     binary, library = tmp_path / "worker", tmp_path / "library.so"
     binary.write_bytes(b"binary")
@@ -172,42 +172,42 @@ EXPERIMENT: Any = Thing(hard=Thing(hash="hard"), reference=Thing(hash="reference
 FOUND: list[Check] = [{"name": "hard inputs", "n": 295, "value": 1.0, "lo": None, "hi": None, "held": True, "detail": "max |Δ| 2e-07"}]
 
 
-def test_a_verdict_is_taken_over_and_says_so(lane: Any) -> None:
-    key = check_cache.key(EXPERIMENT, lane)
+def test_a_verdict_is_taken_over_and_says_so(prepared: Any) -> None:
+    key = check_cache.key(EXPERIMENT, prepared)
     assert check_cache.load(key) is None
     check_cache.save(key, "run-1", FOUND)
-    found = check_cache.load(check_cache.key(EXPERIMENT, lane))
+    found = check_cache.load(check_cache.key(EXPERIMENT, prepared))
     assert found == [{**FOUND[0], "detail": "max |Δ| 2e-07 (found in run run-1; nothing changed since)"}]
 
 
-def test_anything_that_changes_asks_anew(lane: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    key = check_cache.key(EXPERIMENT, lane)
+def test_anything_that_changes_asks_anew(prepared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = check_cache.key(EXPERIMENT, prepared)
     others = {
-        "artefact": (EXPERIMENT, lane.but(artefact=Thing(hash="new"))),
-        "version": (EXPERIMENT, lane.but(version={"version": "2"})),
-        "knob": (EXPERIMENT, lane.but(settings={"spinning": "0"})),
-        "environment": (EXPERIMENT, lane.but(env={**lane.env, "OMP_NUM_THREADS": "1"})),
-        "threads": (EXPERIMENT, lane.but(arm=replace(lane.arm, threads=1))),
-        "hard inputs": (EXPERIMENT.but(hard=Thing(hash="new")), lane),
-        "reference": (EXPERIMENT.but(reference=Thing(hash="new")), lane),
+        "artefact": (EXPERIMENT, prepared.but(artefact=Thing(hash="new"))),
+        "version": (EXPERIMENT, prepared.but(version={"version": "2"})),
+        "knob": (EXPERIMENT, prepared.but(settings={"spinning": "0"})),
+        "environment": (EXPERIMENT, prepared.but(env={**prepared.env, "OMP_NUM_THREADS": "1"})),
+        "threads": (EXPERIMENT, prepared.but(arm=replace(prepared.arm, threads=1))),
+        "hard inputs": (EXPERIMENT.but(hard=Thing(hash="new")), prepared),
+        "reference": (EXPERIMENT.but(reference=Thing(hash="new")), prepared),
     }
     for what, (one, other) in others.items():
         assert check_cache.key(one, other) != key, f"a new {what} takes the old verdict over"
     monkeypatch.setattr(identity, "machine_id", lambda: "another machine")
-    assert check_cache.key(EXPERIMENT, lane) != key
+    assert check_cache.key(EXPERIMENT, prepared) != key
     monkeypatch.undo()
     monkeypatch.setattr(content_hash, "of_code", lambda *_: "other gates")
-    assert check_cache.key(EXPERIMENT, lane) != key
+    assert check_cache.key(EXPERIMENT, prepared) != key
     monkeypatch.undo()
     for file in ("worker", "library.so"):
         before = (tmp_path / file).read_bytes()
         (tmp_path / file).write_bytes(b"rebuilt!")
-        assert check_cache.key(EXPERIMENT, lane) != key, f"a new {file} takes the old verdict over"
+        assert check_cache.key(EXPERIMENT, prepared) != key, f"a new {file} takes the old verdict over"
         (tmp_path / file).write_bytes(before)
 
 
-def test_a_new_wheel_of_the_same_version_asks_anew(lane: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = lane.but(framework=Thing(build=None, libraries=("numpy",), release=None), command=("python", "-m", "bench.workers.onnx"))
+def test_a_new_wheel_of_the_same_version_asks_anew(prepared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = prepared.but(framework=Thing(build=None, libraries=("numpy",), release=None), command=("python", "-m", "bench.workers.onnx"))
     key = check_cache.key(EXPERIMENT, ours)
     real = check_cache.importlib.metadata.distribution
 
@@ -218,13 +218,13 @@ def test_a_new_wheel_of_the_same_version_asks_anew(lane: Any, monkeypatch: pytes
     assert check_cache.key(EXPERIMENT, ours) != key
 
 
-def test_neither_a_failure_nor_a_stranger_is_kept(lane: Any) -> None:
-    key = check_cache.key(EXPERIMENT, lane)
+def test_neither_a_failure_nor_a_stranger_is_kept(prepared: Any) -> None:
+    key = check_cache.key(EXPERIMENT, prepared)
     check_cache.save(key, "run-1", [{**FOUND[0], "held": False}])
     assert check_cache.load(key) is None
-    theirs = lane.but(framework=Thing(build=None, libraries=(), release=None), command=("python", "their_worker.py"))
+    theirs = prepared.but(framework=Thing(build=None, libraries=(), release=None), command=("python", "their_worker.py"))
     assert check_cache.key(EXPERIMENT, theirs) is None
-    assert check_cache.key(EXPERIMENT, lane.but(framework=lane.framework.but(release="1.30.0"))) is None
+    assert check_cache.key(EXPERIMENT, prepared.but(framework=prepared.framework.but(release="1.30.0"))) is None
     check_cache.save(None, "run-1", FOUND)
     assert check_cache.load(None) is None
     check_cache.save(key, "run-1", FOUND)
@@ -234,6 +234,6 @@ def test_neither_a_failure_nor_a_stranger_is_kept(lane: Any) -> None:
 
 def test_the_names_that_a_verdict_looks_at_are_there() -> None:
     """The stand-ins above have the attributes of the real ones."""
-    assert {"command", "env", "arm", "settings", "version", "artefact", "framework"} <= set(experiment.Lane.__dataclass_fields__)
+    assert {"command", "env", "arm", "settings", "version", "artefact", "framework"} <= set(experiment.PreparedArm.__dataclass_fields__)
     assert {"hard", "reference"} <= set(experiment.Experiment.__dataclass_fields__)
     assert len(content_hash.of_code(*check_cache.JUDGES)) == 64

@@ -10,18 +10,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.measure import budget
-from bench.measure.budget import BLOCKS, MAX_ROUNDS, MIN_BLOCKS, MIN_ROWS, Cost, Pace, Shape, TooSmall, full_rows, pace, round_s
+from bench.measure.budget import (
+    BLOCKS,
+    MAX_ROUNDS,
+    MIN_BLOCKS,
+    MIN_ROWS,
+    Allocation,
+    ServiceTime,
+    Shape,
+    TooSmall,
+    allocate,
+    full_rows,
+    round_s,
+)
 from bench.measure.runfolder import RunFolder
 
-COSTS = st.lists(st.floats(1e-6, 2.0).map(lambda s: Cost(s, s / 2)), min_size=1, max_size=12)
+COSTS = st.lists(st.floats(1e-6, 2.0).map(lambda s: ServiceTime(s, s / 2)), min_size=1, max_size=12)
 ONE = Shape()
 BATCHES = st.sampled_from([1, 4, 8, 32])
 
 
 @given(st.floats(1, 5000), BATCHES, st.integers(400, 20000), COSTS)
-def test_a_pace_fits_its_share_and_its_plan(share_s: float, batch: int, rows: int, costs: list[Cost]) -> None:
+def test_a_pace_fits_its_share_and_its_plan(share_s: float, batch: int, rows: int, costs: list[ServiceTime]) -> None:
     shape = Shape(batch, batch)
-    found = pace(share_s, shape, rows, costs)
+    found = allocate(share_s, shape, rows, costs)
     if isinstance(found, TooSmall):
         assert found.needed_s > share_s
         return
@@ -33,41 +45,41 @@ def test_a_pace_fits_its_share_and_its_plan(share_s: float, batch: int, rows: in
 
 
 @given(st.integers(1, 5000), BATCHES, COSTS)
-def test_requests_are_served_in_full(requests: int, batch: int, costs: list[Cost]) -> None:
-    found = pace(1, Shape(batch, batch), 8000, costs, requests)
-    assert isinstance(found, Pace)
+def test_requests_are_served_in_full(requests: int, batch: int, costs: list[ServiceTime]) -> None:
+    found = allocate(1, Shape(batch, batch), 8000, costs, requests)
+    assert isinstance(found, Allocation)
     assert found.rows_per_arm >= min(requests, 8000 // 2) and found.rows_per_arm <= 8000
     assert found.blocks >= MIN_BLOCKS and found.rows % batch == 0
 
 
 def test_twelve_blocks_come_before_more_rounds() -> None:
-    cost = [Cost(0.010, 0.010)] * 6
+    cost = [ServiceTime(0.010, 0.010)] * 6
     one_round = round_s(ONE, full_rows(ONE, cost, 8000), cost)
-    few, many = pace(one_round * 12.5, ONE, 8000, cost), pace(one_round * 12 * 5.5, ONE, 8000, cost)
-    assert isinstance(few, Pace) and (few.blocks, few.rounds) == (12, 1)
-    assert isinstance(many, Pace) and (many.blocks, many.rounds) == (12, 4), "a reserve is kept, or the twelfth block may not come"
+    few, many = allocate(one_round * 12.5, ONE, 8000, cost), allocate(one_round * 12 * 5.5, ONE, 8000, cost)
+    assert isinstance(few, Allocation) and (few.blocks, few.rounds) == (12, 1)
+    assert isinstance(many, Allocation) and (many.blocks, many.rounds) == (12, 4), "a reserve is kept, or the twelfth block may not come"
 
 
 def test_a_slice_is_a_quarter_second_or_twenty_requests_of_the_slowest_arm() -> None:
-    assert full_rows(ONE, [Cost(0.001, 0.001), Cost(0.005, 0.005)], 8000) == 50
-    assert full_rows(ONE, [Cost(0.1, 0.1)], 8000) == 20
-    assert full_rows(Shape(32, 32), [Cost(0.4, 0.01)], 8000) == 32
+    assert full_rows(ONE, [ServiceTime(0.001, 0.001), ServiceTime(0.005, 0.005)], 8000) == 50
+    assert full_rows(ONE, [ServiceTime(0.1, 0.1)], 8000) == 20
+    assert full_rows(Shape(32, 32), [ServiceTime(0.4, 0.01)], 8000) == 32
 
 
 def test_slices_shrink_before_a_scenario_is_given_up() -> None:
-    cost = [Cost(1.0, 1.0)]
-    shrunk = pace(60, ONE, 8000, cost)
-    assert isinstance(shrunk, Pace) and shrunk.blocks == MIN_BLOCKS and MIN_ROWS <= shrunk.rows < 20
-    assert isinstance(pace(10, ONE, 8000, cost), TooSmall)
+    cost = [ServiceTime(1.0, 1.0)]
+    shrunk = allocate(60, ONE, 8000, cost)
+    assert isinstance(shrunk, Allocation) and shrunk.blocks == MIN_BLOCKS and MIN_ROWS <= shrunk.rows < 20
+    assert isinstance(allocate(10, ONE, 8000, cost), TooSmall)
 
 
 RATES = st.floats(0.05, 500)
 
 
 @given(st.floats(1, 20000), RATES, st.integers(20, 400), COSTS)
-def test_a_piece_is_never_shortened_and_its_blocks_fit(share_s: float, rate: float, piece: int, costs: list[Cost]) -> None:
+def test_a_piece_is_never_shortened_and_its_blocks_fit(share_s: float, rate: float, piece: int, costs: list[ServiceTime]) -> None:
     shape = Shape(1, 1, piece, rate)
-    found = pace(share_s, shape, 8000, costs)
+    found = allocate(share_s, shape, 8000, costs)
     if isinstance(found, TooSmall):
         assert found.needed_s > share_s
         return
@@ -77,7 +89,7 @@ def test_a_piece_is_never_shortened_and_its_blocks_fit(share_s: float, rate: flo
 
 @given(RATES, st.integers(20, 400), st.floats(1e-4, 100))
 def test_an_arm_that_does_not_keep_up_costs_no_more_than_its_guard(rate: float, piece: int, service_s: float) -> None:
-    cost = Cost(service_s, service_s)
+    cost = ServiceTime(service_s, service_s)
     shape = Shape(1, 1, piece, rate)
     spent = budget.arm_s(shape, piece, cost) - budget.THAW_ROWS * service_s - budget.SLICE_OVERHEAD_S
     assert spent >= piece / rate, "the last request comes only then"
@@ -87,17 +99,17 @@ def test_an_arm_that_does_not_keep_up_costs_no_more_than_its_guard(rate: float, 
 
 
 @given(st.floats(0, 60), st.sampled_from([ONE, Shape(32, 32), Shape(1, 6), Shape(1, 1, 160, 20.0), Shape(32, 32, 256)]), COSTS)
-def test_a_scenarios_own_cost_is_twelve_blocks(warm_up_s: float, shape: Shape, costs: list[Cost]) -> None:
-    found = pace(budget.own_work_s(shape, costs, warm_up_s, 8000) / budget.ROUNDS_SHARE, shape, 8000, costs)
-    assert isinstance(found, Pace) and found.blocks == BLOCKS
+def test_a_scenarios_own_cost_is_twelve_blocks(warm_up_s: float, shape: Shape, costs: list[ServiceTime]) -> None:
+    found = allocate(budget.own_work_s(shape, costs, warm_up_s, 8000) / budget.ROUNDS_SHARE, shape, 8000, costs)
+    assert isinstance(found, Allocation) and found.blocks == BLOCKS
     if shape.piece is None and found.rounds < MAX_ROUNDS and 8000 // (found.rows * BLOCKS) > found.rounds:
         # Warming up takes at most its share of a block in new processes.
         assert warm_up_s <= budget.WARM_UP_SHARE * (warm_up_s + found.block_s) * 1.001
 
 
 def test_lengths_come_equally_often() -> None:
-    found = pace(60, Shape(1, 6), 4000, [Cost(0.02, 0.02)])
-    assert isinstance(found, Pace) and found.rows % 6 == 0
+    found = allocate(60, Shape(1, 6), 4000, [ServiceTime(0.02, 0.02)])
+    assert isinstance(found, Allocation) and found.rows % 6 == 0
 
 
 @given(st.lists(st.tuples(st.floats(0.5, 200), st.floats(0.0, 0.1)), min_size=12, max_size=12), st.floats(30, 4000))

@@ -81,7 +81,7 @@ def test_empty_and_missing_files_hold_nothing(tmp_path: Path) -> None:
 # --- which start is cold ---------------------------------------------------------------------------------------------------------------
 
 
-def lane(name: str, role: str = "measured") -> Any:
+def prepared(name: str, role: str = "measured") -> Any:
     return SimpleNamespace(arm=SimpleNamespace(id=name, role=role), framework=SimpleNamespace(release=None))
 
 
@@ -89,28 +89,28 @@ def lane(name: str, role: str = "measured") -> Any:
 def verdicts(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     """What evicting the files of an arm comes to."""
     found: dict[str, str | None] = {}
-    monkeypatch.setattr(footprint, "start_files", lambda lane: lane.arm.id)
-    monkeypatch.setattr(footprint, "artefact_files", lambda lane: lane.arm.id)
+    monkeypatch.setattr(footprint, "start_files", lambda prepared: prepared.arm.id)
+    monkeypatch.setattr(footprint, "artefact_files", lambda prepared: prepared.arm.id)
     monkeypatch.setattr(page_cache, "chill", found.get)
     monkeypatch.setattr(page_cache, "is_warm", lambda arm_id: True)
     return found
 
 
 def test_each_measured_arm_has_one_cold_start_after_its_first(verdicts: dict[str, str | None]) -> None:
-    known, a, null = cold_start.Starts(), lane("a"), lane("null", "floor")
+    known, a, null = cold_start.Starts(), prepared("a"), prepared("null", "floor")
     assert [known.prepare(a, number) for number in range(4)] == [Cache("unknown"), Cache("cold"), Cache("warm"), Cache("warm")]
     assert known.prepare(null, 3) == Cache("unknown")
 
 
 def test_another_release_has_no_cold_start(verdicts: dict[str, str | None]) -> None:
     """Its wheels are not those of this environment: what was put out would be the wrong files."""
-    other = lane("a")
+    other = prepared("a")
     other.framework.release = "1.30.0"
     assert cold_start.Starts().prepare(other, 1) == Cache("unknown", cold_start.OTHER_RELEASE)
 
 
 def test_an_arm_whose_files_are_in_use_comes_first_next_time(verdicts: dict[str, str | None]) -> None:
-    known, a, b = cold_start.Starts(), lane("a"), lane("b")
+    known, a, b = cold_start.Starts(), prepared("a"), prepared("b")
     verdicts["b"] = "process 7 (a) has libonnxruntime.so mapped"
     assert [known.prepare(one, 1) for one in known.order([a, b])] == [Cache("cold"), Cache("unknown", verdicts["b"])]
     assert [one.arm.id for one in known.order([a, b])] == ["b", "a"]

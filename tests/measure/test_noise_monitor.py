@@ -27,13 +27,13 @@ from bench.measure.run import Runner
 from bench.measure.runfolder import RunFolder
 from bench.measure.seats import Seat, Served
 from bench.plan.make import Plan
-from bench.prepare.experiment import Lane
+from bench.prepare.experiment import PreparedArm
 from bench.store import database
 
 KNOWN = catalog.load()
 SCENARIO = KNOWN.scenarios["closed-1"]
 WARM, ROWS = 64, 20
-PACE = budget.Pace(blocks=4, rounds=1, rows=ROWS, block_s=1.0, until_s=100.0)
+ALLOCATION = budget.Allocation(blocks=4, rounds=1, rows=ROWS, block_s=1.0, until_s=100.0)
 
 
 class Worker:
@@ -56,8 +56,8 @@ class Seats:
     def __init__(self) -> None:
         framework = KNOWN.frameworks["onnx-python"]
         arm = Arm("onnx-python", "python", "minilm", "wheel", "fp32", "default", 1, 1, "measured")
-        self.lane = Lane(arm, framework, DEFAULT, ("worker",), {}, Artefact(Path("nowhere"), "onnx", "fp32", "hash", 1), {})
-        self.taken = {arm.id: Seat(self.lane, Worker(), 0)}  # type: ignore[arg-type]
+        self.prepared = PreparedArm(arm, framework, DEFAULT, ("worker",), {}, Artefact(Path("nowhere"), "onnx", "fp32", "hash", 1), {})
+        self.taken = {arm.id: Seat(self.prepared, Worker(), 0)}  # type: ignore[arg-type]
         self.measured_s, self.served, self.referred = 0.0, [], []  # type: ignore[var-annotated]
 
     @contextmanager
@@ -99,19 +99,19 @@ class OneScenario(Runner):
     def __init__(self, folder: Path, noisy: Sequence[bool], rows: int, until_s: float | None = 100.0) -> None:
         zeros = np.zeros(rows, dtype=np.int64)
         plan = Plan(Path("p"), "p", "h", rows, WARM, "text", zeros, zeros, zeros, zeros)
-        wish = SimpleNamespace(seed=1, scenarios=(SCENARIO,), fresh_blocks=False, budget_s=until_s, controls_s=0.0, requests=None)
+        spec = SimpleNamespace(seed=1, scenarios=(SCENARIO,), fresh_blocks=False, budget_s=until_s, controls_s=0.0, requests=None)
         self.fakes = Seats()
-        self.experiment: Any = SimpleNamespace(wish=wish, plans={SCENARIO.name: plan}, lanes=(self.fakes.lane,))
+        self.experiment: Any = SimpleNamespace(spec=spec, plans={SCENARIO.name: plan}, prepared_arms=(self.fakes.prepared,))
         self.folder, self.seats, self.resident = RunFolder(folder), self.fakes, True  # type: ignore[assignment]
         self.progress = Progress(Console(file=io.StringIO()))
-        self.arms = {self.fakes.lane.arm.id: self.fakes.lane}
+        self.arms = {self.fakes.prepared.arm.id: self.fakes.prepared}
         self.watch, self.waiting, self.turns, self.warmed = Watch(noisy), [], [], set()
 
     def _ready_all(self, *_: Any) -> None: ...
 
-    def blocks(self, pace: budget.Pace = PACE) -> list[tuple[int, bool]]:
+    def blocks(self, allocation: budget.Allocation = ALLOCATION) -> list[tuple[int, bool]]:
         """Run them; (first row, noisy) of each block that was kept."""
-        self._blocks(SCENARIO, pace, 1.0)
+        self._blocks(SCENARIO, allocation, 1.0)
         kept = [json.loads(file.read_text()) for file in sorted(self.folder.path.glob("blocks/*/*/block.json"))]
         return [(block["slices"][0]["first"], block["noisy"]) for block in kept]
 
@@ -131,15 +131,15 @@ def test_noisy_again_is_kept_and_flagged(tmp_path: Path) -> None:
     """And on a machine that is always noisy only a quarter of the blocks is tried again, each of them once."""
     runner = OneScenario(tmp_path, [True] * 15, WARM + 20 * ROWS)
     spare = [64 + number * ROWS for number in (19, 18, 17)]
-    assert runner.blocks(budget.Pace(12, 1, ROWS, 1.0, 100.0)) == [(first, True) for first in (*spare, *range(124, 304, ROWS))]
+    assert runner.blocks(budget.Allocation(12, 1, ROWS, 1.0, 100.0)) == [(first, True) for first in (*spare, *range(124, 304, ROWS))]
     assert runner.fakes.served == [64, spare[0], 84, spare[1], 104, spare[2], *range(124, 304, ROWS)]
 
 
 @pytest.mark.parametrize(("rows", "until_s"), [(WARM + 4 * ROWS, 100.0), (WARM + 10 * ROWS, 4.0)], ids=["no rows", "no time"])
 def test_without_room_it_is_flagged_at_once(tmp_path: Path, rows: int, until_s: float) -> None:
     runner = OneScenario(tmp_path, [True] * 4, rows)
-    pace = budget.Pace(4, 1, ROWS, 1.0, until_s)
-    assert runner.blocks(pace) == [(64, True), (84, True), (104, True), (124, True)]
+    allocation = budget.Allocation(4, 1, ROWS, 1.0, until_s)
+    assert runner.blocks(allocation) == [(64, True), (84, True), (104, True), (124, True)]
     assert not (tmp_path / "discards").exists()
 
 

@@ -184,9 +184,9 @@ def test_every_arm_is_asked_and_one_that_fails_keeps_its_reason(monkeypatch: pyt
     monkeypatch.setattr(quality, "_reference", lambda _, rows: vectors_of(rows))
     seen = []
 
-    def answers(_: Any, lane: Any, plans: Any, *__: Any) -> list[Any]:
-        seen.append(lane.arm.id)
-        if lane.arm.id == "bad":
+    def answers(_: Any, prepared: Any, plans: Any, *__: Any) -> list[Any]:
+        seen.append(prepared.arm.id)
+        if prepared.arm.id == "bad":
             raise WorkerFailed("CRASH", "it fell over")
         return [vectors_of(rows) for rows in plans]
 
@@ -199,7 +199,7 @@ def test_every_arm_is_asked_and_one_that_fails_keeps_its_reason(monkeypatch: pyt
         ("idle", "int8", "measured"),
         ("hung", "int8", "measured"),
     ]
-    lanes = [
+    prepared_arms = [
         SimpleNamespace(
             arm=SimpleNamespace(id=name, precision=precision, role=role, variant="default"),
             framework=SimpleNamespace(name=name),
@@ -212,10 +212,10 @@ def test_every_arm_is_asked_and_one_that_fails_keeps_its_reason(monkeypatch: pyt
     for name, scenario in (("hung", "closed-1"), ("hung", "offline-32"), ("good", "offline-32")):
         folder.failure(name, scenario, "TIMEOUT", "planted")
     scenarios = [SimpleNamespace(name=name) for name in ("closed-1", "offline-32")]
-    wish = SimpleNamespace(model=MODEL, quality_set=None, scenarios=scenarios)
+    spec = SimpleNamespace(model=MODEL, quality_set=None, scenarios=scenarios)
     source = weights.resolve(MODEL)
     said: list[str] = []
-    quality.measure(SimpleNamespace(lanes=lanes, wish=wish, source=source), folder, SimpleNamespace(), said.append)  # type: ignore[arg-type]
+    quality.measure(SimpleNamespace(prepared_arms=prepared_arms, spec=spec, source=source), folder, SimpleNamespace(), said.append)  # type: ignore[arg-type]
     assert seen == ["good", "bad"]
     written = sorted(str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.parent.name in ("quality", "vectors"))
     assert written == ["quality/bad.json", "quality/good.parquet", "vectors/good.parquet", "vectors/reference.parquet", "vectors/set.json"]

@@ -14,7 +14,7 @@ from bench.catalog import Scenario
 from bench.core import files, paths
 from bench.machine import identity
 from bench.measure import resume
-from bench.measure.budget import BLOCKS, Pace
+from bench.measure.budget import BLOCKS, Allocation
 from bench.measure.runfolder import RunFolder
 from tests.support.sandbox import House
 
@@ -58,9 +58,9 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def experiment(budget_s: float | None, requests: int | None = None) -> Any:
     """Its hash is its budget: two of one budget are the same."""
-    wish = SimpleNamespace(scenarios=LOADS, budget_s=budget_s, requests=requests, command="invoke bench")
+    spec = SimpleNamespace(scenarios=LOADS, budget_s=budget_s, requests=requests, command="invoke bench")
     plans = {scenario.name: SimpleNamespace(measured=8000) for scenario in LOADS}
-    return SimpleNamespace(wish=wish, plans=plans, hash_within=lambda budget: f"{budget}", hash=f"{budget_s}")
+    return SimpleNamespace(spec=spec, plans=plans, hash_within=lambda budget: f"{budget}", hash=f"{budget_s}")
 
 
 def run(runs: Path, name: str, budget_s: float | None, blocks: int = BLOCKS, trials: int = 1, done: bool = True) -> RunFolder:
@@ -71,7 +71,7 @@ def run(runs: Path, name: str, budget_s: float | None, blocks: int = BLOCKS, tri
     facts = {"started_at": "2026-11-20T09:00:00+00:00", "ended_at": "2026-11-20T09:00:01+00:00"}
     for scenario, count in zip(LOADS, (blocks, trials), strict=True):
         if count:
-            folder.set_pace(scenario.name, Pace(blocks=5, rounds=1, rows=20, block_s=1.0, until_s=3.0))
+            folder.set_allocation(scenario.name, Allocation(blocks=5, rounds=1, rows=20, block_s=1.0, until_s=3.0))
         for block in range(count):
             folder.block(scenario.name, block, facts, pd.DataFrame({"arm_id": []}))
     folder.failure("a", "slo", "SKIPPED", "no room")
@@ -125,8 +125,10 @@ def test_what_goes_on_keeps_its_crashes_and_opens_what_was_skipped(runs: Path) -
     assert found(None) == "1"
     assert not folder.is_done()
     assert sorted(file.name for file in runs.glob("1/failures/*")) == ["b--closed-1.json", "c--all.json"]
-    pace = folder.pace("closed-1")
-    assert pace is not None and pace.blocks == BLOCKS and pace.until_s is None, "without a budget twelve blocks, whatever the old share was"
+    allocation = folder.allocation("closed-1")
+    assert allocation is not None and allocation.blocks == BLOCKS and allocation.until_s is None, (
+        "without a budget twelve blocks, whatever the old share was"
+    )
     about = json.loads((folder.path / "run.json").read_text())
     assert about["experiment_hash"] == "None" and about["budget_s"] is None
     folder.done({"build": 1.0, "measuring": 30.0})

@@ -17,7 +17,7 @@ from bench.catalog import Scenario
 from bench.core import files
 from bench.measure import budget
 from bench.measure import run as runner
-from bench.measure.budget import Cost
+from bench.measure.budget import ServiceTime
 from bench.measure.run import Runner
 from bench.measure.runfolder import RunFolder
 
@@ -31,12 +31,12 @@ class Clock(Runner):
     def __init__(self, folder: Path, scenarios: list[Scenario], budget_s: float | None, request_s: float, fresh: bool = False) -> None:
         self.request_s, self.drift, self.stop_at_s = request_s, 1.0, float("inf")
         anywhere = SimpleNamespace(scenarios=())
-        lanes = [SimpleNamespace(arm=SimpleNamespace(id=arm, role="measured"), name=arm, variant=anywhere) for arm in ARMS]
-        wish = SimpleNamespace(scenarios=tuple(scenarios), budget_s=budget_s, requests=None, controls_s=0.0, fresh_blocks=fresh, seed=1)
+        prepared_arms = [SimpleNamespace(arm=SimpleNamespace(id=arm, role="measured"), name=arm, variant=anywhere) for arm in ARMS]
+        spec = SimpleNamespace(scenarios=tuple(scenarios), budget_s=budget_s, requests=None, controls_s=0.0, fresh_blocks=fresh, seed=1)
         plans = {
             one.name: SimpleNamespace(rows=one.rows, warm=64, measured=one.rows - 64, lengths=np.full(one.rows, 16)) for one in scenarios
         }
-        experiment: Any = SimpleNamespace(wish=wish, lanes=lanes, plans=plans, pointless={})
+        experiment: Any = SimpleNamespace(spec=spec, prepared_arms=prepared_arms, plans=plans, not_applicable={})
         seats: Any = SimpleNamespace(measured_s=0.0, warm_up_s=0.0, costs={}, held=None, leave_all=self._leave)
         seats.stage = _Stage()
         self.cold, self.least_warm_up_s, self.last_warm_up_s = True, LEAST_WARM_UP_S, 0.0
@@ -57,19 +57,19 @@ class Clock(Runner):
             self.seats.warm_up_s += spent_s
             self.last_warm_up_s = spent_s
         self.cold = False
-        cost = Cost(self.request_s * scenario.batch, self.request_s)
+        cost = ServiceTime(self.request_s * scenario.batch, self.request_s)
         self.seats.costs.update(dict.fromkeys(((arm, scenario.name) for arm in ARMS), cost))
 
     def _expected(self, *_: Any) -> Any:
         return None
 
-    def _block(self, scenario: Scenario, block: int, pace: budget.Pace, *_: Any, **__: Any) -> None:
+    def _block(self, scenario: Scenario, block: int, allocation: budget.Allocation, *_: Any, **__: Any) -> None:
         # where a budget is shared out, a block in fresh processes is expected to take its warm-up too, which `_ready_all` has let pass; of
         # scenarios in turns the first one's
         own_start = self._fresh(scenario) and scenario.name not in self.warmed
-        warm_up_s = self.last_warm_up_s if self.experiment.wish.budget_s is not None and own_start else 0.0
+        warm_up_s = self.last_warm_up_s if self.experiment.spec.budget_s is not None and own_start else 0.0
         self.served.append((scenario.name, block, self.process))
-        self.seats.measured_s += (pace.block_s - warm_up_s) * self.drift
+        self.seats.measured_s += (allocation.block_s - warm_up_s) * self.drift
         facts = {"measured_s": self.seats.measured_s, "started_at": "2026-11-20T09:00:00+00:00", "ended_at": "2026-11-20T09:00:00+00:00"}
         self.folder.block(scenario.name, block, facts, pd.DataFrame({"arm_id": []}))
         if self.seats.measured_s > self.stop_at_s:
@@ -77,7 +77,7 @@ class Clock(Runner):
 
     def blocks(self) -> list[int]:
         """Finished blocks of each scenario, in their order."""
-        return [self.folder.block_count(scenario.name) for scenario in self.experiment.wish.scenarios]
+        return [self.folder.block_count(scenario.name) for scenario in self.experiment.spec.scenarios]
 
 
 class _Stage:
@@ -90,7 +90,7 @@ class _Stage:
 
 
 @contextmanager
-def _bar(scenario: Scenario, pace: budget.Pace) -> Iterator[Callable[[], None]]:
+def _bar(scenario: Scenario, allocation: budget.Allocation) -> Iterator[Callable[[], None]]:
     yield lambda: None
 
 
@@ -166,7 +166,7 @@ def test_null_workers_wait_for_arrivals_in_one_scenario_only(tmp_path: Path) -> 
     steady, other = (Scenario(name=name, title="x", rows=8192, load="open", rate_per_s=50.0, piece=60, floor_in=floor_in)
                      for name, floor_in in (("steady", None), ("other", "steady")))  # fmt: skip
     run = Clock(tmp_path, [steady, other], 300.0, 0.005)
-    run.experiment.lanes[0].arm.role = "floor"
+    run.experiment.prepared_arms[0].arm.role = "floor"
     run.run()
     (said,) = (files.read_json(file) for file in tmp_path.glob("failures/*.json"))
     assert (said["arm_id"], said["scenario"], said["status"]) == ("a", "other", "NOT_APPLICABLE") and "steady" in said["reason"]

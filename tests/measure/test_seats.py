@@ -53,29 +53,29 @@ def scenario(name: str, batch: int = 1) -> Scenario:
 
 def test_a_second_scenario_of_a_batch_is_warmed_up_with_the_lengths_that_are_new() -> None:
     seats = Fake(one=plan("one", [5, 7, 9]), two=plan("two", [7, 11, 5, 13]), wide=plan("wide", []))
-    lane: Any = SimpleNamespace(arm=SimpleNamespace(id="a", role="measured"), fault=None)
+    prepared: Any = SimpleNamespace(arm=SimpleNamespace(id="a", role="measured"), fault=None)
 
     def process() -> Seat:
         """A new process, and nothing served yet."""
         worker: Any = SimpleNamespace(thaw=lambda: None, memory=lambda: SimpleNamespace(pss_bytes=1))
-        seats.taken["a"] = Seat(lane, worker, 0)
+        seats.taken["a"] = Seat(prepared, worker, 0)
         seats.asked.clear()
         return seats.taken["a"]
 
     process()
-    seats.ready(lane, scenario("one"), 3.0)
+    seats.ready(prepared, scenario("one"), 3.0)
     whole = list(seats.asked)
     assert {(name, batch) for name, _, _, batch in whole} == {("one", 1)} and max(count for _, _, count, _ in whole) == WARM
-    seats.ready(lane, scenario("two"), 3.0)
+    seats.ready(prepared, scenario("two"), 3.0)
     assert {name for name, *_ in seats.asked[len(whole) :]} == {"two"} and ("a", "two") in seats.costs, "its cost is not known: all of it"
 
     process()
-    seats.ready(lane, scenario("one"), 3.0)
+    seats.ready(prepared, scenario("one"), 3.0)
     assert seats.asked == whole, "a new process is warmed up as the first one was"
-    seats.ready(lane, scenario("two"), 3.0)
+    seats.ready(prepared, scenario("two"), 3.0)
     assert seats.asked[len(whole) :] == [("two", 1, 1, 1), ("two", 3, 1, 1)], "11 and 13 tokens"
-    seats.ready(lane, scenario("wide", batch=8), 3.0)
+    seats.ready(prepared, scenario("wide", batch=8), 3.0)
     assert ("wide", 0, WARM // 8 * 8, 8) in seats.asked, "batches that it has not served are served"
     asked = len(seats.asked)
-    seats.ready(lane, scenario("two"), 3.0)
+    seats.ready(prepared, scenario("two"), 3.0)
     assert len(seats.asked) == asked, "warm is warm"

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bench.measure import service_time
-from bench.measure.budget import Cost
+from bench.measure.budget import ServiceTime
 from bench.plan.make import Plan
 
 #: Lengths of the warm rows, the commonest first, then of 100 measured rows with a mean of 64.
@@ -59,8 +59,8 @@ def test_the_typical_batch_is_the_nearest_one() -> None:
 
 def test_elsewhere_goes_by_the_nearest_batch_and_by_the_tokens() -> None:
     """Measured batches of two are as wide as their longer row: 96 tokens, single ones 64."""
-    known = [service_time.Known(plan(), 1, Cost(0.2, 0.2)), service_time.Known(plan(), 2, Cost(0.3, 0.2))]
-    assert service_time.elsewhere(known, plan(), 2) == Cost(pytest.approx(0.3), pytest.approx(0.2))
-    assert service_time.elsewhere(known, plan(), 32) == Cost(pytest.approx(0.3 * 16 * 96 / 96), pytest.approx(0.2))
+    known = [service_time.Known(plan(), 1, ServiceTime(0.2, 0.2)), service_time.Known(plan(), 2, ServiceTime(0.3, 0.2))]
+    assert service_time.elsewhere(known, plan(), 2) == ServiceTime(pytest.approx(0.3), pytest.approx(0.2))
+    assert service_time.elsewhere(known, plan(), 32) == ServiceTime(pytest.approx(0.3 * 16 * 96 / 96), pytest.approx(0.2))
     twice = replace(plan(), lengths=2 * plan().lengths)
-    assert service_time.elsewhere(known[:1], twice, 1) == Cost(pytest.approx(0.4), pytest.approx(0.4))
+    assert service_time.elsewhere(known[:1], twice, 1) == ServiceTime(pytest.approx(0.4), pytest.approx(0.4))

@@ -24,7 +24,7 @@ from bench.machine import identity
 from bench.measure.progress import Progress
 from bench.measure.runfolder import RunFolder
 from bench.measure.seats import Seat, Seats, Served
-from bench.prepare.experiment import Lane
+from bench.prepare.experiment import PreparedArm
 from bench.stats import leaderboard
 from bench.store import controls
 from bench.store import database as store
@@ -52,9 +52,9 @@ def stalled(longest_ms: float) -> Fake:
     return Fake("openvino", variant="stall-0.2s", role="stall", service=service, fault="stall=0.1:0.2")
 
 
-def lane(arm: Arm, fault: str | None) -> Lane:
+def prepared(arm: Arm, fault: str | None) -> PreparedArm:
     artefact = Artefact(Path("nowhere"), "onnx", "fp32", "hash", 1)
-    return Lane(arm, KNOWN.frameworks[arm.framework], DEFAULT, ("worker",), {}, artefact, {}, fault=fault)
+    return PreparedArm(arm, KNOWN.frameworks[arm.framework], DEFAULT, ("worker",), {}, artefact, {}, fault=fault)
 
 
 # --- what a control is -------------------------------------------------------------------------------------------------------------
@@ -75,9 +75,9 @@ def test_the_control_arms_of_an_arm() -> None:
 @pytest.mark.parametrize("role", ["measured", "floor"])
 def test_a_measured_arm_never_has_a_fault(role: Any) -> None:
     with pytest.raises(ValueError, match="never has a fault"):
-        lane(replace(BASE, role=role), "slow=1.05")
-    assert "--fault" not in lane(BASE, None).flags(0)
-    assert lane(replace(BASE, role="slow"), "slow=1.05").flags(0)[-2:] == ["--fault", "slow=1.05"]
+        prepared(replace(BASE, role=role), "slow=1.05")
+    assert "--fault" not in prepared(BASE, None).flags(0)
+    assert prepared(replace(BASE, role="slow"), "slow=1.05").flags(0)[-2:] == ["--fault", "slow=1.05"]
 
 
 def test_a_stall_is_left_for_a_recorded_slice() -> None:
@@ -94,13 +94,13 @@ def test_a_stall_is_left_for_a_recorded_slice() -> None:
             frame = pd.DataFrame({"request": rows, "due_ns": 0, "start_ns": rows, "end_ns": rows + 1})
             return Served(frame, np.zeros((len(rows), 1), dtype=np.float32), 0)
 
-    stall = Seat(lane(replace(BASE, role="stall"), "stall=0.1:0.2"), None, 0)  # type: ignore[arg-type]
+    stall = Seat(prepared(replace(BASE, role="stall"), "stall=0.1:0.2"), None, 0)  # type: ignore[arg-type]
     samples = Watched().unrecorded(stall, None, 40, 1, 3.0)  # type: ignore[arg-type]
     assert samples["request"].tolist() == list(range(40))
     assert [(first, count) for first, count, _ in asked] == [(0, 40), (15, 25), (30, 10)]
     assert max(seconds for *_, seconds in asked) == pytest.approx(0.08)
     asked.clear()
-    Watched().unrecorded(Seat(lane(BASE, None), None, 0), None, 40, 1, 3.0)  # type: ignore[arg-type]
+    Watched().unrecorded(Seat(prepared(BASE, None), None, 0), None, 40, 1, 3.0)  # type: ignore[arg-type]
     assert asked == [(0, 40, 3.0)]
 
 
@@ -185,11 +185,11 @@ def test_controls_are_measured_first_where_there_are_none(
     monkeypatch.setattr(bench.controls, "newest", lambda _: known)
     monkeypatch.setattr(bench.controls, "measuring_s", lambda _: 55.0)
     monkeypatch.setattr(bench.experiment, "missing", lambda _: None)
-    monkeypatch.setattr(bench, "measure", lambda wish, done, progress: (wanted.append(wish), RunFolder(tmp_path / "fresh"))[1])
+    monkeypatch.setattr(bench, "measure", lambda spec, done, progress: (wanted.append(spec), RunFolder(tmp_path / "fresh"))[1])
     asked = options(scenario=scenario)
-    (wish,) = bench.wishes(asked)
+    (spec,) = bench.run_specs(asked)
     for counted in (True, False):
-        found = bench._vouched(wish, asked, Progress(Console(file=io.StringIO())), counted=counted)
+        found = bench._vouched(spec, asked, Progress(Console(file=io.StringIO())), counted=counted)
         assert found.controls_run_id == vouched
         assert found.controls_s == (55.0 if measured and counted else 0.0)
     assert bool(wanted) == measured
