@@ -86,7 +86,7 @@ def export(_: Context, model: str, kind: str = "", weights: str = "auto", catalo
     from bench.measure.progress import Progress
     from bench.model import import_model
     from bench.model import weights as sources
-    from bench.prepare import space
+    from bench.prepare import preflight
 
     kinds = get_args(catalogue.Kind)
     last = catalogue.one_of("kind", kind, kinds) if kind else kinds[-1]
@@ -95,7 +95,7 @@ def export(_: Context, model: str, kind: str = "", weights: str = "auto", catalo
     listed, made = import_model.pick(_catalog(catalog), model)
     for entry in [*listed, *made]:
         steps = kinds[: kinds.index(last) + 1]  # each is made from the one before it
-        space.make_room(entry, steps, [], progress.say)
+        preflight.make_room(entry, steps, [], progress.say)
         source = sources.resolve(entry, choice)
         for step in steps:
             done = exporter.ensure(entry, source, step)
@@ -313,10 +313,10 @@ def verify(_: Context, only: str = "", quick: bool = False, campaigns: int = 0, 
 def clean(_: Context, what: str = "artefacts") -> None:
     """Free disk space under build/ and say how much; data/ is never touched."""
     known = {"artefacts": [paths.ARTEFACTS, paths.WEIGHTS], "plans": [paths.PLANS, paths.BUILD / "reference"], "all": [paths.BUILD]}
-    from bench.prepare import space
+    from bench.prepare import preflight
 
     for folder in known[catalogue.one_of("part", what, known)]:
-        size = space.folder_bytes(folder)
+        size = preflight.folder_bytes(folder)
         shutil.rmtree(folder, ignore_errors=True)
         print(f"{folder}: {size / 1e6:.0f} MB freed")
 

@@ -21,7 +21,7 @@ from bench.catalog import Framework
 from bench.core import paths
 from bench.machine import counters
 from bench.model import weights
-from bench.prepare import experiment, native
+from bench.prepare import launch, native
 from tests.support.driver import Driver, TestPlan, environment, flags, make_plan, run
 
 FRAMEWORKS = catalog.load().frameworks
@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.native, pytest.mark.alone]
 def available(name: str) -> Framework:
     """The framework, built if need be. What is missing is a failure in CI and a skip with its reason elsewhere."""
     framework = FRAMEWORKS[name]
-    if reason := experiment.missing(framework):
+    if reason := launch.missing(framework):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{name}: {reason}")
     if framework.build:
         native.ensure(framework)

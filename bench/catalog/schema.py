@@ -173,6 +173,15 @@ class Arm:
     role: Role
 
     @property
+    def label(self) -> str:
+        """`onnx-python`, `onnx-python int8 dynamic`, `pytorch 2x1`: the framework, with what sets this arm apart from its default."""
+        words = [self.framework]
+        words += [self.precision] if self.precision != "fp32" else []
+        words += [self.variant] if self.variant != "default" else []
+        words += [f"{self.sessions}x{self.threads}"] if self.sessions > 1 else []
+        return " ".join(words)
+
+    @property
     def id(self) -> str:
         """The public identity: a hash over all fields."""
         return short_hash(

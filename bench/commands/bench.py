@@ -23,8 +23,8 @@ from bench.measure.progress import Progress
 from bench.measure.runfolder import RunFolder
 from bench.model import weights
 from bench.plan import workload
-from bench.prepare import experiment, space
-from bench.prepare.experiment import RunSpec
+from bench.prepare import launch, preflight, prepare
+from bench.prepare.spec import RunSpec
 from bench.report import tables
 from bench.store import controls, database
 from bench.workers import client
@@ -88,12 +88,12 @@ def measure(spec: RunSpec, done: Sequence[Model], progress: Progress, shown: boo
     Artefacts of models that are `done` may be freed for it.
     """
     kinds = ["safetensors", *(framework.artefact for framework in spec.frameworks)]
-    space.make_room(spec.model, kinds, done, progress.say)
+    preflight.make_room(spec.model, kinds, done, progress.say)
     # Held from the first export on: a build or an export beside a measurement spoils it as much as another measurement.
     with lock.hold(spec.model.name) as held:
-        ready = experiment.prepare(spec, progress.say)
+        ready = prepare.prepare(spec, progress.say)
         for unavailable in ready.unavailable:
-            progress.say(f"{experiment.named(unavailable.arm)}: {unavailable.status}: {unavailable.reason}")
+            progress.say(f"{unavailable.arm.label}: {unavailable.status}: {unavailable.reason}")
         if not ready.prepared_arms:
             progress.say(f"{spec.model.name}: no framework can run here; the rows say why (`invoke doctor` shows the cures)")
         folder = runner.measure(ready, held, progress, database.undecided)
@@ -118,7 +118,7 @@ def _vouched(spec: RunSpec, options: Mapping[str, Any], progress: Progress, coun
         return replace(spec, controls_run_id=found)
     nothing: dict[str, Any] = {name: type(value)() for name, value in options.items()}
     (first,) = run_specs({**nothing, "catalog": options["catalog"], "model": ours.model, "scenario": "controls", "weights": "auto"})
-    if reason := next((reason for framework in first.frameworks if (reason := experiment.missing(framework))), None):
+    if reason := next((reason for framework in first.frameworks if (reason := launch.missing(framework))), None):
         progress.say(f"controls cannot be measured here, nothing will be ranked: {reason}")
         return spec
     progress.say("this machine has no controls since it was booted: they are measured first")

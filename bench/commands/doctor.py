@@ -14,7 +14,7 @@ from bench.catalog import Framework
 from bench.core import paths
 from bench.core.errors import BenchError
 from bench.machine import counters, identity, record
-from bench.prepare import experiment
+from bench.prepare import launch
 from bench.workers.client import WorkerFailed, state_version
 
 
@@ -22,10 +22,10 @@ def frameworks(wanted: Iterable[Framework]) -> Table:
     """One row per framework: loads or not, version, what is missing and the cure."""
     table = Table("framework", "loads", "version", "what is missing: the cure", title="Frameworks", title_justify="left")
     for framework in wanted:
-        version, problem = "", experiment.missing(framework)
+        version, problem = "", launch.missing(framework)
         if not problem:
             try:
-                command, env = experiment.command_and_env(framework, 1, identity.physical_cores())
+                command, env = launch.command_and_env(framework, 1, identity.physical_cores())
                 stated = state_version(command, env)
                 version = f"{stated['runtime']} {stated['version']}"
             except (BenchError, WorkerFailed, KeyError) as error:

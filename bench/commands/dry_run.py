@@ -21,8 +21,8 @@ from bench.measure import budget
 from bench.measure.budget import ServiceTime, Shape
 from bench.measure.progress import minutes
 from bench.plan import workload
-from bench.prepare import experiment, memory
-from bench.prepare.experiment import RunSpec
+from bench.prepare import launch, preflight, prepare
+from bench.prepare.spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ def table(spec: RunSpec) -> Table:
     """What the command would do: arms, scenarios with their cost, and what is listed apart."""
     shown = Table(title=f"{spec.model.title}: nothing is measured", title_justify="left", show_header=False)
     running = floors = 0
-    for request in experiment.arm_requests(spec):
-        reason = f"NOT_APPLICABLE: {request.reason}" if request.reason else experiment.missing(request.framework)
+    for request in prepare.arm_requests(spec):
+        reason = f"NOT_APPLICABLE: {request.reason}" if request.reason else launch.missing(request.framework)
         running += not reason
         floors += not reason and request.framework.role == "floor"
         state = "runs" if not reason else reason if request.reason else f"SKIPPED: {reason}"
-        shown.add_row("arm", experiment.named(experiment.arm_of(request, spec.model, "")), state)
+        shown.add_row("arm", prepare.arm_of(request, spec.model, "").label, state)
     found, source = forecasts(spec, running, floors)
     for one in found:
         cost = "" if one.twelve_s is None or spec.requests else f"; {minutes(one.twelve_s)}"
@@ -139,7 +139,7 @@ def _warm_up_s(cost: ServiceTime) -> float:
 def _turns(spec: RunSpec) -> list[list[Scenario]]:
     """The scenarios that mean something for the model, in groups that share their processes."""
     served = [one for one in spec.scenarios if not workload.why_not(one, spec.model)]
-    return workload.turns(served, spec.fresh_blocks and spec.model.bytes_fp32 < memory.RESIDENT_BYTES)
+    return workload.turns(served, spec.fresh_blocks and spec.model.bytes_fp32 < preflight.RESIDENT_BYTES)
 
 
 def _starts(spec: RunSpec, scenario: Scenario) -> int:

@@ -11,9 +11,9 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import pandas as pd
 from rich.console import Console
@@ -26,38 +26,36 @@ from bench.core import files, paths
 from bench.core.errors import BenchError
 from bench.corpus import resolve
 from bench.machine import identity, lock
-from bench.measure import seats
 from bench.measure.progress import Progress
 from bench.model import weights
 from bench.plan import make
-from bench.prepare import experiment, native
+from bench.prepare import launch, native
 from bench.stats import leaderboard
 from bench.workers import client
-from bench.workers.client import Worker, WorkerFailed
+from bench.workers.client import Launch, LineProcess, Order, Worker, WorkerFailed
 
 NULL_ROWS, NULL_SLICES = 4000, 9
 ROWS, SLICES = 24, 8
 NULL_TARGET_US: Mapping[str, float] = {"python": 5.0, "rust": 1.0, "cpp": 1.0}
 SERVICE_TARGET = 1.03
+START_S = 120.0
 
 
-class Bare(Worker):
+class BaselineLoop(LineProcess):
     """A process that answers `loop`: of `bench.workers.baseline_loop`, or a native worker."""
 
-    def loop(self, plan_path: str, first: int, count: int) -> int:
+    def wait_ready(self) -> None:
+        self._expect(self.answer(START_S, "its start"), "ready")
+
+    def loop(self, plan: make.Plan, first: int, count: int) -> int:
         """Nanoseconds for `count` rows."""
-        self._say(f"loop {plan_path} {first} {count}\n")
-        return int(self.wait_line("looped", 300))
+        line = f"loop {plan.folder.relative_to(self.folder)} {first} {count}"
+        return int(self._expect(self.ask(line, 300, "a bare loop"), "looped"))
 
-    def wait_line(self, wanted: str, timeout_s: float) -> str:
-        """The rest of the line that begins with `wanted`."""
-        word, rest = self._answer(timeout_s, "a bare loop")
-        if word != wanted:
-            raise WorkerFailed("CRASH", f"the bare loop said {word} {rest}"[:200])
-        return rest
-
-
-W = TypeVar("W", bound=Worker)
+    def _expect(self, answer: tuple[str, str], word: str) -> str:
+        if answer[0] != word:
+            raise WorkerFailed("CRASH", f"the bare loop said {' '.join(answer)}"[:200])
+        return answer[1]
 
 
 def run(model: Model, pairs: int) -> None:
@@ -72,7 +70,7 @@ def run(model: Model, pairs: int) -> None:
                      title="Service time over the bare framework on the same tensors", title_justify="left")  # fmt: skip
     with lock.hold("the floor") as held, _scratch() as scratch:
         for framework in known.frameworks.values():
-            if reason := experiment.missing(framework):
+            if reason := launch.missing(framework):
                 progress.say(f"{framework.name}: SKIPPED: {reason}")
                 continue
             if framework.build:
@@ -96,16 +94,12 @@ def run(model: Model, pairs: int) -> None:
 
 def null_cost_us(framework: Framework, model: Model, rows: make.Plan, scratch: Path, held: lock.MachineLock) -> float:
     """Median over slices of (last end − first start) / requests, in µs, one row at a time."""
-    worker = _start_worker(framework, model, paths.ARTEFACTS / model.name, scratch, Worker)
-    held.add(worker.pid)
+    start = _launch(framework, model, paths.ARTEFACTS / model.name)
     costs = []
-    try:
-        for number in range(NULL_SLICES):
-            samples = _serve(worker, rows, 0, min(NULL_ROWS, rows.rows), scratch / f"{framework.name}-{number}")
+    with client.running(start, scratch / f"{framework.name}.log", held, START_S) as (worker, _):
+        for _ in range(NULL_SLICES):
+            samples = _serve(worker, rows, 0, min(NULL_ROWS, rows.rows), scratch)
             costs.append((samples["end_ns"].max() - samples["start_ns"].min()) / len(samples) / 1000)
-    finally:
-        worker.kill()
-        held.remove(worker.pid)
     return float(statistics.median(costs))
 
 
@@ -113,87 +107,74 @@ def service_ratios(
     framework: Framework, model: Model, artefact: Path, rows: make.Plan, scratch: Path, held: lock.MachineLock, pair: int
 ) -> list[float]:
     """Log ratios, slice by slice, of the worker's mean service to the bare loop's time per row; a fresh process pair."""
-    worker = _start_worker(framework, model, artefact, scratch, Worker)
-    held.add(worker.pid)
-    bare = None
+    log = scratch / f"{framework.name}.log"
     try:
-        worker.freeze()
-        bare = _start_bare(framework, model, artefact, scratch)
-        held.add(bare.pid)
-        plan_path = str(rows.folder.relative_to(paths.BUILD))
-        bare.loop(plan_path, 0, rows.warm)
-        bare.freeze()
-        worker.thaw()
-        _serve(worker, rows, 0, rows.warm, scratch / f"{worker.pid}-warm")
-        worker.freeze()
-        ratios = []
-        for number in range(SLICES):
-            first = rows.warm + (pair * SLICES + number) * ROWS
-            # Who goes first alternates, so that neither always meets the rows warm.
-            for who in ("worker", "bare") if number % 2 else ("bare", "worker"):
-                if who == "bare":
-                    bare.thaw()
-                    bare.loop(plan_path, 0, 2)
-                    bare_ns = bare.loop(plan_path, first, ROWS) / ROWS
-                    bare.freeze()
-                else:
-                    worker.thaw()
-                    _serve(worker, rows, 0, 2, scratch / f"{worker.pid}-{number}-thaw")
-                    samples = _serve(worker, rows, first, ROWS, scratch / f"{worker.pid}-{number}")
-                    worker_ns = float((samples["end_ns"] - samples["start_ns"]).mean())
-                    worker.freeze()
-            ratios.append(math.log(worker_ns / bare_ns))
-        return ratios
+        with client.running(_launch(framework, model, artefact), log, held, START_S) as (worker, _):
+            worker.freeze()
+            bare = _baseline_loop(framework, model, artefact, log.with_suffix(".bare.log"))
+            held.add(bare.pid)
+            try:
+                bare.wait_ready()
+                bare.loop(rows, 0, rows.warm)
+                bare.freeze()
+                worker.thaw()
+                _serve(worker, rows, 0, rows.warm, scratch)
+                worker.freeze()
+                firsts = [rows.warm + (pair * SLICES + number) * ROWS for number in range(SLICES)]
+                # Who goes first alternates, so that neither always meets the rows warm.
+                return [_log_ratio(worker, bare, rows, first, scratch, number % 2 == 1) for number, first in enumerate(firsts)]
+            finally:
+                bare.kill()
+                held.remove(bare.pid)
     except WorkerFailed as failure:
         raise BenchError(f"{framework.name}: {failure}; see `invoke doctor`") from None
-    finally:
-        for started in (worker, bare):
-            if started:
-                started.kill()
-                held.remove(started.pid)
 
 
-def _start_worker(framework: Framework, model: Model, artefact: Path, scratch: Path, kind: type[W]) -> W:
+def _log_ratio(worker: Worker, bare: BaselineLoop, rows: make.Plan, first: int, scratch: Path, worker_first: bool) -> float:
+    """Log ratio of the worker's mean service to the bare loop's time per row, over ROWS rows."""
+    worker_ns = bare_ns = math.nan
+    for process in (worker, bare) if worker_first else (bare, worker):
+        process.thaw()
+        if process is bare:
+            bare.loop(rows, 0, 2)
+            bare_ns = bare.loop(rows, first, ROWS) / ROWS
+        else:
+            _serve(worker, rows, 0, 2, scratch)
+            samples = _serve(worker, rows, first, ROWS, scratch)
+            worker_ns = float((samples["end_ns"] - samples["start_ns"]).mean())
+        process.freeze()
+    return math.log(worker_ns / bare_ns)
+
+
+def _launch(framework: Framework, model: Model, artefact: Path) -> Launch:
     threads = identity.physical_cores()
-    command, env = experiment.command_and_env(framework, 1, threads)
-    flags = ["--model", str(artefact), "--precision", "fp32", "--sessions", "1", "--threads", str(threads), "--pad-id", str(model.pad_id)]
-    if framework.role == "floor":
-        flags += ["--set", f"dim={model.dim}"]
-    worker = kind(command, flags, env, paths.BUILD, scratch / f"{framework.name}-{kind.__name__}.log")
-    try:
-        worker.wait_ready(120)
-    except WorkerFailed as failure:
-        raise BenchError(f"{framework.name}: {failure}; see `invoke doctor`") from None
-    return worker
+    command, env = launch.command_and_env(framework, 1, threads)
+    settings = {"dim": str(model.dim)} if framework.role == "floor" else {}
+    return Launch(command, env, artefact, model.pad_id, threads=threads, settings=settings)
 
 
-def _start_bare(framework: Framework, model: Model, artefact: Path, scratch: Path) -> Bare:
+def _baseline_loop(framework: Framework, model: Model, artefact: Path, log: Path) -> BaselineLoop:
     """A bare loop: in Python a program of its own, in Rust and C++ the worker's `loop` order."""
+    start = _launch(framework, model, artefact)
     if framework.language != "python":
-        return _start_worker(framework, model, artefact, scratch, Bare)
-    threads = identity.physical_cores()
-    command, env = experiment.command_and_env(framework, 1, threads)
-    program = (command[0], "-m", "bench.workers.baseline_loop", framework.name, str(artefact), str(threads))
-    bare = Bare(program, [], env, paths.BUILD, scratch / f"{framework.name}-bare.log")
-    bare.wait_line("ready", 120)
-    return bare
+        return BaselineLoop(start.argv, start.env, log)
+    program = (start.command[0], "-m", "bench.workers.baseline_loop", framework.name, str(artefact), str(start.threads))
+    return BaselineLoop(program, start.env, log)
 
 
-def _serve(worker: Worker, rows: make.Plan, first: int, count: int, out: Path) -> pd.DataFrame:
-    worker.serve(str(rows.folder.relative_to(paths.BUILD)), first, count, 0, 1, 120, str(out.relative_to(paths.BUILD)), 300)
-    return seats.read_out(out).samples
+def _serve(worker: Worker, rows: make.Plan, first: int, count: int, scratch: Path) -> pd.DataFrame:
+    return worker.serve(Order(rows.folder, first, count, 1, 120), scratch, 300).samples
 
 
-class _scratch:
+@contextmanager
+def _scratch() -> Iterator[Path]:
     """A scratch folder for OUT folders, removed at the end."""
-
-    def __enter__(self) -> Path:
-        self.path = paths.SCRATCH / f"floor-{files.short_hash(time.time_ns())}"
-        self.path.mkdir(parents=True)
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+    folder = paths.SCRATCH / f"floor-{files.short_hash(time.time_ns())}"
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _held(held: bool) -> str:

@@ -18,7 +18,7 @@ from bench.core import paths
 from bench.core.errors import BenchError
 from bench.machine import identity
 from bench.measure.progress import Progress
-from bench.prepare.experiment import RunSpec
+from bench.prepare.spec import RunSpec
 from bench.store import database as store
 from bench.workers import client
 

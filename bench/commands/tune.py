@@ -22,7 +22,7 @@ from bench.commands.knobs import Worth
 from bench.core import paths
 from bench.machine import identity
 from bench.measure.progress import Progress
-from bench.prepare.experiment import RunSpec
+from bench.prepare.spec import RunSpec
 from bench.stats.paired import FASTER
 from bench.store import database
 from bench.workers import client

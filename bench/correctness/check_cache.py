@@ -17,7 +17,8 @@ from bench.core import content_hash, files, paths
 from bench.correctness.checks import Check
 from bench.machine import identity
 from bench.prepare import footprint
-from bench.prepare.experiment import Experiment, PreparedArm, binary_hash
+from bench.prepare.launch import binary_hash
+from bench.prepare.spec import Experiment, PreparedArm
 
 #: What judges, and what makes the reference: a changed gate or rule asks anew.
 JUDGES = ("bench.correctness.checks", "bench.correctness.reference", "bench.correctness.determinism", "bench.measure.seats")
@@ -30,9 +31,10 @@ def key(experiment: Experiment, prepared: PreparedArm) -> str | None:
     if not ours or prepared.framework.release:
         return None
     return files.short_hash(
-        identity.machine_id(), experiment.hard.hash, experiment.reference.hash, prepared.artefact.hash, binary_hash(prepared), prepared.version,
-        prepared.command, prepared.env, prepared.settings, asdict(prepared.arm), list(_library(prepared)), content_hash.of_code(*JUDGES),
-    )  # fmt: skip
+        *(identity.machine_id(), experiment.hard.hash, experiment.reference.hash, content_hash.of_code(*JUDGES)),
+        *(prepared.artefact.hash, binary_hash(prepared), prepared.version, list(_library(prepared))),
+        *(prepared.command, prepared.env, prepared.settings, asdict(prepared.arm)),
+    )
 
 
 def load(name: str | None) -> list[Check] | None:

@@ -19,11 +19,11 @@ from bench.machine import counters
 from bench.measure import budget, noise_monitor
 from bench.measure.progress import Progress
 from bench.measure.runfolder import RunFolder, now
-from bench.measure.seats import Seat, Seats, Served, Vectors
+from bench.measure.seats import Seat, Seats, Vectors
 from bench.plan.make import Plan
-from bench.prepare.experiment import Experiment, PreparedArm
+from bench.prepare.spec import Experiment, PreparedArm
 from bench.stats import parity
-from bench.workers.client import WorkerFailed
+from bench.workers.client import Served, WorkerFailed
 
 #: A slice without answers counts no CPU time; what else it used says nothing.
 NOTHING_SPENT: dict[str, int | None] = {field.name: None for field in fields(counters.Meter)} | {"cpu_ns": 0}
@@ -173,7 +173,7 @@ class Blocks:
 
 def _spent(served: Served) -> dict[str, int | None]:
     """What the worker and the machine used over a slice, as block.json holds it."""
-    return asdict(served.spent) if served.spent else NOTHING_SPENT
+    return asdict(served.usage)
 
 
 def _judged(prepared: PreparedArm, served: Served, number: int, plan: Plan, expected: Expected) -> pd.DataFrame:

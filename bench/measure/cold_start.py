@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.machine import page_cache
 from bench.prepare import footprint
-from bench.prepare.experiment import PreparedArm
+from bench.prepare.spec import PreparedArm
 from bench.workers.client import Ready, Worker
 
 OTHER_RELEASE = "another release stands in an environment of its own, whose files are not listed here"

@@ -19,7 +19,7 @@ from bench.measure.runfolder import RunFolder
 from bench.measure.seats import WARM_UP_S, Seats
 from bench.plan import workload
 from bench.plan.make import Plan
-from bench.prepare.experiment import Experiment
+from bench.prepare.spec import Experiment
 
 #: A scenario whose blocks take longer than expected is stopped when it has used this much of its share.
 LATE = 1.1
@@ -38,8 +38,8 @@ MIN_STARTS = 3
 class Paces(Blocks):
     """Shares a budget out over the scenarios of an experiment.
 
-    `waiting`: those that have no allocation yet, in their order; `turns`: those that are being measured in turns, else empty; `warmed`: names of
-    those whose processes another one warms up, as long as they have a turn to come.
+    `waiting`: those that have no allocation yet, in their order; `turns`: those that are being measured in turns, else empty; `warmed`:
+    names of those whose processes another one warms up, as long as they have a turn to come.
     """
 
     def __init__(self, experiment: Experiment, folder: RunFolder, seats: Seats, progress: Progress, resident: bool) -> None:

@@ -8,7 +8,6 @@ run folder gets the probe's vectors and, per query, what the arm and the fp32 re
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +25,12 @@ from bench.corpus.quality_sets import Retrieval, Similarity
 from bench.correctness import reference
 from bench.machine import lock
 from bench.measure.runfolder import RunFolder
-from bench.measure.seats import LOAD_BYTES_PER_S, LOAD_TIMEOUT_S, read_out
 from bench.plan import make, preprocess
-from bench.prepare.experiment import Experiment, PreparedArm, binary_hash
+from bench.prepare.launch import binary_hash
+from bench.prepare.spec import Experiment, PreparedArm
 from bench.runs.schema import REFERENCE
 from bench.stats import quality
-from bench.workers.client import SliceFailed, Worker, WorkerFailed
-
-Vectors = npt.NDArray[np.float32]
+from bench.workers.client import Order, SliceFailed, Vectors, Worker, WorkerFailed, load_timeout_s, running
 
 BATCH = 8
 #: Queries and documents of the probe; fewer for images and for models of 1 GB and more, where each takes a tenth of a second and more.
@@ -60,8 +57,11 @@ class Asked:
 def measure(experiment: Experiment, folder: RunFolder, held: lock.MachineLock, say: Callable[[str], None]) -> None:
     """Ask every measured arm that has served; an arm that fails here keeps its times, and its `quality` says why it has none."""
     # A run that flips switches asks what they are worth; what they find is what their default finds.
-    prepared_arms = [prepared for prepared in experiment.prepared_arms
-             if prepared.arm.role == "measured" and prepared.variant.family != "knob" and _served(experiment, folder, prepared)]  # fmt: skip
+    prepared_arms = [
+        prepared
+        for prepared in experiment.prepared_arms
+        if prepared.arm.role == "measured" and prepared.variant.family != "knob" and _served(experiment, folder, prepared)
+    ]
     if not prepared_arms:
         return
     model, source = experiment.spec.model, experiment.source
@@ -164,40 +164,29 @@ def _answers(
     missing = [place for place, file in enumerate(kept) if not file.is_file()]
     if missing:
         log = folder.log(prepared.arm.id, folder.starts(prepared.arm.id)).with_suffix(".quality.log")
-        worker = Worker(prepared.command, prepared.flags(experiment.pad_id), prepared.env, paths.BUILD, log)
-        held.add(worker.pid)
-        try:
-            ready = worker.wait_ready(LOAD_TIMEOUT_S + prepared.artefact.bytes / LOAD_BYTES_PER_S)
+        with running(prepared.launch(experiment.pad_id), log, held, load_timeout_s(prepared.artefact.bytes)) as (worker, ready):
             for place in missing:
-                say(
-                    f"{prepared.framework.name} {prepared.arm.precision} {prepared.arm.variant}: {plans[place].rows} texts or images for its quality"
-                )
+                arm = prepared.arm
+                say(f"{arm.framework} {arm.precision} {arm.variant}: {plans[place].rows} texts or images for its quality")
                 _keep(kept[place], _serve(worker, plans[place], ready.second_ns / 1e9))
             worker.quit()
-        finally:
-            worker.kill()
-            held.remove(worker.pid)
     return [np.fromfile(file, dtype="<f4").reshape(rows.rows, -1) for file, rows in zip(kept, plans, strict=True)]
 
 
 def _key(prepared: PreparedArm, rows: make.Plan) -> str:
     """All that decides the vectors of a plan: artefact, binary, version, how it is started, and what it is told."""
+    arm = prepared.arm
     return files.short_hash(
-        prepared.artefact.hash, binary_hash(prepared), dict(prepared.version), prepared.command, dict(prepared.env), dict(prepared.settings), prepared.arm.precision,
-        prepared.arm.sessions, prepared.arm.threads, rows.hash, BATCH,
-    )  # fmt: skip
+        *(prepared.artefact.hash, binary_hash(prepared), dict(prepared.version)),
+        *(prepared.command, dict(prepared.env), dict(prepared.settings)),
+        *(arm.precision, arm.sessions, arm.threads, rows.hash, BATCH),
+    )
 
 
 def _serve(worker: Worker, rows: make.Plan, second_s: float) -> Vectors:
-    out = paths.SCRATCH / f"quality-{worker.pid}"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    seconds = 60 + PATIENCE * second_s * rows.rows
-    plan_path, out_path = (str(path.relative_to(paths.BUILD)) for path in (rows.folder, out))
-    try:
-        worker.serve(plan_path, 0, rows.rows, 0.0, BATCH, seconds, out_path, seconds + 60)
-        vectors = read_out(out).vectors
-    finally:
-        shutil.rmtree(out, ignore_errors=True)
+    guard_s = 60 + PATIENCE * second_s * rows.rows
+    paths.SCRATCH.mkdir(parents=True, exist_ok=True)
+    vectors = worker.serve(Order(rows.folder, 0, rows.rows, BATCH, guard_s), paths.SCRATCH, guard_s + 60).vectors
     if len(vectors) != rows.rows:
         raise SliceFailed(f"{len(vectors)} of {rows.rows} rows were served")
     return vectors

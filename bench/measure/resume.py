@@ -13,7 +13,7 @@ from bench.core import files, git, paths, redact
 from bench.machine import identity
 from bench.measure.budget import BLOCKS
 from bench.measure.runfolder import RunFolder
-from bench.prepare.experiment import Experiment
+from bench.prepare.spec import Experiment
 
 
 def take_up(experiment: Experiment) -> RunFolder | None:

@@ -23,8 +23,8 @@ from bench.measure.progress import Progress, minutes
 from bench.measure.runfolder import RunFolder
 from bench.measure.seats import Seats
 from bench.plan import workload
-from bench.prepare import memory
-from bench.prepare.experiment import Experiment
+from bench.prepare import preflight
+from bench.prepare.spec import Experiment
 from bench.stats.load import unsustainable
 from bench.stats.slo import Search
 
@@ -42,7 +42,7 @@ class Runner(Paces):
         Args:
             undecided: names the scenarios of a run folder that are looked at again with more blocks; none without it.
         """
-        super().__init__(experiment, folder, seats, progress, memory.stays_resident(experiment))
+        super().__init__(experiment, folder, seats, progress, preflight.stays_resident(experiment))
         self.undecided = undecided
 
     def run(self) -> None:

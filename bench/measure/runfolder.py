@@ -19,7 +19,8 @@ from bench.core import files, git, paths, redact
 from bench.machine import identity, record
 from bench.measure.budget import Allocation
 from bench.prepare import footprint
-from bench.prepare.experiment import Experiment, binary_hash
+from bench.prepare.launch import binary_hash
+from bench.prepare.spec import Experiment
 from bench.runs import parquet
 from bench.runs.schema import REFERENCE
 
@@ -68,7 +69,7 @@ class RunFolder:
                 "arm_id": prepared.arm.id,
                 "artefact": prepared.artefact.folder.name,
                 "artefact_hash": prepared.artefact.hash,
-                "command": [*prepared.command, *prepared.flags(experiment.pad_id)],
+                "command": prepared.launch(experiment.pad_id).argv,
                 "env": dict(prepared.env),
                 "knobs": dict(prepared.variant.settings),
                 "note": prepared.variant.note,

@@ -11,25 +11,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from bench.catalog import Scenario, control_arms
-from bench.core import files, paths
+from bench.core import paths
+from bench.core.stopwatch import Stopwatch
 from bench.correctness import check_cache, checks, reference
 from bench.correctness.determinism import RunToRun
 from bench.machine import lock
-from bench.machine.counters import Meter
 from bench.measure import budget, service_time
 from bench.measure.cold_start import Starts, start_facts
 from bench.measure.progress import Progress
 from bench.measure.runfolder import RunFolder
 from bench.plan.make import Plan
-from bench.prepare.experiment import Experiment, PreparedArm, Stopwatch
-from bench.workers.client import SliceFailed, Worker, WorkerFailed
+from bench.prepare.spec import Experiment, PreparedArm
+from bench.workers.client import Order, Served, SliceFailed, Worker, WorkerFailed, load_timeout_s
 
 WARM_UP_S = 3.0
 #: The unique-versus-repeat tests of all arms take about this part of the budget.
@@ -38,7 +37,6 @@ REPEAT_SHARE = 0.1
 REPEAT_BUDGET_S = 180.0
 #: What is not recorded is served in stretches of this part of the time to a stall: it must not come where nobody looks.
 BEFORE_STALL = 0.8
-LOAD_TIMEOUT_S, LOAD_BYTES_PER_S = 60.0, 20e6
 #: What a slice may take beyond its guard and ten times the longest service seen; shorter in tests.
 SLICE_TIMEOUT_S = float(os.environ.get("BENCH_SLICE_TIMEOUT_S", "30"))
 #: A worker that fails this many slices is not asked again in its scenario.
@@ -46,20 +44,13 @@ MAX_FAILED_SLICES = 3
 Vectors = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Served:
-    """A slice that a worker served: its samples (DataFrame of samples.csv), its vectors (rows, dim), and what it took."""
-
-    samples: pd.DataFrame
-    vectors: Vectors
-    wall_ns: int
-    spent: Meter | None = None
-
-
 @dataclass
 class Seat:
-    """A prepared with its worker. `warm` names the scenarios that this process is warmed up for, `batches` their batches, `lengths` holds the
-    tokens of the rows that warm-up served."""
+    """An arm with its worker.
+
+    `warm` names the scenarios that this process is warmed up for, `batches` their batches, `lengths` holds the tokens of the rows that
+    warm-up served.
+    """
 
     prepared: PreparedArm
     worker: Worker
@@ -84,7 +75,6 @@ class Seats:
         self.starts, self.run_to_run = Starts(), RunToRun()
         self.warm_up_s = 0.0
         self.scratch = paths.SCRATCH / folder.run_id
-        self._outs = 0
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -151,13 +141,10 @@ class Seats:
         with self.stage("page cache"):
             cache = self.starts.prepare(prepared, start)
         with self.stage("load"):
-            timeout_s = LOAD_TIMEOUT_S + prepared.artefact.bytes / LOAD_BYTES_PER_S
-            worker = Worker(
-                prepared.command, prepared.flags(self.experiment.pad_id), prepared.env, paths.BUILD, self.folder.log(arm_id, start)
-            )
+            worker = Worker(prepared.launch(self.experiment.pad_id), self.folder.log(arm_id, start))
             self.held.add(worker.pid)
             seat = self.taken[arm_id] = Seat(prepared, worker, start)
-            ready = worker.wait_ready(timeout_s)
+            ready = worker.wait_ready(load_timeout_s(prepared.artefact.bytes))
         wanted, dim = prepared.arm.precision, self.experiment.spec.model.dim
         if ready.settings.get("precision") != wanted:
             raise WorkerFailed("ENV_INVALID", f"asked for {wanted}, the runtime reads back {ready.settings.get('precision')}")
@@ -173,18 +160,9 @@ class Seats:
     # --- serving ---------------------------------------------------------------------------------------------------------
 
     def serve(self, seat: Seat, plan: Plan, first: int, count: int, batch: int, seconds: float, rate_per_s: float = 0.0) -> Served:
-        """One `serve` of an awake worker, back to back unless there is a rate. The OUT folder is read and removed."""
-        self._outs += 1
-        out = self.scratch / f"{self._outs}"
-        before = seat.worker.meter()
-        began = time.monotonic_ns()
-        plan_path, out_path = (str(path.relative_to(paths.BUILD)) for path in (plan.folder, out))
-        timeout_s = seconds + 10 * seat.longest_s + SLICE_TIMEOUT_S
-        with files.disk_full_is_said(out):
-            seat.worker.serve(plan_path, first, count, rate_per_s, batch, seconds, out_path, timeout_s)
-            wall_ns = time.monotonic_ns() - began
-            served = read_out(out, wall_ns, seat.worker.meter().since(before))
-        shutil.rmtree(out)
+        """One `serve` of an awake worker, back to back unless there is a rate."""
+        order = Order(plan.folder, first, count, batch, seconds, rate_per_s)
+        served = seat.worker.serve(order, self.scratch, seconds + 10 * seat.longest_s + SLICE_TIMEOUT_S)
         if seat.prepared.arm.role == "measured" and first == 0 and batch == 1 and plan.warm:
             self._compare_runs(seat, plan, served)
         services = served.samples["end_ns"] - served.samples["start_ns"]
@@ -325,18 +303,3 @@ class Seats:
             yield
         finally:
             self.measured_s += time.monotonic() - began
-
-
-def read_out(out: Path, wall_ns: int = 0, spent: Meter | None = None) -> Served:
-    """Read what a worker wrote; anything else than the protocol's files is the worker's failure."""
-    try:
-        samples = pd.read_csv(out / "samples.csv", dtype="int64")
-        about = files.read_json(out / "slice.json")
-        vectors = np.fromfile(out / "vectors.bin", dtype="<f4").reshape(about["rows"], about["dim"])
-        if list(samples.columns) != ["request", "due_ns", "start_ns", "end_ns"] or len(samples) != len(vectors):
-            raise ValueError("samples.csv and vectors.bin do not fit")
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
-            raise
-        raise WorkerFailed("CRASH", f"what it wrote is not the protocol's: {error}") from None
-    return Served(samples, vectors, wall_ns, spent)

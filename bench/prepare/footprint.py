@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from bench.prepare.experiment import PreparedArm
+from bench.prepare.spec import PreparedArm
 from bench.runs.schema import Footprint
 
 #: A library that requires one of these is a build for another device: a CPU user would install another one.

@@ -16,7 +16,7 @@ from bench.stats import leaderboard
 from bench.store import controls, database
 from bench.store.controls import Verdict
 from bench.verify import commands
-from bench.verify.claim import Found, Promise, Tick
+from bench.verify.claim import Claim, Found, Tick
 
 SUITE, MODEL = "controls", "minilm"
 #: Of 20 campaigns at most 3 may call the twins different, and at least 15 must find the arm that is 5 % slower.
@@ -46,7 +46,7 @@ def newest(_: MachineLock, tick: Tick) -> Found:
     return Found(f"run {run_id}: {'; '.join(told)}", came is not None and came.held)
 
 
-def many(count: int, budget: str) -> Promise:
+def many(count: int, budget: str) -> Claim:
     """`count` real campaigns of `budget` measuring time each, those that were measured before included."""
     budget_s = catalog.parse_seconds(budget)
 
@@ -61,7 +61,7 @@ def many(count: int, budget: str) -> Promise:
                 return Found("a campaign ended without a finished run of the controls", False)
         return counted([verdict for verdict in controls.verdicts(folder() / "results.duckdb") if verdict.run_id in finished(budget_s)])
 
-    return Promise(
+    return Claim(
         "campaigns", "In real campaigns at most 3 in 20 call two twins different, and at least 15 in 20 find the arm made 5 % slower",
         measure, frozenset({"model"}), False, count * (budget_s + BESIDE_S),
     )  # fmt: skip

@@ -31,7 +31,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Promise:
+class Claim:
     """One line of the table. `measure` is called with the machine held; `quick` ones need no worker and no model; `seconds` is about
     what it takes where it was never measured. `needs` names what must be built beforehand: "nulls" (workers), "model" (artefacts)."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from bench.core.errors import BenchError
 from bench.machine.lock import MachineLock
 from bench.verify import campaigns, derived, live, model, mutant_catalogue, synthetic
-from bench.verify.claim import Found, Promise, Tick
+from bench.verify.claim import Claim, Found, Tick
 from bench.verify.live_bench import opened
 
 
@@ -17,26 +17,26 @@ def _pure(body: Callable[..., Found]) -> Callable[[MachineLock, Tick], Found]:
 
 def _on_stage(body: Callable[..., Found]) -> Callable[[MachineLock, Tick], Found]:
     def measure(held: MachineLock, tick: Tick) -> Found:
-        with opened(held) as stage:
-            found: Found = body(stage, tick=tick)
+        with opened(held) as live_bench:
+            found: Found = body(live_bench, tick=tick)
             return found
 
     return measure
 
 
-def _quick(name: str, text: str, body: Callable[..., Found], seconds: float) -> Promise:
-    return Promise(name, text, _pure(body), frozenset(), True, seconds)
+def _quick(name: str, text: str, body: Callable[..., Found], seconds: float) -> Claim:
+    return Claim(name, text, _pure(body), frozenset(), True, seconds)
 
 
-def _live(name: str, text: str, body: Callable[..., Found], seconds: float, *needs: str) -> Promise:
-    return Promise(name, text, _on_stage(body), frozenset(needs), False, seconds)
+def _live(name: str, text: str, body: Callable[..., Found], seconds: float, *needs: str) -> Claim:
+    return Claim(name, text, _on_stage(body), frozenset(needs), False, seconds)
 
 
-def _model(name: str, text: str, body: Callable[[MachineLock, Tick], Found], seconds: float, *needs: str) -> Promise:
-    return Promise(name, text, body, frozenset({"model", *needs}), False, seconds)
+def _model(name: str, text: str, body: Callable[[MachineLock, Tick], Found], seconds: float, *needs: str) -> Claim:
+    return Claim(name, text, body, frozenset({"model", *needs}), False, seconds)
 
 
-PROMISES: Sequence[Promise] = (
+CLAIMS: Sequence[Claim] = (
     _quick("identical-arms", "Two identical arms are called different in at most 7 % of experiments, all looks together",
            synthetic.identical_arms, 25),
     _quick("five-percent", "An arm 5 % slower is found in 90 % or more, at 24 blocks that scatter by 4 %", synthetic.five_percent, 4),
@@ -52,7 +52,7 @@ PROMISES: Sequence[Promise] = (
     _live("late-send", "A request that is due is taken at once when the session is free; the p99 of the lateness is told",
           live.late, 10, "nulls"),
     _live("closed-loop", "The closed loop derived from one service sequence is that of real client threads, within 5 %",
-          derived.clockwork, 8),
+          derived.fixed_service, 8),
     _model("closed-loop-onnx", "The same around ONNX Runtime, one request at a time", model.real_clients, 20),
     _model("language-gap", "A request that does no work costs at most 5 µs in Python's loop, 1 µs in Rust's and C++'s",
            model.language_gap, 10, "nulls"),
@@ -64,13 +64,13 @@ PROMISES: Sequence[Promise] = (
 )  # fmt: skip
 
 
-def pick(only: str, quick: bool) -> list[Promise]:
+def pick(only: str, quick: bool) -> list[Claim]:
     """The promises that `--only` (names, separated by commas; `none` for none) and `--quick` leave.
 
     Raises:
         BenchError: an unknown name.
     """
-    known = {promise.name: promise for promise in PROMISES}
+    known = {promise.name: promise for promise in CLAIMS}
     names = [name.strip() for name in only.split(",") if name.strip()] or list(known)
     if names == ["none"]:
         return []

@@ -1,7 +1,7 @@
 """A real closed loop: C client threads around one Python session, outside the worker contract.
 
     python -m bench.verify.clients onnx ARTEFACT_FOLDER THREADS
-    python -m bench.verify.clients clockwork MS 1
+    python -m bench.verify.clients fixed-service MS 1
 
 says `ready`, then answers `clients PLAN FIRST COUNT CLIENTS OUT` with `clients COUNT`. Each client sends one request, waits for its
 answer and sends the next; a session thread takes requests in order of arrival, one at a time. OUT is a CSV `sent_ns,answered_ns` as the
@@ -75,7 +75,7 @@ def inputs_of(plan: Path, first: int, count: int) -> list[tuple[Array, ...]]:
 
 
 def session_of(kind: str, what: str, threads: int) -> Session:
-    if kind == "clockwork":
+    if kind == "fixed-service":
         from bench.verify import fixed_service_worker
 
         return fixed_service_worker.session(float(what) / 1e3, None)

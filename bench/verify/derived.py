@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from bench.plan import arrivals
 from bench.stats.load import closed_loop
 from bench.stats.sample import percentile
 from bench.verify.claim import Found, Tick, silent
-from bench.verify.live_bench import LOAD_S, Stage
-from bench.workers.client import Worker, WorkerFailed
+from bench.verify.live_bench import LOAD_S, LiveBench
+from bench.workers.client import LineProcess, Worker, WorkerFailed
 
 #: How far the real loop's median latency and rate may lie from the derived ones, as a ratio: handing a request from thread to thread
 #: costs the real one what no derived one has.
@@ -27,17 +27,17 @@ WITHIN = 0.05
 CLIENTS = 4
 
 
-class Clients(Worker):
+class Clients(LineProcess):
     """The process of `bench.verify.clients`."""
 
     def wait(self) -> None:
-        if self._answer(LOAD_S, "its start")[0] != "ready":
+        if self.answer(LOAD_S, "its start")[0] != "ready":
             raise WorkerFailed("CRASH", "the client threads did not start")
 
-    def run(self, plan: str, first: int, count: int, clients: int, out: Path) -> npt.NDArray[np.int64]:
+    def run(self, plan: Path, first: int, count: int, clients: int, out: Path) -> npt.NDArray[np.int64]:
         """(count, 2): when each request was sent and answered, ns."""
-        self._say(f"clients {plan} {first} {count} {clients} {out.relative_to(paths.BUILD)}\n")
-        word, rest = self._answer(300, "the clients")
+        line = f"clients {plan.relative_to(self.folder)} {first} {count} {clients} {out.relative_to(self.folder)}"
+        word, rest = self.ask(line, 300, "the clients")
         if (word, rest) != ("clients", str(count)):
             raise WorkerFailed("CRASH", f"the client threads said {word} {rest}"[:200])
         return np.loadtxt(out, delimiter=",", skiprows=1, dtype=np.int64, ndmin=2)
@@ -57,25 +57,25 @@ class Loop:
 
 
 def compare(
-    stage: Stage, derive_from: AbstractContextManager[Worker], clients_of: tuple[str, ...], env: Mapping[str, str],
-    plan: str, rows: int, rounds: int, tick: Tick = silent,
+    live_bench: LiveBench, derive_from: AbstractContextManager[Worker], clients_of: tuple[str, ...], env: Mapping[str, str],
+    plan: Path, rows: int, rounds: int, tick: Tick = silent,
 ) -> Found:  # fmt: skip
     """The same rows, round by round: served back to back by a worker, and sent by CLIENTS real clients; the other one is frozen.
 
     Who goes first alternates. Judged are the medians over rounds of the ratios real / derived.
     """
     latency, rate = [], []
-    with derive_from as worker, _clients(stage, clients_of, env) as real:
-        stage.serve(worker, plan, rows, 0)
+    with derive_from as worker, _clients(live_bench, clients_of, env) as real:
+        live_bench.serve(worker, plan, rows, 0)
         worker.freeze()
-        real.run(plan, 0, rows, CLIENTS, stage.file(0))
+        real.run(plan, 0, rows, CLIENTS, live_bench.file(0))
         real.freeze()
         for number in range(rounds):
             found = {}
             for who in ("derived", "real") if number % 2 else ("real", "derived"):
                 process = worker if who == "derived" else real
                 process.thaw()
-                found[who] = _derived(stage, worker, plan, rows) if who == "derived" else _real(stage, real, plan, rows)
+                found[who] = _derived(live_bench, worker, plan, rows) if who == "derived" else _real(live_bench, real, plan, rows)
                 process.freeze()
             latency.append(math.log(found["real"].p50_s / found["derived"].p50_s))
             rate.append(math.log(found["real"].per_s / found["derived"].per_s))
@@ -87,44 +87,36 @@ def compare(
     )
 
 
-def clockwork(stage: Stage, ms: float = 4.0, rows: int = 40, rounds: int = 12, tick: Tick = silent) -> Found:
+def fixed_service(live_bench: LiveBench, ms: float = 4.0, rows: int = 40, rounds: int = 12, tick: Tick = silent) -> Found:
     """With a session whose service time is known."""
-    plan = stage.plan(arrivals.constant(rows))
+    plan = live_bench.plan(arrivals.constant(rows))
     return compare(
-        stage, stage.clockwork(ms), ("clockwork", str(ms), "1"), {"PYTHONPATH": str(paths.ROOT)}, plan, rows, rounds, tick
+        live_bench, live_bench.fixed_service(ms), ("fixed-service", str(ms), "1"), {"PYTHONPATH": str(paths.ROOT)}, plan, rows, rounds, tick
     )  # fmt: skip
 
 
-def _derived(stage: Stage, worker: Worker, plan: str, rows: int) -> Loop:
-    stage.serve(worker, plan, 2, 0)
-    served = stage.serve(worker, plan, rows, 0)
+def _derived(live_bench: LiveBench, worker: Worker, plan: Path, rows: int) -> Loop:
+    live_bench.serve(worker, plan, 2, 0)
+    served = live_bench.serve(worker, plan, rows, 0)
     return Loop.of(closed_loop(served, CLIENTS).latency, served.end_ns)
 
 
-def _real(stage: Stage, real: Clients, plan: str, rows: int) -> Loop:
-    out = stage.file(0)
+def _real(live_bench: LiveBench, real: Clients, plan: Path, rows: int) -> Loop:
+    out = live_bench.file(0)
     real.run(plan, 0, 2, CLIENTS, out)
     seen = real.run(plan, 0, rows, CLIENTS, out)
     # The first of each client found an empty queue, as the derived loop's first ones would.
     return Loop.of((seen[CLIENTS:, 1] - seen[CLIENTS:, 0]).astype(float), seen[:, 1])
 
 
-class _clients:
+@contextmanager
+def _clients(live_bench: LiveBench, words: tuple[str, ...], env: Mapping[str, str]) -> Iterator[Clients]:
     """A started `bench.verify.clients`, ended at the end."""
-
-    def __init__(self, stage: Stage, words: tuple[str, ...], env: Mapping[str, str]) -> None:
-        command = (sys.executable, "-m", "bench.verify.clients")
-        self.stage, self.real = stage, Clients(command, words, env, paths.BUILD, stage.folder / "clients.log")
-        stage.held.add(self.real.pid)
-
-    def __enter__(self) -> Clients:
-        try:
-            self.real.wait()
-        except WorkerFailed:
-            self.__exit__()
-            raise
-        return self.real
-
-    def __exit__(self, *_: object) -> None:
-        self.real.kill()
-        self.stage.held.remove(self.real.pid)
+    real = Clients((sys.executable, "-m", "bench.verify.clients", *words), env, live_bench.folder / "clients.log")
+    live_bench.held.add(real.pid)
+    try:
+        real.wait()
+        yield real
+    finally:
+        real.kill()
+        live_bench.held.remove(real.pid)

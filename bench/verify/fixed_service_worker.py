@@ -25,12 +25,12 @@ SPIN_S = 0.0002
 
 def version() -> Mapping[str, str]:
     build = f"numpy {np.__version__}"
-    return {"framework": "clockwork", "language": "python", "runtime": "none", "version": platform.python_version(), "build": build}
+    return {"framework": "fixed-service", "language": "python", "runtime": "none", "version": platform.python_version(), "build": build}
 
 
 def load(options: Options) -> Loaded:
     if options.precision != "fp32" or options.sessions != 1:
-        raise NotApplicable("clockwork has fp32 and one session only")
+        raise NotApplicable("the fixed-service worker has fp32 and one session only")
     try:
         took_s = float(options.settings.get("ms", "")) / 1e3
     except ValueError:

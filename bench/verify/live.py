@@ -21,7 +21,7 @@ from bench.plan import arrivals
 from bench.stats.load import Little, Served, as_measured, closed_loop, late_sends, little, open_windows, unsustainable
 from bench.stats.sample import percentile
 from bench.verify.claim import Found, Tick, percent, silent
-from bench.verify.live_bench import Stage, nulls
+from bench.verify.live_bench import LiveBench, nulls
 from bench.workers.client import Worker
 
 #: MEASUREMENT's bounds: a stall's p99 to its prediction, Little's law, and what a window's rate may differ from the capacity.
@@ -76,13 +76,13 @@ class StallFound:
         return not self.wrong
 
 
-def stall(stage: Stage, tick: Tick = silent) -> Found:
+def stall(live_bench: LiveBench, tick: Tick = silent) -> Found:
     """A stall in each language's loop at ρ ≈ 0, and in one with service 2 ms at ρ = 0.5."""
     ready, absent = nulls()
     told, held = [], True
     quiet, busy = Stall(), Stall(rows=1250, rate_per_s=250.0)
     for place, framework in enumerate([*ready, None]):
-        found = stalled(stage, framework, busy if framework is None else quiet)
+        found = stalled(live_bench, framework, busy if framework is None else quiet)
         name = "2 ms at ρ 0.5" if framework is None else framework.language
         told.append(
             f"{name} {found.open_ratio:.3f}× (one client: {percent(found.closed_share)})" + "".join(f" [{wrong}]" for wrong in found.wrong)
@@ -92,14 +92,14 @@ def stall(stage: Stage, tick: Tick = silent) -> Found:
     return Found("; ".join(["p99 over its prediction: " + ", ".join(told), *absent]), held)
 
 
-def stalled(stage: Stage, framework: Framework | None, wanted: Stall) -> StallFound:
+def stalled(live_bench: LiveBench, framework: Framework | None, wanted: Stall) -> StallFound:
     """One stall in an open loop, and one in a closed loop of one client, each in a fresh process (a stall comes once in its life)."""
-    plan = stage.plan(arrivals.poisson(wanted.rows, SEED))
-    with _started(stage, framework, f"stall={wanted.at_s:g}:{wanted.stall_s:g}") as worker:
-        served = stage.serve(worker, plan, wanted.rows, wanted.rate_per_s)
+    plan = live_bench.plan(arrivals.poisson(wanted.rows, SEED))
+    with _started(live_bench, framework, f"stall={wanted.at_s:g}:{wanted.stall_s:g}") as worker:
+        served = live_bench.serve(worker, plan, wanted.rows, wanted.rate_per_s)
     # Not the very first request: a derived closed loop drops that one.
-    with _started(stage, framework, f"stall=0.0001:{wanted.stall_s:g}") as worker:
-        alone = closed_loop(stage.serve(worker, plan, wanted.rows, 0), 1).latency / 1e9
+    with _started(live_bench, framework, f"stall=0.0001:{wanted.stall_s:g}") as worker:
+        alone = closed_loop(live_bench.serve(worker, plan, wanted.rows, 0), 1).latency / 1e9
     p99_s = percentile(as_measured(served).latency, 0.99) / 1e9
     return StallFound(
         open_ratio=p99_s / wanted.predicted_s(served),
@@ -109,12 +109,12 @@ def stalled(stage: Stage, framework: Framework | None, wanted: Stall) -> StallFo
     )
 
 
-def window(stage: Stage, tick: Tick = silent) -> Found:
+def window(live_bench: LiveBench, tick: Tick = silent) -> Found:
     """Half as much again as a worker can do: the rate is what was answered inside the window, and the backlog is seen to grow."""
     service_ms, rows = 5.0, 600
     rate = 1.5 * 1000 / service_ms
-    with stage.clockwork(service_ms) as worker:
-        served = stage.serve(worker, stage.plan(arrivals.poisson(rows, SEED)), rows, rate)
+    with live_bench.fixed_service(service_ms) as worker:
+        served = live_bench.serve(worker, live_bench.plan(arrivals.poisson(rows, SEED)), rows, rate)
     tick(1.0)
     capacity = rows / float(np.ptp(np.append(served.start_ns[:1], served.end_ns[-1:]))) * 1e9
     counted = open_windows(served)
@@ -126,14 +126,14 @@ def window(stage: Stage, tick: Tick = silent) -> Found:
     )
 
 
-def littles_law(stage: Stage, rows: int = 600, tick: Tick = silent) -> Found:
+def littles_law(live_bench: LiveBench, rows: int = 600, tick: Tick = silent) -> Found:
     """L is watched from outside while the worker serves: arrivals by the plan, answers by a counter in shared memory."""
     service_ms, rho = 8.0, 0.6
-    seen = stage.file(8)
+    seen = live_bench.file(8)
     rate = rho * 1000 / service_ms
-    plan = stage.plan(arrivals.poisson(rows, SEED))
-    with stage.clockwork(service_ms, "--set", f"seen={seen}") as worker, _watched(seen) as looks:
-        served = stage.serve(worker, plan, rows, rate)
+    plan = live_bench.plan(arrivals.poisson(rows, SEED))
+    with live_bench.fixed_service(service_ms, seen=str(seen)) as worker, _watched(seen) as looks:
+        served = live_bench.serve(worker, plan, rows, rate)
     tick(1.0)
     found = watched_little(served, np.array(looks.at_ns), np.array(looks.answered) - looks.answered[0])
     by_times = little(served.due_ns, served.end_ns)
@@ -162,14 +162,14 @@ def watched_little(served: Served, at_ns: npt.NDArray[np.int64], answered: npt.N
     return Little(float(np.sum(in_system * np.diff(edges))) / (due[-1] - due[0]), len(due) / seconds, latency_s)
 
 
-def late(stage: Stage, rows: int = 1000, tick: Tick = silent) -> Found:
+def late(live_bench: LiveBench, rows: int = 1000, tick: Tick = silent) -> Found:
     """How late each language's loop takes a request that is due while it is free."""
     ready, absent = nulls()
-    plan, told, held = stage.plan(arrivals.poisson(rows, SEED)), [], bool(ready)
+    plan, told, held = live_bench.plan(arrivals.poisson(rows, SEED)), [], bool(ready)
     for place, framework in enumerate(ready):
-        with stage.null(framework) as worker:
-            stage.serve(worker, plan, 100, 500.0)
-            served = stage.serve(worker, plan, rows, 500.0)
+        with live_bench.null(framework) as worker:
+            live_bench.serve(worker, plan, 100, 500.0)
+            served = live_bench.serve(worker, plan, rows, 500.0)
         delays = late_sends(served.due_ns, served.start_ns, served.end_ns)
         p50, p99 = percentile(delays, 0.5), percentile(delays, 0.99)
         told.append(f"{framework.language} p50 {p50 / 1000:.1f} µs, p99 {p99 / 1000:.1f} µs")
@@ -179,9 +179,9 @@ def late(stage: Stage, rows: int = 1000, tick: Tick = silent) -> Found:
 
 
 @contextmanager
-def _started(stage: Stage, framework: Framework | None, fault: str) -> Iterator[Worker]:
+def _started(live_bench: LiveBench, framework: Framework | None, fault: str) -> Iterator[Worker]:
     """A null worker, or the one of 2 ms, with a fault."""
-    with stage.clockwork(2.0, "--fault", fault) if framework is None else stage.null(framework, "--fault", fault) as worker:
+    with live_bench.fixed_service(2.0, fault) if framework is None else live_bench.null(framework, fault) as worker:
         yield worker
 
 

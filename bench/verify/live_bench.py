@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,17 +18,16 @@ from bench.catalog import Framework
 from bench.core import files, paths
 from bench.core.errors import BenchError
 from bench.machine.lock import MachineLock
-from bench.measure import seats
-from bench.prepare import experiment, native
+from bench.prepare import launch, native
 from bench.stats.load import Served
-from bench.workers.client import Worker, WorkerFailed
+from bench.workers.client import Launch, Order, Worker, WorkerFailed, running
 
 TOKENS = 8
 LOAD_S = 60.0
 
 
 @dataclass
-class Stage:
+class LiveBench:
     """Where live promises are measured. `folder` lies under build/, as a worker's plans and OUT folders must; `held` lists the workers
     for whoever holds the machine next, were we killed."""
 
@@ -36,60 +35,51 @@ class Stage:
     held: MachineLock
     _count: int = field(default=0)
 
-    def plan(self, gaps: npt.NDArray[np.float64]) -> str:
-        """A plan of rows of TOKENS ids with these gaps (WORKER.md), as a worker names it."""
+    def plan(self, gaps: npt.NDArray[np.float64]) -> Path:
+        """A plan of rows of TOKENS ids with these gaps (WORKER.md)."""
         folder = self._new("plan")
         folder.mkdir()
         ids = (np.arange(len(gaps) * TOKENS, dtype="<i8") % 30_000) + 1
         ids.tofile(folder / "tokens.i64")
         rows = (f"{gap:.9f},{place * TOKENS},{TOKENS}" for place, gap in enumerate(gaps))
         (folder / "rows.csv").write_text("\n".join(["gap,offset,length", *rows, ""]))
-        return str(folder.relative_to(paths.BUILD))
+        return folder
 
     @contextmanager
-    def worker(
-        self, command: Sequence[str], env: Mapping[str, str], *flags: str, model: Path | None = None, threads: int = 1
-    ) -> Iterator[Worker]:
-        """A worker with one session that has said `ready`; ended when the block is left. Without a `model` it is one that reads none.
+    def worker(self, launch: Launch) -> Iterator[Worker]:
+        """A worker with one session that has said `ready`; ended when the block is left.
 
         Raises:
             BenchError: it does not start.
             WorkerFailed: it dies later.
         """
-        own = ["--model", str(model or self.folder), "--precision", "fp32", "--sessions", "1", "--threads", str(threads), "--pad-id", "0"]
-        worker = Worker(command, [*own, *flags], env, paths.BUILD, self._new("log"))
-        self.held.add(worker.pid)
+        started = False
         try:
-            try:
-                worker.wait_ready(LOAD_S)
-            except WorkerFailed as failure:
-                raise BenchError(f"{' '.join(command)}: {failure}; see `invoke doctor`") from None
-            yield worker
-        finally:
-            worker.kill()
-            self.held.remove(worker.pid)
+            with running(launch, self._new("log"), self.held, LOAD_S) as (worker, _):
+                started = True
+                yield worker
+        except WorkerFailed as failure:
+            if started:
+                raise
+            raise BenchError(f"{' '.join(launch.command)}: {failure}; see `invoke doctor`") from None
 
     @contextmanager
-    def clockwork(self, ms: float, *flags: str) -> Iterator[Worker]:
+    def fixed_service(self, ms: float, fault: str | None = None, **settings: str) -> Iterator[Worker]:
         """A worker whose every service takes `ms` milliseconds."""
-        with self.worker(
-            (sys.executable, "-m", "bench.verify.fixed_service_worker"), {"PYTHONPATH": str(paths.ROOT)}, "--set", f"ms={ms}", *flags
-        ) as worker:
+        command, env = (sys.executable, "-m", "bench.verify.fixed_service_worker"), {"PYTHONPATH": str(paths.ROOT)}
+        with self.worker(Launch(command, env, self.folder, 0, settings={"ms": str(ms), **settings}, fault=fault)) as worker:
             yield worker
 
     @contextmanager
-    def null(self, framework: Framework, *flags: str) -> Iterator[Worker]:
+    def null(self, framework: Framework, fault: str | None = None) -> Iterator[Worker]:
         """The null worker of a language."""
-        command, env = experiment.command_and_env(framework, 1, 1)
-        with self.worker(command, env, *flags) as worker:
+        command, env = launch.command_and_env(framework, 1, 1)
+        with self.worker(Launch(command, env, self.folder, 0, fault=fault)) as worker:
             yield worker
 
-    def serve(self, worker: Worker, plan: str, count: int, rate: float, guard_s: float = 120.0) -> Served:
+    def serve(self, worker: Worker, plan: Path, count: int, rate: float, guard_s: float = 120.0) -> Served:
         """Rows 0 … of a plan, one at a time, back to back or at a rate; int64 ns as the worker wrote them."""
-        out = self._new("out")
-        worker.serve(plan, 0, count, rate, 1, guard_s, str(out.relative_to(paths.BUILD)), guard_s + 60)
-        samples = seats.read_out(out).samples
-        shutil.rmtree(out)
+        samples = worker.serve(Order(plan, 0, count, 1, guard_s, rate), self.folder, guard_s + 60).samples
         none, zeros = np.zeros(len(samples), dtype=np.int64), np.zeros(len(samples))
         request, due, start, end = (samples[name].to_numpy() for name in ("request", "due_ns", "start_ns", "end_ns"))
         return Served(none, none, request, none + TOKENS, due, start, end, zeros, zeros, zeros)
@@ -106,12 +96,12 @@ class Stage:
 
 
 @contextmanager
-def opened(held: MachineLock) -> Iterator[Stage]:
-    """A stage that leaves nothing behind."""
+def opened(held: MachineLock) -> Iterator[LiveBench]:
+    """A live_bench that leaves nothing behind."""
     folder = paths.SCRATCH / f"verify-{files.short_hash(time.time_ns())}"
     folder.mkdir(parents=True)
     try:
-        yield Stage(folder, held)
+        yield LiveBench(folder, held)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -123,7 +113,7 @@ def nulls() -> tuple[list[Framework], list[str]]:
         if framework.role != "floor":
             continue
         try:
-            if reason := experiment.missing(framework):
+            if reason := launch.missing(framework):
                 raise BenchError(reason)
             if framework.build:
                 native.ensure(framework)

@@ -20,10 +20,11 @@ from bench.machine.lock import MachineLock
 from bench.model import weights
 from bench.model.weights import Source
 from bench.plan import make
-from bench.prepare import experiment
+from bench.prepare import launch
 from bench.verify import derived, gate
 from bench.verify.claim import Found, Tick
 from bench.verify.live_bench import nulls, opened
+from bench.workers.client import Launch
 
 MODEL = "minilm"
 SEED = 1
@@ -58,9 +59,9 @@ def language_gap(held: MachineLock, tick: Tick) -> Found:
     about, (ready, absent) = subject(), nulls()
     rows = _plan(about)
     costs = {}
-    with opened(held) as stage:
+    with opened(held) as live_bench:
         for place, framework in enumerate(ready):
-            costs[framework.language] = floor.null_cost_us(framework, about.model, rows, stage.folder, held)
+            costs[framework.language] = floor.null_cost_us(framework, about.model, rows, live_bench.folder, held)
             tick((place + 1) / len(ready))
     told = [f"{language} {cost:.2f} µs (≤ {floor.NULL_TARGET_US[language]:g})" for language, cost in costs.items()]
     if len(costs) > 1:
@@ -103,14 +104,14 @@ def real_clients(held: MachineLock, tick: Tick) -> Found:
     """
     about, threads = subject(), 1
     framework = catalog.load().frameworks["onnx-python"]
-    command, env = experiment.command_and_env(framework, 1, threads)
+    command, env = launch.command_and_env(framework, 1, threads)
     rows = _plan(about)
 
-    with opened(held) as stage:
-        worker = stage.worker(command, env, model=about.onnx.folder, threads=threads)
+    with opened(held) as live_bench:
+        worker = live_bench.worker(Launch(command, env, about.onnx.folder, about.model.pad_id, threads=threads))
         return derived.compare(
-            stage, worker, ("onnx", str(about.onnx.folder), str(threads)), env,
-            str(rows.folder.relative_to(paths.BUILD)), ROWS, ROUNDS, tick,
+            live_bench, worker, ("onnx", str(about.onnx.folder), str(threads)), env,
+            rows.folder, ROWS, ROUNDS, tick,
         )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from bench.core import files, git, paths
 from bench.core.errors import BenchError
 from bench.machine import identity
 from bench.stats.leaderboard import STATS_VERSION
-from bench.verify.claim import Found, Promise
+from bench.verify.claim import Claim, Found
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Entry:
     stats_version: int
 
 
-def entry(promise: Promise, found: Found, seconds: float) -> Entry:
+def entry(promise: Claim, found: Found, seconds: float) -> Entry:
     """What was found just now."""
     held = None if found.held is None else bool(found.held)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -13,8 +13,8 @@ from rich.table import Table
 from bench.core.errors import BenchError
 from bench.machine import identity, lock
 from bench.verify import campaigns, record
-from bench.verify.claim import Found, Promise, Tick
-from bench.verify.claims import PROMISES, pick
+from bench.verify.claim import Claim, Found, Tick
+from bench.verify.claims import CLAIMS, pick
 from bench.verify.live_bench import nulls
 from bench.verify.model import subject
 from bench.workers import client
@@ -50,7 +50,7 @@ def run(only: str, quick: bool, count: int = 0, budget: str = "1m") -> None:
             subject()
         for promise, found, seconds in _measured(chosen, {name: entry.seconds for name, entry in entries.items()}, held):
             entries[promise.name] = record.entry(promise, found, seconds)
-            record.write(path, entries, [known.name for known in (*PROMISES, real)])
+            record.write(path, entries, [known.name for known in (*CLAIMS, real)])
     names = [promise.name for promise in chosen]
     Console().print(table([entries[name] for name in names]))
     if broken := [name for name in names if entries[name].held is not True]:
@@ -66,7 +66,7 @@ def _busy() -> str | None:
     return f"load average {load:.1f} on {cores} cores" if load > cores else None
 
 
-def measure(promise: Promise, held: lock.MachineLock, tick: Tick) -> Found:
+def measure(promise: Claim, held: lock.MachineLock, tick: Tick) -> Found:
     """Measure one promise. What a user can mend leaves it unmeasured; a worker that fails breaks it."""
     try:
         return promise.measure(held, tick)
@@ -84,7 +84,7 @@ def table(entries: Sequence[record.Entry]) -> Table:
     return made
 
 
-def _measured(chosen: Sequence[Promise], lasted: Mapping[str, float], held: lock.MachineLock) -> Iterator[tuple[Promise, Found, float]]:
+def _measured(chosen: Sequence[Claim], lasted: Mapping[str, float], held: lock.MachineLock) -> Iterator[tuple[Claim, Found, float]]:
     """Each promise with what was found and the seconds it took, behind one bar with the time left."""
     expected = {promise.name: lasted.get(promise.name) or promise.seconds for promise in chosen}
     columns = (

@@ -1,4 +1,4 @@
-"""One worker process: start it, talk to it, freeze and thaw it, and never outlive a deadline.
+"""The parent's side of WORKER.md: start a worker, have it serve orders, freeze and thaw it, and never outlive a deadline.
 
 The parent blocks in `poll` while a worker runs; it computes nothing then.
 """
@@ -8,27 +8,34 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bench.core import files, paths
 from bench.core.errors import BenchError
 from bench.machine import counters
+from bench.machine.lock import MachineLock
 
 #: Environment variables a worker inherits besides those its catalogue entry sets: what may change speed is set by us or absent.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
-
-
+LOAD_TIMEOUT_S, LOAD_BYTES_PER_S = 60.0, 20e6
+Vectors = npt.NDArray[np.float32]
 Reading = TypeVar("Reading", counters.Memory, counters.Meter)
 
 
 class WorkerFailed(Exception):
-    """A worker that cannot go on. `status` is one of the states of DESIGN, `str()` the reason in one line."""
+    """A worker that cannot go on. `status` is CRASH, OOM, TIMEOUT, ENV_INVALID, NOT_APPLICABLE, SKIPPED or PARITY_FAIL; `str()` why."""
 
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
@@ -76,64 +83,116 @@ def state_version(command: Sequence[str], env: Mapping[str, str], timeout_s: flo
         raise WorkerFailed("CRASH", f"--version printed no JSON object: {done.stdout.strip()[:80]!r}") from None
 
 
-class Worker:
-    """A resident worker process in its own process group."""
+@dataclass(frozen=True)
+class Launch:
+    """What starts a worker: its program, its environment and the flags of WORKER.md.
 
-    def __init__(self, command: Sequence[str], flags: Sequence[str], env: Mapping[str, str], folder: Path, log: Path) -> None:
+    Attributes:
+        model: the artefact folder.
+        settings: a `--set` each.
+        fault: planted for a control.
+    """
+
+    command: Sequence[str]
+    env: Mapping[str, str]
+    model: Path
+    pad_id: int
+    precision: str = "fp32"
+    sessions: int = 1
+    threads: int = 1
+    settings: Mapping[str, str] = field(default_factory=dict)
+    fault: str | None = None
+
+    @property
+    def argv(self) -> list[str]:
+        """The whole command line."""
+        return [
+            *self.command,
+            *("--model", str(self.model)),
+            *("--precision", self.precision),
+            *("--sessions", str(self.sessions)),
+            *("--threads", str(self.threads)),
+            *("--pad-id", str(self.pad_id)),
+            *(word for key, value in self.settings.items() for word in ("--set", f"{key}={value}")),
+            *(("--fault", self.fault) if self.fault else ()),
+        ]
+
+
+@dataclass(frozen=True)
+class Order:
+    """Rows `first` … `first + rows − 1` of a plan folder, to be served `batch` at a time.
+
+    Attributes:
+        rate_per_s: of the arrivals that the plan's gaps give; 0: back to back.
+        guard_s: no request is taken later than this after the start.
+    """
+
+    plan: Path
+    first: int
+    rows: int
+    batch: int
+    guard_s: float
+    rate_per_s: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """What a worker made of an order.
+
+    Attributes:
+        samples: a row per request: request, due_ns, start_ns, end_ns (int64).
+        vectors: float32 (requests, dim), in the order of `samples`.
+        wall_ns: from the order to the answer, by the parent's clock.
+        usage: what the worker used meanwhile.
+    """
+
+    samples: pd.DataFrame
+    vectors: Vectors
+    wall_ns: int
+    usage: counters.Meter
+
+
+class LineProcess:
+    """A process in its own process group that answers a line with a line. It can be frozen, and never outlives a deadline."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str], log: Path, folder: Path | None = None) -> None:
+        """
+        Args:
+            folder: where it runs, build/ by default: plans and OUT folders are named relative to it, so that no path holds white space.
+        """
         self.log = log
+        self.folder = folder or paths.BUILD
         self.started_ns = time.monotonic_ns()
-        self.spawn_ns = 0
-        self.ready: Ready | None = None
         self._oom_kills = _oom_kills()
         self._pending = b""
         log.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as stderr:
             try:
                 self.process = subprocess.Popen(
-                    [*command, *flags],
+                    [*argv],
                     env=environment({**env, "BENCH_PARENT": str(os.getpid())}),
-                    cwd=folder,
+                    cwd=self.folder,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=stderr,
                     start_new_session=True,
                 )
             except OSError as error:
-                raise WorkerFailed("SKIPPED", f"{command[0]}: cannot be started ({error.strerror})") from None
+                raise WorkerFailed("SKIPPED", f"{argv[0]}: cannot be started ({error.strerror})") from None
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
-    def wait_ready(self, timeout_s: float) -> Ready:
-        """Wait for the `ready` line."""
-        word, rest = self._answer(timeout_s, "load")
-        if word != "ready":
-            self.kill()
-            raise WorkerFailed("CRASH", f"said {word!r} where `ready` was due")
-        self.spawn_ns = time.monotonic_ns() - self.started_ns
-        try:
-            self.ready = Ready(**json.loads(rest))
-        except (ValueError, TypeError):
-            self.kill()
-            raise WorkerFailed("CRASH", f"its `ready` line is not the protocol's: {rest[:80]!r}") from None
-        return self.ready
-
-    def serve(self, plan: str, first: int, count: int, rate: float, batch: int, seconds: float, out: str, timeout_s: float) -> int:
-        """Serve rows; returns how many were served before the guard.
+    def ask(self, line: str, timeout_s: float, what: str) -> tuple[str, str]:
+        """Say a line and wait for the answer to it: its first word, and the rest.
 
         Raises:
-            SliceFailed: the worker said `failed`.
             WorkerFailed: it died, or gave no answer in time (it is killed then).
         """
-        self._say(f"serve {plan} {first} {count} {rate:.9g} {batch} {seconds:.3f} {out}\n")
-        word, rest = self._answer(timeout_s, "a slice")
-        if word == "served" and rest.isdigit():
-            return int(rest)
-        if word == "failed":
-            raise SliceFailed(rest.partition(" ")[2] or rest)
-        self.kill()
-        raise WorkerFailed("CRASH", f"said {f'{word} {rest}'[:80]!r} where `served` was due")
+        self.say(line)
+        return self.answer(timeout_s, what)
 
     def freeze(self) -> None:
         """SIGSTOP the group and wait until every thread is stopped."""
@@ -152,7 +211,7 @@ class Worker:
         """Ask it to end; kill it if it does not."""
         with suppress(WorkerFailed, subprocess.TimeoutExpired):
             self.thaw()
-            self._say("quit\n")
+            self.say("quit")
             self.process.wait(timeout_s)
         self.kill()
 
@@ -197,15 +256,16 @@ class Worker:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Write one line to it."""
         assert self.process.stdin
         try:
-            self.process.stdin.write(line.encode())
+            self.process.stdin.write(f"{line}\n".encode())
             self.process.stdin.flush()
         except (BrokenPipeError, ValueError):
             raise self._died() from None
 
-    def _answer(self, timeout_s: float, what: str) -> tuple[str, str]:
+    def answer(self, timeout_s: float, what: str) -> tuple[str, str]:
         """One line from the worker, as (first word, rest)."""
         assert self.process.stdout
         descriptor, deadline = self.process.stdout.fileno(), time.monotonic() + timeout_s
@@ -231,6 +291,93 @@ class Worker:
             self.kill()
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return _failure(self.process.returncode, text, self._oom_kills)
+
+
+class Worker(LineProcess):
+    """A worker with its model loaded, or loading."""
+
+    def __init__(self, launch: Launch, log: Path, folder: Path | None = None) -> None:
+        super().__init__(launch.argv, launch.env, log, folder)
+        self.spawn_ns = 0
+        self._outs = 0
+
+    def wait_ready(self, timeout_s: float) -> Ready:
+        """Wait for the `ready` line."""
+        word, rest = self.answer(timeout_s, "load")
+        if word != "ready":
+            self.kill()
+            raise WorkerFailed("CRASH", f"said {word!r} where `ready` was due")
+        self.spawn_ns = time.monotonic_ns() - self.started_ns
+        try:
+            return Ready(**json.loads(rest))
+        except (ValueError, TypeError):
+            self.kill()
+            raise WorkerFailed("CRASH", f"its `ready` line is not the protocol's: {rest[:80]!r}") from None
+
+    def serve(self, order: Order, scratch: Path, timeout_s: float) -> Served:
+        """Have an order served. OUT is written below `scratch` (a folder below its own), read and removed.
+
+        Raises:
+            SliceFailed: the worker said `failed`.
+            WorkerFailed: it died, gave no answer in time (it is killed then), or wrote something else than the protocol's files.
+        """
+        self._outs += 1
+        out = scratch / f"{self.pid}-{self._outs}"
+        plan_path, out_path = (path.relative_to(self.folder) for path in (order.plan, out))
+        line = f"serve {plan_path} {order.first} {order.rows} {order.rate_per_s:.9g} {order.batch} {order.guard_s:.3f} {out_path}"
+        before, began_ns = self.meter(), time.monotonic_ns()
+        with files.disk_full_is_said(out):
+            try:
+                word, rest = self.ask(line, timeout_s, "a slice")
+                wall_ns = time.monotonic_ns() - began_ns
+                if word == "failed":
+                    raise SliceFailed(rest.partition(" ")[2] or rest)
+                if word != "served" or not rest.isdigit():
+                    self.kill()
+                    raise WorkerFailed("CRASH", f"said {f'{word} {rest}'[:80]!r} where `served` was due")
+                return Served(*read_out(out), wall_ns, self.meter().since(before))
+            finally:
+                shutil.rmtree(out, ignore_errors=True)
+
+
+@contextmanager
+def running(launch: Launch, log: Path, held: MachineLock, timeout_s: float) -> Iterator[tuple[Worker, Ready]]:
+    """A worker that has said `ready`, listed with the machine's lock, and ended when the block is left.
+
+    Raises:
+        WorkerFailed: it does not start.
+    """
+    worker = Worker(launch, log)
+    held.add(worker.pid)
+    try:
+        yield worker, worker.wait_ready(timeout_s)
+    finally:
+        worker.kill()
+        held.remove(worker.pid)
+
+
+def load_timeout_s(artefact_bytes: int) -> float:
+    """How long a worker may take to load an artefact of this size."""
+    return LOAD_TIMEOUT_S + artefact_bytes / LOAD_BYTES_PER_S
+
+
+def read_out(out: Path) -> tuple[pd.DataFrame, Vectors]:
+    """The samples and the vectors that a worker wrote; anything else than the protocol's files is the worker's failure.
+
+    Raises:
+        WorkerFailed: they are not there, or do not fit each other.
+    """
+    try:
+        samples = pd.read_csv(out / "samples.csv", dtype="int64")
+        about = files.read_json(out / "slice.json")
+        vectors = np.fromfile(out / "vectors.bin", dtype="<f4").reshape(about["rows"], about["dim"])
+        if list(samples.columns) != ["request", "due_ns", "start_ns", "end_ns"] or len(samples) != len(vectors):
+            raise ValueError("samples.csv and vectors.bin do not fit")
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
+            raise
+        raise WorkerFailed("CRASH", f"what it wrote is not the protocol's: {error}") from None
+    return samples, vectors
 
 
 def _failure(code: int, stderr: str, oom_kills: int | None) -> WorkerFailed:

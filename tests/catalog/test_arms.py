@@ -12,7 +12,7 @@ from bench.catalog import Framework, Knob, Variant, arms
 from bench.catalog.arms import Layout
 from bench.catalog.frameworks import Library, contradictions
 from bench.core.errors import BenchError, NotApplicable
-from bench.prepare import experiment, native
+from bench.prepare import launch, native
 
 ONE = Framework(
     "one", "One", "python", ("{native}/one",), "onnx", ("fp32",), "a framework of this test", build="cargo",
@@ -124,11 +124,11 @@ def switched(**settings: str) -> Variant:
 
 
 def test_what_the_parent_sets_and_what_the_worker_is_told() -> None:
-    command, env = experiment.command_and_env(ONE, 1, 4, switched(malloc="thresholds", kernels="wide", spin="0"))
+    command, env = launch.command_and_env(ONE, 1, 4, switched(malloc="thresholds", kernels="wide", spin="0"))
     assert command[0].endswith("/one-wide")
     assert (env["GLIBC_TUNABLES"], env["OMP_NUM_THREADS"]) == ("x=4", "4")
-    assert experiment.recipe_of(ONE, switched(graph="fused")) == "fused"
-    assert experiment.recipe_of(ONE, switched(spin="0")) == ""
+    assert launch.recipe_of(ONE, switched(graph="fused")) == "fused"
+    assert launch.recipe_of(ONE, switched(spin="0")) == ""
     assert native.feature(ONE, "one-wide") == "wide"
     with pytest.raises(BenchError, match="name it one-FEATURE"):
         native.feature(ONE, "two")
@@ -136,9 +136,9 @@ def test_what_the_parent_sets_and_what_the_worker_is_told() -> None:
 
 def test_a_library_that_is_not_installed_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotApplicable, match="libno-such-library is not installed: apt-get install libno-such2"):
-        experiment.command_and_env(ONE, 1, 4, switched(malloc="other"))
+        launch.command_and_env(ONE, 1, 4, switched(malloc="other"))
     monkeypatch.setattr("ctypes.util.find_library", lambda name: f"lib{name}.so.2")
-    assert experiment.command_and_env(ONE, 1, 4, switched(malloc="other"))[1]["LD_PRELOAD"] == "libno-such-library.so.2"
+    assert launch.command_and_env(ONE, 1, 4, switched(malloc="other"))[1]["LD_PRELOAD"] == "libno-such-library.so.2"
 
 
 @pytest.mark.parametrize(

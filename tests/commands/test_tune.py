@@ -17,7 +17,7 @@ from bench.commands import bench, knobs, tune
 from bench.commands.knobs import Worth
 from bench.core.errors import BenchError
 from bench.measure.progress import Progress
-from bench.prepare import experiment
+from bench.prepare import spec as experiment_spec
 from bench.store import database as store
 from bench.workers import client
 from tests.support import runs
@@ -105,7 +105,7 @@ def test_the_search_spends_the_same_budget_and_keeps_what_it_tried(tmp_path: Pat
     database, asked = tmp_path / "results.duckdb", []
     speed = {"spinning=0": 1.1, "allocator=glibc-thresholds": 1.2, "allocator=glibc-thresholds+spinning=0": 1.3}
 
-    def measure(spec: experiment.RunSpec, *_: Any, **__: Any) -> Any:
+    def measure(spec: experiment_spec.RunSpec, *_: Any, **__: Any) -> Any:
         asked.append((spec.budget_s, [scenario.name for scenario in spec.scenarios], spec.variants))
         loads = tuple({"closed-1": SINGLE, "offline-32": OFFLINE}[scenario.name] for scenario in spec.scenarios)
         arms = [Fake("onnx-python", 4.0, **QUIET)]

@@ -16,7 +16,7 @@ from bench.correctness import check_cache, checks
 from bench.correctness.checks import Check
 from bench.correctness.determinism import RunToRun
 from bench.machine import identity
-from bench.prepare import experiment
+from bench.prepare import spec
 
 LENGTHS = np.array([3, 250, 9, 130, 17, 60, 5, 256] * 8)
 
@@ -234,6 +234,6 @@ def test_neither_a_failure_nor_a_stranger_is_kept(prepared: Any) -> None:
 
 def test_the_names_that_a_verdict_looks_at_are_there() -> None:
     """The stand-ins above have the attributes of the real ones."""
-    assert {"command", "env", "arm", "settings", "version", "artefact", "framework"} <= set(experiment.PreparedArm.__dataclass_fields__)
-    assert {"hard", "reference"} <= set(experiment.Experiment.__dataclass_fields__)
+    assert {"command", "env", "arm", "settings", "version", "artefact", "framework"} <= set(spec.PreparedArm.__dataclass_fields__)
+    assert {"hard", "reference"} <= set(spec.Experiment.__dataclass_fields__)
     assert len(content_hash.of_code(*check_cache.JUDGES)) == 64

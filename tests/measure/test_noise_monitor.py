@@ -27,7 +27,7 @@ from bench.measure.run import Runner
 from bench.measure.runfolder import RunFolder
 from bench.measure.seats import Seat, Served
 from bench.plan.make import Plan
-from bench.prepare.experiment import PreparedArm
+from bench.prepare.spec import PreparedArm
 from bench.store import database
 
 KNOWN = catalog.load()

@@ -11,7 +11,7 @@ import pytest
 from bench import catalog
 from bench.catalog import arms
 from bench.core.errors import BenchError, NotApplicable
-from bench.prepare import environments, experiment
+from bench.prepare import environments, launch, prepare
 
 KNOWN = catalog.load()
 
@@ -37,7 +37,7 @@ def test_an_arm_of_another_release_is_a_variant_of_its_own() -> None:
         ("1.30.0", "fp32", "@1.30.0"), ("1.30.0", "int8", "dynamic@1.30.0"), ("1.30.0", "int8", "static@1.30.0"),
     ]  # fmt: skip
     assert not any(choice.variant.headline for choice in found if choice.framework.release)
-    ids = {experiment.arm_of(choice, KNOWN.models["minilm"], "wheel").id for choice in found}
+    ids = {prepare.arm_of(choice, KNOWN.models["minilm"], "wheel").id for choice in found}
     assert len(ids) == len(found)
 
 
@@ -64,7 +64,7 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_its_environment_is_made_once_and_its_worker_started_from_it(pip: list[list[str]], tmp_path: Path) -> None:
     (framework,) = KNOWN.pick_frameworks("onnx-python@1.30.0")
     for _ in range(2):
-        command, env = experiment.command_and_env(framework, 1, 2)
+        command, env = launch.command_and_env(framework, 1, 2)
     assert Path(command[0]).parent.parent.parent == tmp_path / "releases" and command[1:] == ("-m", "bench.workers.onnx")
     assert "PYTHONPATH" in env
     venv, install = pip
@@ -73,7 +73,7 @@ def test_its_environment_is_made_once_and_its_worker_started_from_it(pip: list[l
 
 def test_native_workers_load_the_library_of_that_release(pip: list[list[str]]) -> None:
     (framework,) = KNOWN.pick_frameworks("onnx-cpp@1.30.0")
-    _, env = experiment.command_and_env(framework, 1, 2)
+    _, env = launch.command_and_env(framework, 1, 2)
     assert env["ORT_DYLIB_PATH"].endswith("onnxruntime/capi/libonnxruntime.so.1.30.0") and "releases" in env["ORT_DYLIB_PATH"]
 
 
@@ -87,4 +87,4 @@ def test_a_release_that_is_not_there_leaves_nothing_behind(pip: list[list[str]])
 def test_a_framework_without_a_wheel_has_no_other_release() -> None:
     (framework,) = KNOWN.pick_frameworks("candle@0.10.0")
     with pytest.raises(NotApplicable, match="lock file"):
-        experiment.command_and_env(framework, 1, 2)
+        launch.command_and_env(framework, 1, 2)

@@ -24,7 +24,7 @@ from bench.machine import identity
 from bench.measure.progress import Progress
 from bench.measure.runfolder import RunFolder
 from bench.measure.seats import Seat, Seats, Served
-from bench.prepare.experiment import PreparedArm
+from bench.prepare.spec import PreparedArm
 from bench.stats import leaderboard
 from bench.store import controls
 from bench.store import database as store
@@ -76,8 +76,8 @@ def test_the_control_arms_of_an_arm() -> None:
 def test_a_measured_arm_never_has_a_fault(role: Any) -> None:
     with pytest.raises(ValueError, match="never has a fault"):
         prepared(replace(BASE, role=role), "slow=1.05")
-    assert "--fault" not in prepared(BASE, None).flags(0)
-    assert prepared(replace(BASE, role="slow"), "slow=1.05").flags(0)[-2:] == ["--fault", "slow=1.05"]
+    assert "--fault" not in prepared(BASE, None).launch(0).argv
+    assert prepared(replace(BASE, role="slow"), "slow=1.05").launch(0).argv[-2:] == ["--fault", "slow=1.05"]
 
 
 def test_a_stall_is_left_for_a_recorded_slice() -> None:

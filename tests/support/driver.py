@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.catalog import Framework
-from bench.prepare import experiment
+from bench.prepare import launch
 
 TIMEOUT_S = 300
 
@@ -68,7 +68,7 @@ def make_plan(folder: Path, rows: Sequence[npt.NDArray[Any]], gaps: npt.NDArray[
 
 def environment(framework: Framework, sessions: int, threads: int) -> tuple[list[str], dict[str, str]]:
     """Command and environment of a worker, templates filled in; beside those only what a program needs to run."""
-    command, env = experiment.command_and_env(framework, sessions, threads)
+    command, env = launch.command_and_env(framework, sessions, threads)
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
     return list(command), {**kept, **env}
 

@@ -16,8 +16,8 @@ from bench.artefacts import convert
 from bench.catalog import ImageInput, Model, SyntheticWeights, Weights
 from bench.core import job
 from bench.model import embedder, synthetic
-from bench.prepare import experiment
-from bench.workers.client import Worker
+from bench.prepare import launch
+from bench.workers.client import Launch, Order, Worker
 
 VOCABULARY = 300
 TOKENS_AT_MOST = 40
@@ -151,16 +151,14 @@ def serve(
     framework: str, model: Model, artefact: Path, plan: Path, batch: int, sessions: int = 1, precision: str = "fp32"
 ) -> npt.NDArray[np.float32]:
     """The vectors of all rows of a plan by the real worker of a framework, `batch` rows at a time."""
-    command, env = experiment.command_and_env(catalog.load().frameworks[framework], sessions, 2)
-    layout = ["--sessions", str(sessions), "--threads", "2", "--pad-id", str(model.pad_id)]
-    flags = ["--model", str(artefact), "--precision", precision, *layout]
+    command, env = launch.command_and_env(catalog.load().frameworks[framework], sessions, 2)
     folder = plan.parent
-    out = folder / f"out-{len(list(folder.glob('out-*')))}"
     rows = len((plan / "rows.csv").read_text().splitlines()) - 1
-    worker = Worker(command, flags, env, folder, folder / "worker.log")
+    worker = Worker(Launch(command, env, artefact, model.pad_id, precision, sessions, 2), folder / "worker.log", folder)
     try:
-        dim = worker.wait_ready(60).dim
-        assert worker.serve(str(plan), 0, rows, 0, batch, 60, str(out), 60) == rows
-        return np.fromfile(out / "vectors.bin", dtype="<f4").reshape(rows, dim)
+        worker.wait_ready(60)
+        served = worker.serve(Order(plan, 0, rows, batch, 60), folder, 60)
+        assert len(served.samples) == rows
+        return served.vectors
     finally:
         worker.kill()

@@ -19,8 +19,8 @@ from bench.machine import lock
 from bench.stats.load import Served
 from bench.store.controls import Verdict
 from bench.verify import campaigns, clients, derived, fixed_service_worker, gate, live, live_bench, mutant_catalogue, record, replay
-from bench.verify.claim import Found, Promise
-from bench.verify.claims import PROMISES, pick
+from bench.verify.claim import Claim, Found
+from bench.verify.claims import CLAIMS, pick
 from bench.workers.client import WorkerFailed
 from site_src.data import verification
 from tests.support.sandbox import House
@@ -37,15 +37,15 @@ def served(due: list[int], start: list[int], end: list[int]) -> Served:
 
 
 def test_promises_have_names_of_their_own_and_a_sentence() -> None:
-    names = [promise.name for promise in PROMISES]
+    names = [promise.name for promise in CLAIMS]
     assert len(set(names)) == len(names) >= 17
-    assert all(promise.text and promise.seconds > 0 for promise in PROMISES)
-    assert sum(promise.seconds for promise in PROMISES) <= 15 * 60
+    assert all(promise.text and promise.seconds > 0 for promise in CLAIMS)
+    assert sum(promise.seconds for promise in CLAIMS) <= 15 * 60
 
 
 def test_what_is_picked() -> None:
     assert [promise.name for promise in pick("stall, five-percent", quick=False)] == ["five-percent", "stall"]
-    assert pick("", quick=False) == list(PROMISES)
+    assert pick("", quick=False) == list(CLAIMS)
     assert {promise.quick for promise in pick("", quick=True)} == {True}
     assert not any(promise.needs for promise in pick("", quick=True))
     assert pick("none", quick=False) == []
@@ -53,13 +53,13 @@ def test_what_is_picked() -> None:
         pick("nonsense", quick=False)
 
 
-def promise(name: str, outcome: Found | Exception) -> Promise:
+def promise(name: str, outcome: Found | Exception) -> Claim:
     def measure(_: object, tick: object) -> Found:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    return Promise(name, f"{name} holds", measure, frozenset(), True, 1.0)
+    return Claim(name, f"{name} holds", measure, frozenset(), True, 1.0)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_what_does_not_hold_costs_the_exit_status_and_everything_is_kept(
 ) -> None:
     made = [promise("good", Found("3 of 3", True)), promise("bad", Found("2 of 3", False)),
             promise("mended", BenchError("cmake: not found: install it")), promise("dead", WorkerFailed("CRASH", "signal 9"))]  # fmt: skip
-    monkeypatch.setattr(replay, "PROMISES", made)
+    monkeypatch.setattr(replay, "CLAIMS", made)
     monkeypatch.setattr(replay.os, "getloadavg", lambda: (100.0, 0.0, 0.0))
     monkeypatch.setattr(replay, "pick", lambda only, quick: [each for each in made if not only or each.name in only])
     with pytest.raises(BenchError, match=r"3 of 4 promises do not hold here: bad, mended, dead \(load average 100\.0 on \d+ cores"):
@@ -218,7 +218,7 @@ def test_real_clients_wait_for_their_answers() -> None:
     assert most[0] == 3
 
 
-def test_clockwork_takes_its_time_and_counts(tmp_path: Path) -> None:
+def test_the_fixed_service_worker_takes_its_time_and_counts(tmp_path: Path) -> None:
     file = tmp_path / "seen"
     file.write_bytes(bytes(8))
     session = fixed_service_worker.session(0.003, fixed_service_worker.counter(file))
@@ -231,27 +231,27 @@ def test_clockwork_takes_its_time_and_counts(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def on_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[live_bench.Stage]:
+def live_bench_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[live_bench.LiveBench]:
     monkeypatch.setenv("BENCH_LOCK", str(tmp_path / "lock"))
     with lock.hold("a test") as held, live_bench.opened(held) as opened:
         yield opened
     assert not opened.folder.exists()
 
 
-def test_a_real_worker_shows_a_stall_where_it_must(on_stage: live_bench.Stage) -> None:
+def test_a_real_worker_shows_a_stall_where_it_must(live_bench_open: live_bench.LiveBench) -> None:
     """Wide bounds: this machine may be busy. `invoke verify` holds the narrow ones."""
-    found = live.stalled(on_stage, None, live.Stall(stall_s=0.4, rows=200, rate_per_s=250.0, at_s=0.1))
+    found = live.stalled(live_bench_open, None, live.Stall(stall_s=0.4, rows=200, rate_per_s=250.0, at_s=0.1))
     assert found.open_ratio == pytest.approx(1, abs=0.3)
     assert found.longest_share >= 1
     assert found.closed_share < 0.2
 
 
-def test_real_clients_and_the_derived_loop_tell_the_same(on_stage: live_bench.Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_clients_and_the_derived_loop_tell_the_same(live_bench_open: live_bench.LiveBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(derived, "WITHIN", 0.5)
-    found = derived.clockwork(on_stage, ms=3.0, rows=24, rounds=3)
+    found = derived.fixed_service(live_bench_open, ms=3.0, rows=24, rounds=3)
     assert found.held, found.measured
     monkeypatch.setattr(derived, "WITHIN", 0.0)
-    assert not derived.clockwork(on_stage, ms=3.0, rows=12, rounds=1).held
+    assert not derived.fixed_service(live_bench_open, ms=3.0, rows=12, rounds=1).held
 
 
 # --- planted bugs, campaigns ----------------------------------------------------------------------------------------------------

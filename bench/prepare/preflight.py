@@ -1,4 +1,4 @@
-"""Disk and memory, said before anything is downloaded, exported or loaded."""
+"""What a run needs of disk and memory, said before anything is downloaded, exported or loaded."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import psutil
 from bench.catalog import Model
 from bench.core import paths
 from bench.core.errors import BenchError
+from bench.prepare.spec import Experiment, PreparedArm
 
 GIB = 2**30
 #: An export holds the weights about twice (peak measured: 3.2 GiB for 2.4 GB of weights, 4.0 GiB for the step to OpenVINO).
@@ -19,6 +20,11 @@ EXPORT_COPIES, EXPORT_BYTES = 2.0, 1 * GIB
 PLAN_BYTES = 500_000_000
 #: Needs below this are not worth a line.
 WORTH_SAYING = 1 * GIB
+#: From here on a model's workers are not kept side by side.
+RESIDENT_BYTES = 1_000_000_000
+#: What a worker needs besides its weights, and how often it (with half of that, each further session) may hold them (packed copies); an
+#: estimate, on the safe side.
+WORKER_BYTES, WEIGHT_COPIES = 600_000_000, 2.5
 
 
 def folder_bytes(folder: Path) -> int:
@@ -68,3 +74,26 @@ def free_artefacts(model: Model) -> int:
         freed += folder_bytes(folder)
         shutil.rmtree(folder, ignore_errors=True)
     return freed
+
+
+def worker_bytes(prepared: PreparedArm) -> int:
+    """What a worker may need in memory: an estimate, on the safe side."""
+    copies = WEIGHT_COPIES * (1 + prepared.arm.sessions) / 2
+    return int(WORKER_BYTES + copies * prepared.artefact.bytes) if prepared.arm.role != "floor" else 100_000_000
+
+
+def stays_resident(experiment: Experiment) -> bool:
+    """May the workers of all arms stay in memory side by side?
+
+    Raises:
+        BenchError: not even one of them fits; the need is named before anything is loaded.
+    """
+    needs = {prepared.name: worker_bytes(prepared) for prepared in experiment.prepared_arms}
+    available = psutil.virtual_memory().available
+    for name, need in needs.items():
+        if need > available:
+            raise BenchError(
+                f"{experiment.spec.model.name}: {name} needs about {need / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are free: "
+                "end other programs, or leave that framework out with --framework"
+            )
+    return experiment.spec.model.bytes_fp32 < RESIDENT_BYTES and sum(needs.values()) < available
