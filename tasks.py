@@ -83,7 +83,7 @@ def export(_: Context, model: str, kind: str = "", weights: str = "auto", catalo
     printed: put it into the models.yaml of a folder of yours and give that with --catalog.
     """
     from bench.artefacts import export as exporter
-    from bench.measure.progress import Progress
+    from bench.core.progress import Progress
     from bench.model import import_model
     from bench.model import weights as sources
     from bench.prepare import preflight

@@ -17,9 +17,9 @@ from bench.catalog import Model, arms, tuned_settings
 from bench.commands import dry_run
 from bench.core import paths
 from bench.core.errors import BenchError
+from bench.core.progress import Progress
 from bench.machine import identity, lock
 from bench.measure import run as runner
-from bench.measure.progress import Progress
 from bench.measure.runfolder import RunFolder
 from bench.model import weights
 from bench.plan import workload

@@ -16,10 +16,10 @@ from rich.table import Table
 
 from bench.catalog import Scenario
 from bench.core import files, paths
+from bench.core.progress import minutes
 from bench.machine import identity
 from bench.measure import budget
 from bench.measure.budget import ServiceTime, Shape
-from bench.measure.progress import minutes
 from bench.plan import workload
 from bench.prepare import launch, preflight, prepare
 from bench.prepare.spec import RunSpec

@@ -24,9 +24,9 @@ from bench.artefacts import export
 from bench.catalog import Framework, Model
 from bench.core import files, paths
 from bench.core.errors import BenchError
+from bench.core.progress import Progress
 from bench.corpus import resolve
 from bench.machine import identity, lock
-from bench.measure.progress import Progress
 from bench.model import weights
 from bench.plan import make
 from bench.prepare import launch, native

@@ -16,8 +16,8 @@ from bench.catalog import DEFAULT, Framework, arms
 from bench.commands import bench
 from bench.core import paths
 from bench.core.errors import BenchError
+from bench.core.progress import Progress
 from bench.machine import identity
-from bench.measure.progress import Progress
 from bench.prepare.spec import RunSpec
 from bench.store import database as store
 from bench.workers import client

@@ -20,8 +20,8 @@ from bench.catalog.tuned_settings import Tried, Tuned
 from bench.commands import bench, knobs
 from bench.commands.knobs import Worth
 from bench.core import paths
+from bench.core.progress import Progress
 from bench.machine import identity
-from bench.measure.progress import Progress
 from bench.prepare.spec import RunSpec
 from bench.stats.paired import FASTER
 from bench.store import database

@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench.catalog import Scenario
+from bench.core.progress import Progress
 from bench.machine import counters
 from bench.measure import budget, noise_monitor
-from bench.measure.progress import Progress
 from bench.measure.runfolder import RunFolder, now
 from bench.measure.seats import Seat, Seats, Vectors
 from bench.plan.make import Plan

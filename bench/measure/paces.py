@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bench.catalog import Scenario
+from bench.core.progress import Progress
 from bench.measure import budget, noise_monitor, service_time
 from bench.measure.blocks import Blocks
 from bench.measure.budget import WARM_UP_SHARE
-from bench.measure.progress import Progress
 from bench.measure.runfolder import RunFolder
 from bench.measure.seats import WARM_UP_S, Seats
 from bench.plan import workload

@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 
 from bench.catalog import Scenario
+from bench.core.progress import Progress, minutes
 from bench.machine import lock
 from bench.measure import budget, noise_monitor, quality, resume
 from bench.measure.blocks import Expected
 from bench.measure.budget import WARM_UP_SHARE
 from bench.measure.paces import LATE, Paces
-from bench.measure.progress import Progress, minutes
 from bench.measure.runfolder import RunFolder
 from bench.measure.seats import Seats
 from bench.plan import workload
@@ -187,7 +187,8 @@ class Runner(Paces):
         plan = self.experiment.plans[scenario.name]
         expected = self._expected(plan, plan.warm, allocation.rows_per_arm)
         every = 1 if self._fresh(scenario) else -(-allocation.blocks // self._starts())
-        with self.progress.scenario(scenario, allocation) as advance:
+        about = f"{scenario.name}: {allocation.blocks} blocks × {allocation.rounds} rounds × {allocation.rows} rows an arm"
+        with self.progress.steps(about, allocation.blocks) as advance:
             for block in range(allocation.blocks):
                 if self.folder.has_block(scenario.name, block):
                     advance()
@@ -269,7 +270,7 @@ class Runner(Paces):
             if not self._searches(arm_id):
                 self.folder.failure(arm_id, scenario.name, "NOT_APPLICABLE", "only measured arms search for a rate")
         searches = {arm_id: Search(scenario.limits_ms, scenario.q, costs[arm_id].single_s) for arm_id in alive if self._searches(arm_id)}
-        with self.progress.search(scenario, plan.measured // rows) as comes:
+        with self.progress.search(scenario.name, plan.measured // rows) as comes:
             for block in range(plan.measured // rows):
                 if not self.folder.has_block(scenario.name, block):
                     wanted = {arm_id: rate for arm_id, search in searches.items()

@@ -18,13 +18,13 @@ import pandas as pd
 
 from bench.catalog import Scenario, control_arms
 from bench.core import paths
+from bench.core.progress import Progress
 from bench.core.stopwatch import Stopwatch
 from bench.correctness import check_cache, checks, reference
 from bench.correctness.determinism import RunToRun
 from bench.machine import lock
 from bench.measure import budget, service_time
 from bench.measure.cold_start import Starts, start_facts
-from bench.measure.progress import Progress
 from bench.measure.runfolder import RunFolder
 from bench.plan.make import Plan
 from bench.prepare.spec import Experiment, PreparedArm

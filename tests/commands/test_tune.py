@@ -16,7 +16,7 @@ from bench.catalog import tuned_settings
 from bench.commands import bench, knobs, tune
 from bench.commands.knobs import Worth
 from bench.core.errors import BenchError
-from bench.measure.progress import Progress
+from bench.core.progress import Progress
 from bench.prepare import spec as experiment_spec
 from bench.store import database as store
 from bench.workers import client

@@ -7,11 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from bench import catalog
-from bench.measure.budget import Allocation
-from bench.measure.progress import LINE_EVERY_S, Progress, minutes
-
-SCENARIO = catalog.load().scenarios["closed-1"]
+from bench.core.progress import LINE_EVERY_S, Progress, minutes
 
 
 def test_a_log_hears_of_the_time_left_once_a_minute() -> None:
@@ -29,10 +25,9 @@ def test_a_log_hears_of_the_time_left_once_a_minute() -> None:
 
 
 def test_short_work_says_nothing_in_a_log_and_moves_the_bar_of_a_terminal() -> None:
-    allocation = Allocation(blocks=3, rounds=1, rows=10, block_s=1.0)
     for terminal in (False, True):
         out = io.StringIO()
-        with Progress(Console(file=out, force_terminal=terminal, width=120)).scenario(SCENARIO, allocation) as one_more:
+        with Progress(Console(file=out, force_terminal=terminal, width=120)).steps("closed-1: 3 blocks", 3) as one_more:
             for _ in range(3):
                 one_more()
         assert ("3/3" in out.getvalue()) is terminal and ("closed-1" in out.getvalue()) is terminal
@@ -41,7 +36,7 @@ def test_short_work_says_nothing_in_a_log_and_moves_the_bar_of_a_terminal() -> N
 def said_of_a_search(first: int, arms: int) -> str:
     """What the log says of a search of at most 10 trials: `first` with six arms, 2 × LINE_EVERY_S later the next with `arms`."""
     log, now_s = io.StringIO(), 0.0
-    with Progress(Console(file=log, force_terminal=False), clock_s=lambda: now_s).search(SCENARIO, 10) as comes:
+    with Progress(Console(file=log, force_terminal=False), clock_s=lambda: now_s).search("closed-1", 10) as comes:
         comes(first, 6)
         now_s = 2 * LINE_EVERY_S
         comes(first + 1, arms)

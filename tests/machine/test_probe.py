@@ -126,7 +126,7 @@ def plan_of(rows: int, warm: int) -> Plan:
     return Plan(Path("p"), "p", "h", rows, warm, "text", nothing, nothing, nothing, nothing)
 
 
-PACE = budget.Pace(blocks=12, rounds=2, rows=20, block_s=1.0)
+PACE = budget.Allocation(blocks=12, rounds=2, rows=20, block_s=1.0)
 
 
 def test_a_noisy_block_is_measured_again_only_where_there_is_room() -> None:

@@ -19,16 +19,17 @@ from bench import catalog
 from bench.artefacts.export import Artefact
 from bench.catalog import Arm
 from bench.catalog.frameworks import DEFAULT
+from bench.core.progress import Progress
 from bench.machine import counters
 from bench.machine.probe import Look
 from bench.measure import budget, noise_monitor
-from bench.measure.progress import Progress
 from bench.measure.run import Runner
 from bench.measure.runfolder import RunFolder
-from bench.measure.seats import Seat, Served
+from bench.measure.seats import Seat
 from bench.plan.make import Plan
 from bench.prepare.spec import PreparedArm
 from bench.store import database
+from bench.workers.client import Served
 
 KNOWN = catalog.load()
 SCENARIO = KNOWN.scenarios["closed-1"]
@@ -78,7 +79,7 @@ class Seats:
         self.served.append(first)
         at = np.arange(first, first + rows)
         frame = pd.DataFrame({"request": at, "due_ns": at, "start_ns": at, "end_ns": at + 1})
-        return Served(frame, np.ones((rows, 1), dtype=np.float32), rows, None), None
+        return Served(frame, np.ones((rows, 1), dtype=np.float32), rows, counters.Meter(0, None, None, 0, 0, None, None, None)), None
 
 
 class Watch(noise_monitor.Watch):

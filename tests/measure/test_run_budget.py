@@ -40,7 +40,7 @@ class Clock(Runner):
         seats: Any = SimpleNamespace(measured_s=0.0, warm_up_s=0.0, costs={}, held=None, leave_all=self._leave)
         seats.stage = _Stage()
         self.cold, self.least_warm_up_s, self.last_warm_up_s = True, LEAST_WARM_UP_S, 0.0
-        progress: Any = SimpleNamespace(say=lambda line: None, scenario=_bar, turns=_turns)
+        progress: Any = SimpleNamespace(say=lambda line: None, steps=_bar, turns=_turns)
         #: (scenario, block, process): a process is numbered from its start.
         self.served: list[tuple[str, int, int]] = []
         self.process = 0
@@ -90,7 +90,7 @@ class _Stage:
 
 
 @contextmanager
-def _bar(scenario: Scenario, allocation: budget.Allocation) -> Iterator[Callable[[], None]]:
+def _bar(about: str, total: int) -> Iterator[Callable[[], None]]:
     yield lambda: None
 
 
@@ -101,7 +101,7 @@ def _turns(blocks: int) -> Iterator[Callable[[int, str, list[str]], None]]:
 
 @pytest.fixture(autouse=True)
 def nothing_real(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner.memory, "stays_resident", lambda experiment: True)
+    monkeypatch.setattr(runner.preflight, "stays_resident", lambda experiment: True)
     monkeypatch.setattr(runner.noise_monitor, "Watch", lambda seats, folder: None)
     monkeypatch.setattr(runner.quality, "measure", lambda *_: None)
     monkeypatch.setattr(files, "sync", lambda path: None)

@@ -12,10 +12,13 @@ import numpy as np
 import pandas as pd
 
 from bench.catalog import Scenario
-from bench.measure.seats import Seat, Seats, Served
+from bench.machine.counters import Meter
+from bench.measure.seats import Seat, Seats
 from bench.plan.make import Plan
+from bench.workers.client import Served
 
 WARM = 70
+NOTHING_USED = Meter(0, None, None, 0, 0, None, None, None)
 
 
 def plan(name: str, lengths: list[int]) -> Plan:
@@ -40,7 +43,7 @@ class Fake(Seats):
         rows = np.arange(first, first + count)
         start = rows // batch * 1_000_000
         frame = pd.DataFrame({"request": rows, "due_ns": 0, "start_ns": start, "end_ns": start + 1_000})
-        return Served(frame, np.zeros((count, 1), dtype=np.float32), 0)
+        return Served(frame, np.zeros((count, 1), dtype=np.float32), 0, NOTHING_USED)
 
     @contextmanager
     def measuring(self) -> Iterator[None]:

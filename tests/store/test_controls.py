@@ -20,8 +20,8 @@ from bench import catalog
 from bench.artefacts.export import Artefact
 from bench.catalog import DEFAULT, Arm, control_arms
 from bench.commands import bench
+from bench.core.progress import Progress
 from bench.machine import identity
-from bench.measure.progress import Progress
 from bench.measure.runfolder import RunFolder
 from bench.measure.seats import Seat, Seats, Served
 from bench.prepare.spec import PreparedArm

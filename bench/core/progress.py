@@ -10,9 +10,6 @@ from typing import Protocol
 import rich.progress
 from rich.console import Console
 
-from bench.catalog import Scenario
-from bench.measure.budget import Allocation
-
 LINE_EVERY_S = 60.0
 """Between two lines on how far the work is, where nobody watches a bar."""
 
@@ -61,26 +58,24 @@ class Progress:
             )
 
     @contextmanager
-    def scenario(self, scenario: Scenario, allocation: Allocation) -> Iterator[Callable[[], None]]:
-        """A bar over the blocks of a scenario; the yielded function says that one more is done."""
-        about, done = f"{scenario.name}: {allocation.blocks} blocks × {allocation.rounds} rounds × {allocation.rows} rows an arm", 0
+    def steps(self, about: str, total: int) -> Iterator[Callable[[], None]]:
+        """A bar over `total` steps; the yielded function says that one more is done."""
+        done = 0
         with self._steps() as reached:
 
             def one_more() -> None:
                 nonlocal done
                 done += 1
-                reached(done, allocation.blocks, about)
+                reached(done, total, about)
 
-            reached(0, allocation.blocks, about)
+            reached(0, total, about)
             yield one_more
 
     @contextmanager
-    def search(self, scenario: Scenario, trials: int) -> Iterator[Callable[[int, int], None]]:
+    def search(self, name: str, trials: int) -> Iterator[Callable[[int, int], None]]:
         """A bar over a search of at most `trials` trials; the yielded function says which one comes next and how many arms take part."""
         with self._steps("at most") as reached:
-            yield lambda trial, arms: reached(
-                trial, trials, f"{scenario.name}: trial {trial + 1} of at most {trials}, {arms} arms still searching"
-            )
+            yield lambda trial, arms: reached(trial, trials, f"{name}: trial {trial + 1} of at most {trials}, {arms} arms still searching")
 
     @contextmanager
     def _steps(self, sure: str = "about") -> Iterator[Reached]:
