@@ -12,7 +12,7 @@ import pytest
 
 from bench import catalog
 from tests.support import browser
-from tests.support.sandbox import House
+from tests.support.sandbox import Sandbox
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
@@ -22,20 +22,20 @@ FLOORS = [name for name, framework in KNOWN.frameworks.items() if framework.role
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> House:
-    """A house in which MiniLM was measured in every framework, and its site built."""
-    house = House(tmp_path_factory.mktemp("end-to-end"))
-    done = house.invoke("bench", "--model", "minilm", "--requests", "210", timeout_s=1200)
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    """A sandbox in which MiniLM was measured in every framework, and its site built."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("end-to-end"))
+    done = sandbox.invoke("bench", "--model", "minilm", "--requests", "210", timeout_s=1200)
     assert done.returncode == 0, done.stderr
     assert all(KNOWN.frameworks[name].name in done.stdout for name in MEASURED), "the comparison is printed"
-    built = house.invoke("site", timeout_s=300)
+    built = sandbox.invoke("site", timeout_s=300)
     assert built.returncode == 0, built.stderr
-    return house
+    return sandbox
 
 
 @pytest.fixture(scope="module")
-def rows(house: House) -> dict[tuple[str, str], dict[str, Any]]:
-    return {(row["framework"], row["scenario"]): row for row in house.rows("select * from leaderboard")}
+def rows(sandbox: Sandbox) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(row["framework"], row["scenario"]): row for row in sandbox.rows("select * from leaderboard")}
 
 
 def skip_where_missing(row: dict[str, Any]) -> None:
@@ -77,20 +77,20 @@ def test_the_floor_is_far_below_what_it_carries(rows: dict[tuple[str, str], dict
     assert row["p50_ms"] < fastest / 20
 
 
-def test_rust_and_cpp_load_the_library_of_the_wheel(house: House) -> None:
-    stated = house.rows("select framework, version_json from arms where framework like 'onnx-%'")
+def test_rust_and_cpp_load_the_library_of_the_wheel(sandbox: Sandbox) -> None:
+    stated = sandbox.rows("select framework, version_json from arms where framework like 'onnx-%'")
     versions = {row["framework"]: json.loads(row["version_json"]) for row in stated if row["version_json"]}
     assert len({version["version"] for version in versions.values()}) == 1, versions
     assert all("libonnxruntime.so" in versions[name]["build"] for name in ("onnx-rust", "onnx-cpp") if name in versions)
 
 
-def test_precision_is_read_back(house: House) -> None:
-    settings = house.rows("select framework, settings_json from arms where role = 'measured' and settings_json is not null")
+def test_precision_is_read_back(sandbox: Sandbox) -> None:
+    settings = sandbox.rows("select framework, settings_json from arms where role = 'measured' and settings_json is not null")
     assert settings and all(json.loads(row["settings_json"])["precision"] == "fp32" for row in settings)
 
 
-def test_the_machine_record_leaves_nothing_silently_out(house: House) -> None:
-    record = json.loads((house.runs[0] / "machine.json").read_text())
+def test_the_machine_record_leaves_nothing_silently_out(sandbox: Sandbox) -> None:
+    record = json.loads((sandbox.runs[0] / "machine.json").read_text())
 
     def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict):
@@ -104,14 +104,14 @@ def test_the_machine_record_leaves_nothing_silently_out(house: House) -> None:
     assert set(record["versions"]["workers"]) >= {"pytorch", "onnx-python"}
 
 
-def test_a_run_of_two_frameworks_does_not_empty_the_page(house: House) -> None:
-    before = (house.folder / "site" / "models" / "minilm" / "index.html").read_text()
-    done = house.invoke(
+def test_a_run_of_two_frameworks_does_not_empty_the_page(sandbox: Sandbox) -> None:
+    before = (sandbox.folder / "site" / "models" / "minilm" / "index.html").read_text()
+    done = sandbox.invoke(
         "bench", "--model", "minilm", "--framework", "onnx-python,null-python", "--scenario", "closed-1", "--requests", "60"
     )
     assert done.returncode == 0, done.stderr
-    assert house.invoke("site").returncode == 0
-    after = (house.folder / "site" / "models" / "minilm" / "index.html").read_text()
+    assert sandbox.invoke("site").returncode == 0
+    after = (sandbox.folder / "site" / "models" / "minilm" / "index.html").read_text()
     for name in MEASURED:
         assert KNOWN.frameworks[name].title in before and KNOWN.frameworks[name].title in after
 
@@ -119,8 +119,8 @@ def test_a_run_of_two_frameworks_does_not_empty_the_page(house: House) -> None:
 @pytest.mark.browser
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("javascript", [False, True])
-def test_the_page_in_a_browser(house: House, dark: bool, javascript: bool) -> None:
-    with browser.serve(house.folder / "site") as address, browser.open_browser(dark=dark, javascript=javascript) as window:
+def test_the_page_in_a_browser(sandbox: Sandbox, dark: bool, javascript: bool) -> None:
+    with browser.serve(sandbox.folder / "site") as address, browser.open_browser(dark=dark, javascript=javascript) as window:
         window.get(f"{address}/models/minilm/")
         text = window.find_element("tag name", "main").text if not javascript else window.find_element("tag name", "body").text
         for name in MEASURED:
@@ -129,15 +129,15 @@ def test_the_page_in_a_browser(house: House, dark: bool, javascript: bool) -> No
         assert not browser.console_errors(window)
 
 
-def test_report_prints_what_is_stored(house: House, tmp_path: Path) -> None:
-    run_id = house.runs[0].name
-    as_json = house.invoke("report", "--format", "json", "--run", run_id)
+def test_report_prints_what_is_stored(sandbox: Sandbox, tmp_path: Path) -> None:
+    run_id = sandbox.runs[0].name
+    as_json = sandbox.invoke("report", "--format", "json", "--run", run_id)
     assert as_json.returncode == 0
     stored = json.loads(as_json.stdout)
     found = stored if isinstance(stored, list) else stored["rows"]
     assert {row["framework"] for row in found} == {*MEASURED, *FLOORS}
-    as_csv = house.invoke("report", "--format", "csv", "--run", run_id)
+    as_csv = sandbox.invoke("report", "--format", "csv", "--run", run_id)
     assert as_csv.returncode == 0 and as_csv.stdout.count("\n") >= len(found)
-    written = house.invoke("report", "--format", "md", "--run", run_id, "--out", str(tmp_path / "report"))
+    written = sandbox.invoke("report", "--format", "md", "--run", run_id, "--out", str(tmp_path / "report"))
     assert written.returncode == 0, written.stderr
     assert list(tmp_path.rglob("*.md")) and list(tmp_path.rglob("*.svg"))

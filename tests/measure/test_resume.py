@@ -16,38 +16,40 @@ from bench.machine import identity
 from bench.measure import resume
 from bench.measure.budget import BLOCKS, Allocation
 from bench.measure.runfolder import RunFolder
-from tests.support.sandbox import House
+from tests.support.sandbox import Sandbox
 
 WORDS = ("bench", "--model", "minilm", "--framework", "onnx-python", "--scenario", "closed-1,poisson-high")
 LOADS = (Scenario(name="closed-1", title="x", load="closed", rows=8192), Scenario(name="slo", title="x", load="slo", rows=8192))
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+def sandbox(tmp_path: Path) -> Sandbox:
+    return Sandbox(tmp_path)
 
 
 @pytest.mark.alone
-def test_a_larger_budget_goes_on_where_a_smaller_one_ended(house: House) -> None:
+def test_a_larger_budget_goes_on_where_a_smaller_one_ended(sandbox: Sandbox) -> None:
     """Three blocks of poisson-high are four seconds of arrivals: no machine fits them into what closed-1 leaves of four."""
-    first = house.invoke(*WORDS, "--budget", "4s")
+    first = sandbox.invoke(*WORDS, "--budget", "4s")
     assert first.returncode == 0, first.stderr
-    (run,) = house.runs
-    assert {(one["scenario"], one["status"]) for one in house.failures()} == {("poisson-high", "SKIPPED")}
+    (run,) = sandbox.runs
+    assert {(one["scenario"], one["status"]) for one in sandbox.failures()} == {("poisson-high", "SKIPPED")}
     before = {file: file.stat().st_mtime_ns for file in run.glob("blocks/closed-1/*/samples.parquet")}
-    served = house.rows("SELECT count(*) AS n FROM samples")[0]["n"]
+    served = sandbox.rows("SELECT count(*) AS n FROM samples")[0]["n"]
     assert len(before) >= 3 and served
-    second = house.invoke(*WORDS, "--budget", "24s")
+    second = sandbox.invoke(*WORDS, "--budget", "24s")
     assert second.returncode == 0 and f"resuming run {run.name}" in second.stderr, second.stderr
-    assert house.runs == [run] and house.failures() == [] and (run / "done.json").exists()
+    assert sandbox.runs == [run] and sandbox.failures() == [] and (run / "done.json").exists()
     assert {file: file.stat().st_mtime_ns for file in before} == before, "finished blocks stay"
     about = files.read_json(run / "run.json")
     assert about["budget_s"] == 24 and about["command"].endswith("--budget 24s")
     assert [(earlier["budget_s"], earlier["command"][-2:]) for earlier in about["continues"]] == [(4, "4s")]
-    rows = house.rows("SELECT scenario, blocks, n FROM results WHERE served_scenario IS NULL ORDER BY scenario")
+    rows = sandbox.rows("SELECT scenario, blocks, n FROM results WHERE served_scenario IS NULL ORDER BY scenario")
     assert [row["scenario"] for row in rows] == ["closed-1", "poisson-high"]
     assert rows[0]["blocks"] >= len(before) and rows[1]["blocks"] >= 3 and rows[1]["n"] > 0
-    assert house.rows("SELECT count(*) AS n FROM runs") == [{"n": 1}] and house.rows("SELECT count(*) AS n FROM samples")[0]["n"] > served
+    assert (
+        sandbox.rows("SELECT count(*) AS n FROM runs") == [{"n": 1}] and sandbox.rows("SELECT count(*) AS n FROM samples")[0]["n"] > served
+    )
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from bench.runs import parquet
 from bench.stats import unpaired
 from bench.store import database
 from tests.support import runs
-from tests.support.sandbox import House
+from tests.support.sandbox import Sandbox
 
 SLOW = 1.05
 ARMS = tuple(runs.Fake(name, service_ms=ms, block_noise=0.008) for name, ms in (("onnx-python", 4.0), ("openvino", 3.0)))
@@ -125,13 +125,13 @@ def test_a_run_is_found_by_the_end_of_its_id(tmp_path: Path, monkeypatch: pytest
 
 
 def test_exit_status_and_label(tmp_path: Path) -> None:
-    house = House(tmp_path)
+    sandbox = Sandbox(tmp_path)
     two(tmp_path, ARMS, slower(ARMS, SLOW))
-    before, after = (folder.name for folder in house.runs)
-    plain = house.invoke("compare", before, after)
+    before, after = (folder.name for folder in sandbox.runs)
+    plain = sandbox.invoke("compare", before, after)
     assert plain.returncode == 0 and "unpaired" in plain.stdout and "slower: 0.9" in plain.stdout
-    assert house.invoke("compare", before, after, "--fail-on-regression").returncode == 1
-    found = house.invoke("compare", before, before, "--fail-on-regression", "--json")
+    assert sandbox.invoke("compare", before, after, "--fail-on-regression").returncode == 1
+    found = sandbox.invoke("compare", before, before, "--fail-on-regression", "--json")
     assert found.returncode == 0
     assert {row["comparison"] for row in json.loads(found.stdout)} == {"unpaired"}
     assert all(row["moved"]["verdict"] == "identical" for row in json.loads(found.stdout))

@@ -31,7 +31,7 @@ from bench.store import database as store
 from tests.support import runs
 from tests.support.driver import Driver
 from tests.support.runs import Fake, Spec
-from tests.support.sandbox import House
+from tests.support.sandbox import Sandbox
 
 pytestmark = pytest.mark.alone
 
@@ -220,18 +220,18 @@ def test_verdicts_over_many_runs(tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_controls_for_real(tmp_path: Path) -> None:
     """One short run: the faults are in the workers they belong to, the stall is in the samples, and a campaign would refer to it."""
-    house = House(tmp_path)
-    done = house.invoke("bench", "--model", "minilm", "--scenario", "controls", "--budget", "24s")
+    sandbox = Sandbox(tmp_path)
+    done = sandbox.invoke("bench", "--model", "minilm", "--scenario", "controls", "--budget", "24s")
     assert done.returncode == 0, done.stderr
-    about = json.loads((house.runs[0] / "run.json").read_text())
+    about = json.loads((sandbox.runs[0] / "run.json").read_text())
     assert {arm["role"]: arm["fault"] for arm in about["arms"]} == {
         "measured": None, "twin": None, "slow": "slow=1.05", "stall": "stall=0.1:0.2",
     }  # fmt: skip
     assert not about["complete"], "controls are never what the board shows"
-    rows = {row["role"]: row for row in house.rows("select * from leaderboard where scenario = 'closed-1'")}
+    rows = {row["role"]: row for row in sandbox.rows("select * from leaderboard where scenario = 'closed-1'")}
     assert rows["stall"]["max_ms"] >= 200
     assert all(row["status"] in ("OK", "PARTIAL") and row["min_cosine"] > 1 - 1e-7 for row in rows.values())
-    assert [verdict.role for verdict in controls.verdicts(house.database)] == ["twin", "slow"]
+    assert [verdict.role for verdict in controls.verdicts(sandbox.database)] == ["twin", "slow"]
 
 
 @pytest.mark.parametrize("fault", ["slow=1.5", "stall=0.1:0.2"])

@@ -23,7 +23,7 @@ from bench.verify.claim import Claim, Found
 from bench.verify.claims import CLAIMS, pick
 from bench.workers.client import WorkerFailed
 from site_src.data import verification
-from tests.support.sandbox import House
+from tests.support.sandbox import Sandbox
 
 pytestmark = pytest.mark.alone
 
@@ -122,11 +122,11 @@ def test_the_site_reads_what_is_written(here: Path) -> None:
 
 
 def test_the_command(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    done = house.invoke("verify", "--only", "fail-safe,pooled")
+    sandbox = Sandbox(tmp_path)
+    done = sandbox.invoke("verify", "--only", "fail-safe,pooled")
     assert done.returncode == 0 and "unresolved in all of" in done.stdout
     assert len(list((tmp_path / "data" / "verify").glob("*.json"))) == 1
-    wrong = house.invoke("verify", "--only", "nonsense")
+    wrong = sandbox.invoke("verify", "--only", "nonsense")
     assert wrong.returncode == 1 and wrong.stderr.startswith("error: promise nonsense: not known")
 
 

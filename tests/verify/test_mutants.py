@@ -10,7 +10,7 @@ import pytest
 
 from bench.verify import gate
 from bench.verify.mutant_catalogue import BROKEN, WRONG
-from tests.support.sandbox import House
+from tests.support.sandbox import Sandbox
 
 pytestmark = pytest.mark.alone
 
@@ -18,15 +18,15 @@ pytestmark = pytest.mark.alone
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """One run of all mutants beside an honest worker: leaderboard rows of closed-1 by framework."""
-    house = House(tmp_path_factory.mktemp("mutants"))
+    sandbox = Sandbox(tmp_path_factory.mktemp("mutants"))
     bugs = [*WRONG, *BROKEN, "none"]
     names = ",".join(f"mutant-{bug}" for bug in bugs)
-    done = house.invoke(
+    done = sandbox.invoke(
         "bench", "--model", "minilm", "--framework", names, "--scenario", "closed-1", "--requests", "210",
-        "--catalog", str(house.catalog(*bugs)),
+        "--catalog", str(sandbox.catalog(*bugs)),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = house.rows("select * from leaderboard where scenario = 'closed-1'")
+    found = sandbox.rows("select * from leaderboard where scenario = 'closed-1'")
     return {row["framework"].removeprefix("mutant-"): row for row in found}
 
 

@@ -14,7 +14,7 @@ from bench.stats.load import Served, closed_loop
 from bench.stats.sample import percentile
 from tests.support import driver
 from tests.support.driver import Driver
-from tests.support.sandbox import House
+from tests.support.sandbox import Sandbox
 
 pytestmark = pytest.mark.alone
 
@@ -63,25 +63,25 @@ def test_every_kind_of_scenario_ends_in_the_leaderboard(tmp_path: Path) -> None:
     own.mkdir()
     (own / "scenarios.yaml").write_text(SMALL)
     (own / "day.csv").write_text("t\n" + "".join(f"{k + 0.5 * (k % 3)}\n" for k in range(100)))
-    house = House(tmp_path)
+    sandbox = Sandbox(tmp_path)
     names = catalog.load(own).suites["small"].scenarios
     asked = ("bench", "--model", "minilm", "--framework", "null-python", "--catalog", str(own), "--scenario", "small")
-    planned = house.invoke(*asked, "--dry-run")
+    planned = sandbox.invoke(*asked, "--dry-run")
     assert planned.returncode == 0 and all(name in planned.stdout for name in names), planned.stdout
-    done = house.invoke(*asked, "--requests", "24")
+    done = sandbox.invoke(*asked, "--requests", "24")
     assert done.returncode == 0, done.stderr
-    rows = {row["scenario"]: row for row in house.rows("select * from leaderboard")}
+    rows = {row["scenario"]: row for row in sandbox.rows("select * from leaderboard")}
     derived = ["closed-4", "closed-batched-1", "closed-batched-16", "sweep-8", "sweep-300", "new-shape-known"]
     assert set(rows) >= {*names, *derived}
     assert {row["status"] for row in rows.values()} <= {"OK", "PARTIAL"}, {name: row["reason"] for name, row in rows.items()}
     assert rows["low"]["rate_per_s"] == 400 and rows["low"]["rho"] < 0.1 and rows["low"]["late_p99_ms"] is not None
-    fits = house.rows("select distinct scenario, term from fits")
+    fits = sandbox.rows("select distinct scenario, term from fits")
     assert {row["term"] for row in fits if row["scenario"] == "sweep"} == {"base_ms", "per_token_us", "per_token2_ns"}
-    block = house.runs[0] / "blocks" / "low" / "000"
+    block = sandbox.runs[0] / "blocks" / "low" / "000"
     kept, discarded = (pd.read_parquet(block / f"{name}.parquet") for name in ("samples", "discards"))
     assert (len(kept), len(discarded)) == (30, 10) and discarded["request"].max() < kept["request"].min()
-    new = house.rows("select block from blocks where scenario = 'new-shape'")
+    new = sandbox.rows("select block from blocks where scenario = 'new-shape'")
     slices = [
-        json.loads((house.runs[0] / "blocks" / "new-shape" / f"{row['block']:03d}" / "block.json").read_text())["slices"] for row in new
+        json.loads((sandbox.runs[0] / "blocks" / "new-shape" / f"{row['block']:03d}" / "block.json").read_text())["slices"] for row in new
     ]
     assert len({pieces[0]["start"] for pieces in slices}) == len(new) >= 3, "every block in a new process"
