@@ -17,7 +17,7 @@ from typing import Any, get_args
 from invoke import Context, task
 
 from bench import catalog as catalogue
-from bench.core import paths
+from bench.core import output, paths
 from bench.core.errors import BenchError
 
 CATALOG_HELP = "a folder with your own frameworks.yaml, models.yaml or scenarios.yaml, added to ours"
@@ -25,7 +25,7 @@ Body = Callable[..., Any]
 
 
 def command(**options: Any) -> Callable[[Body], Any]:
-    """A task whose errors are one line and an exit status: 1 could not do it, 130 interrupted."""
+    """A task whose errors are one line and an exit status: 1 could not do it, 130 interrupted; any terminal can show what it prints."""
 
     def wrap(body: Body) -> Any:
         @functools.wraps(body)
@@ -33,14 +33,16 @@ def command(**options: Any) -> Callable[[Body], Any]:
             # SIGINT too: a shell's background job starts with it ignored, and could then not be interrupted at all.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.default_int_handler)
-            try:
-                return body(*args, **kwargs)
-            except BenchError as error:
-                print(f"error: {error}", file=sys.stderr)
-                sys.exit(1)
-            except KeyboardInterrupt:
-                print("interrupted: what is finished is kept, the same command goes on from there", file=sys.stderr)
-                sys.exit(130)
+            output.set_up()
+            with output.quiet_without_reader():
+                try:
+                    return body(*args, **kwargs)
+                except BenchError as error:
+                    print(f"error: {error}", file=sys.stderr)
+                    sys.exit(1)
+                except KeyboardInterrupt:
+                    print("interrupted: what is finished is kept, the same command goes on from there", file=sys.stderr)
+                    sys.exit(130)
 
         return task(run, **options)
 
