@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bench.artefacts import onnx_graph
 from bench.core.errors import BenchError
-from bench.plan import make
+from bench.plan.folder import open_plan
 
 BITS = {"int8": 8, "int4": 4}
 BLOCK_SIZE = 32
@@ -127,7 +127,7 @@ def _remove(file: Path) -> None:
 
 def feeds(folder: Path, pad_id: int) -> Iterator[Feed]:
     """The rows of a plan folder as batches of inputs by name, padded right as a worker pads them."""
-    rows = make.open_plan(folder)
+    rows = open_plan(folder)
     for first in range(0, rows.rows, CALIBRATION_BATCH):
         count = min(CALIBRATION_BATCH, rows.rows - first)
         if rows.modality == "image":

@@ -20,6 +20,7 @@ from bench.core.errors import BenchError, NotApplicable
 from bench.corpus import resolve
 from bench.machine import identity
 from bench.plan import make, preprocess
+from bench.plan.folder import Plan
 
 #: Rows a calibration sees, and how many of them at once. Images take more memory for each row.
 CALIBRATION_ROWS: Mapping[str, int] = {"text": 128, "image": 48}
@@ -120,7 +121,7 @@ def slow_path(precision: str, flags: list[str]) -> str | None:
     return None
 
 
-def calibration(model: Model, tokenizer_folder: Path) -> make.Plan:
+def calibration(model: Model, tokenizer_folder: Path) -> Plan:
     """The rows that calibrating recipes watch: the `calibration` part of the generated corpus, prepared as any request of the model."""
     source = resolve.generated(seed=1)
     rows = CALIBRATION_ROWS[model.modality]

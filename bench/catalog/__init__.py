@@ -4,6 +4,7 @@ from bench.catalog.arguments import one_of, parse_seconds, split, unknown
 from bench.catalog.frameworks import DEFAULT, Framework, Kind, Knob, Precision, Variant
 from bench.catalog.reader import entries, load
 from bench.catalog.schema import (
+    LARGE_MODEL_BYTES,
     Arm,
     Catalog,
     ControlRole,
@@ -21,6 +22,7 @@ from bench.catalog.schema import (
 
 __all__ = [
     "DEFAULT",
+    "LARGE_MODEL_BYTES",
     "Arm",
     "Catalog",
     "ControlRole",

@@ -13,6 +13,8 @@ from bench.catalog.frameworks import STRICT, Framework
 from bench.core.errors import BenchError
 from bench.core.files import short_hash
 
+#: From this size on a model is measured with fewer rows and blocks, and its workers are not kept side by side.
+LARGE_MODEL_BYTES = 1_000_000_000
 ControlRole = Literal["twin", "slow", "stall"]
 Role = Literal["measured", "floor", "twin", "slow", "stall"]
 
@@ -101,6 +103,11 @@ class Model:
     def bytes_fp32(self) -> int:
         """Bytes of the weights in fp32."""
         return 4 * self.parameters
+
+    @property
+    def is_large(self) -> bool:
+        """1 GB of weights or more."""
+        return self.bytes_fp32 >= LARGE_MODEL_BYTES
 
 
 @dataclass(config=STRICT, frozen=True)

@@ -21,7 +21,7 @@ from bench.machine import identity
 from bench.measure import budget
 from bench.measure.budget import ServiceTime, Shape
 from bench.plan import workload
-from bench.prepare import launch, preflight, prepare
+from bench.prepare import launch, prepare
 from bench.prepare.spec import RunSpec
 
 
@@ -139,7 +139,7 @@ def _warm_up_s(cost: ServiceTime) -> float:
 def _turns(spec: RunSpec) -> list[list[Scenario]]:
     """The scenarios that mean something for the model, in groups that share their processes."""
     served = [one for one in spec.scenarios if not workload.why_not(one, spec.model)]
-    return workload.turns(served, spec.fresh_blocks and spec.model.bytes_fp32 < preflight.RESIDENT_BYTES)
+    return workload.turns(served, spec.fresh_blocks and not spec.model.is_large)
 
 
 def _starts(spec: RunSpec, scenario: Scenario) -> int:

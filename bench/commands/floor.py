@@ -29,6 +29,7 @@ from bench.corpus import resolve
 from bench.machine import identity, lock
 from bench.model import weights
 from bench.plan import make
+from bench.plan.folder import Plan
 from bench.prepare import launch, native
 from bench.stats import leaderboard
 from bench.workers import client
@@ -47,7 +48,7 @@ class BaselineLoop(LineProcess):
     def wait_ready(self) -> None:
         self._expect(self.answer(START_S, "its start"), "ready")
 
-    def loop(self, plan: make.Plan, first: int, count: int) -> int:
+    def loop(self, plan: Plan, first: int, count: int) -> int:
         """Nanoseconds for `count` rows."""
         line = f"loop {plan.folder.relative_to(self.folder)} {first} {count}"
         return int(self._expect(self.ask(line, 300, "a bare loop"), "looped"))
@@ -64,7 +65,7 @@ def run(model: Model, pairs: int) -> None:
     known, progress, console = catalog.load(), Progress(), Console()
     source = weights.resolve(model, "auto")
     texts = resolve.resolve(None, 1)
-    rows = make.ensure(model, source.folder, known.scenarios["closed-1"], texts, 1)
+    rows = make.scenario_plan(model, source.folder, known.scenarios["closed-1"], texts, 1)
     nulls = Table("null worker", "µs per request", "target", "held", title="What a request costs that does no work", title_justify="left")
     services = Table("framework", "worker / bare", "interval", "n pairs", "target", "held",
                      title="Service time over the bare framework on the same tensors", title_justify="left")  # fmt: skip
@@ -92,7 +93,7 @@ def run(model: Model, pairs: int) -> None:
     console.print(services)
 
 
-def null_cost_us(framework: Framework, model: Model, rows: make.Plan, scratch: Path, held: lock.MachineLock) -> float:
+def null_cost_us(framework: Framework, model: Model, rows: Plan, scratch: Path, held: lock.MachineLock) -> float:
     """Median over slices of (last end − first start) / requests, in µs, one row at a time."""
     start = _launch(framework, model, paths.ARTEFACTS / model.name)
     costs = []
@@ -104,7 +105,7 @@ def null_cost_us(framework: Framework, model: Model, rows: make.Plan, scratch: P
 
 
 def service_ratios(
-    framework: Framework, model: Model, artefact: Path, rows: make.Plan, scratch: Path, held: lock.MachineLock, pair: int
+    framework: Framework, model: Model, artefact: Path, rows: Plan, scratch: Path, held: lock.MachineLock, pair: int
 ) -> list[float]:
     """Log ratios, slice by slice, of the worker's mean service to the bare loop's time per row; a fresh process pair."""
     log = scratch / f"{framework.name}.log"
@@ -130,7 +131,7 @@ def service_ratios(
         raise BenchError(f"{framework.name}: {failure}; see `invoke doctor`") from None
 
 
-def _log_ratio(worker: Worker, bare: BaselineLoop, rows: make.Plan, first: int, scratch: Path, worker_first: bool) -> float:
+def _log_ratio(worker: Worker, bare: BaselineLoop, rows: Plan, first: int, scratch: Path, worker_first: bool) -> float:
     """Log ratio of the worker's mean service to the bare loop's time per row, over ROWS rows."""
     worker_ns = bare_ns = math.nan
     for process in (worker, bare) if worker_first else (bare, worker):
@@ -162,7 +163,7 @@ def _baseline_loop(framework: Framework, model: Model, artefact: Path, log: Path
     return BaselineLoop(program, start.env, log)
 
 
-def _serve(worker: Worker, rows: make.Plan, first: int, count: int, scratch: Path) -> pd.DataFrame:
+def _serve(worker: Worker, rows: Plan, first: int, count: int, scratch: Path) -> pd.DataFrame:
     return worker.serve(Order(rows.folder, first, count, 1, 120), scratch, 300).samples
 
 

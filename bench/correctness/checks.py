@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.plan.make import RepeatPlan
+from bench.plan.folder import RepeatPlan
 from bench.stats import leaderboard, parity
 
 Vectors = npt.NDArray[np.float32]

@@ -20,7 +20,7 @@ from bench.machine import counters
 from bench.measure import budget, noise_monitor
 from bench.measure.runfolder import RunFolder, now
 from bench.measure.seats import Seat, Seats, Vectors
-from bench.plan.make import Plan
+from bench.plan.folder import Plan
 from bench.prepare.spec import Experiment, PreparedArm
 from bench.stats import parity
 from bench.workers.client import Served, WorkerFailed

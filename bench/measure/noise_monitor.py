@@ -16,7 +16,7 @@ from bench.machine.noise import Seconds
 from bench.measure.budget import Allocation
 from bench.measure.runfolder import RunFolder
 from bench.measure.seats import Seats
-from bench.plan.make import Plan
+from bench.plan.folder import Plan
 
 #: At most this part of a scenario's blocks is measured again: on a machine that is never quiet that would help nobody.
 AGAIN_SHARE = 0.25

@@ -18,7 +18,7 @@ from bench.measure.budget import WARM_UP_SHARE
 from bench.measure.runfolder import RunFolder
 from bench.measure.seats import WARM_UP_S, Seats
 from bench.plan import workload
-from bench.plan.make import Plan
+from bench.plan.folder import Plan
 from bench.prepare.spec import Experiment
 
 #: A scenario whose blocks take longer than expected is stopped when it has used this much of its share.

@@ -26,6 +26,7 @@ from bench.correctness import reference
 from bench.machine import lock
 from bench.measure.runfolder import RunFolder
 from bench.plan import make, preprocess
+from bench.plan.folder import Plan
 from bench.prepare.launch import binary_hash
 from bench.prepare.spec import Experiment, PreparedArm
 from bench.runs.schema import REFERENCE
@@ -35,7 +36,6 @@ from bench.workers.client import Order, SliceFailed, Vectors, Worker, WorkerFail
 BATCH = 8
 #: Queries and documents of the probe; fewer for images and for models of 1 GB and more, where each takes a tenth of a second and more.
 PROBE, PROBE_LARGE = (128, 256), (32, 64)
-LARGE_BYTES = 1_000_000_000
 #: Rows may take this many times as long as the second call did, and a minute more.
 PATIENCE = 30
 
@@ -44,7 +44,7 @@ PATIENCE = 30
 class Asked:
     """A plan of all the texts of some sets, and where each of them stands in it."""
 
-    plan: make.Plan
+    plan: Plan
     retrievals: tuple[Retrieval, ...]
     similarities: tuple[Similarity, ...]
     row_of: Mapping[tuple[str, str | bytes], int]
@@ -90,7 +90,7 @@ def _served(experiment: Experiment, folder: RunFolder, prepared: PreparedArm) ->
 
 
 def _probe(model: Model, own: Retrieval | None) -> Retrieval:
-    large = model.bytes_fp32 >= LARGE_BYTES or model.modality == "image"
+    large = model.is_large or model.modality == "image"
     whole = own or (quality_sets.docstrings() if model.modality == "text" else quality_sets.augmented())
     return whole.part(*(PROBE_LARGE if large else PROBE))
 
@@ -131,7 +131,7 @@ def _asked(model: Model, tokenizer_folder: Path, name: str, retrievals: Sequence
     return Asked(made, tuple(retrievals), tuple(similarities), {key: row for row, key in enumerate(order)})
 
 
-def _reference(experiment: Experiment, rows: make.Plan) -> Vectors:
+def _reference(experiment: Experiment, rows: Plan) -> Vectors:
     artefact = experiment.reference
     return reference.ensure(artefact.folder, artefact.hash, rows.folder, rows.hash, 0, rows.rows, experiment.pad_id)
 
@@ -154,7 +154,7 @@ def _keep_probe(experiment: Experiment, folder: RunFolder, probe: Asked) -> list
 def _answers(
     experiment: Experiment,
     prepared: PreparedArm,
-    plans: Sequence[make.Plan],
+    plans: Sequence[Plan],
     folder: RunFolder,
     held: lock.MachineLock,
     say: Callable[[str], None],
@@ -173,7 +173,7 @@ def _answers(
     return [np.fromfile(file, dtype="<f4").reshape(rows.rows, -1) for file, rows in zip(kept, plans, strict=True)]
 
 
-def _key(prepared: PreparedArm, rows: make.Plan) -> str:
+def _key(prepared: PreparedArm, rows: Plan) -> str:
     """All that decides the vectors of a plan: artefact, binary, version, how it is started, and what it is told."""
     arm = prepared.arm
     return files.short_hash(
@@ -183,7 +183,7 @@ def _key(prepared: PreparedArm, rows: make.Plan) -> str:
     )
 
 
-def _serve(worker: Worker, rows: make.Plan, second_s: float) -> Vectors:
+def _serve(worker: Worker, rows: Plan, second_s: float) -> Vectors:
     guard_s = 60 + PATIENCE * second_s * rows.rows
     paths.SCRATCH.mkdir(parents=True, exist_ok=True)
     vectors = worker.serve(Order(rows.folder, 0, rows.rows, BATCH, guard_s), paths.SCRATCH, guard_s + 60).vectors

@@ -26,7 +26,7 @@ from bench.machine import lock
 from bench.measure import budget, service_time
 from bench.measure.cold_start import Starts, start_facts
 from bench.measure.runfolder import RunFolder
-from bench.plan.make import Plan
+from bench.plan.folder import Plan
 from bench.prepare.spec import Experiment, PreparedArm
 from bench.workers.client import Order, Served, SliceFailed, Worker, WorkerFailed, load_timeout_s
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.measure.budget import ServiceTime
-from bench.plan.make import Plan
+from bench.plan.folder import Plan
 
 #: From this many widths on, times are laid on a straight line.
 MIN_WIDTHS = 8

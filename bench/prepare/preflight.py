@@ -20,8 +20,6 @@ EXPORT_COPIES, EXPORT_BYTES = 2.0, 1 * GIB
 PLAN_BYTES = 500_000_000
 #: Needs below this are not worth a line.
 WORTH_SAYING = 1 * GIB
-#: From here on a model's workers are not kept side by side.
-RESIDENT_BYTES = 1_000_000_000
 #: What a worker needs besides its weights, and how often it (with half of that, each further session) may hold them (packed copies); an
 #: estimate, on the safe side.
 WORKER_BYTES, WEIGHT_COPIES = 600_000_000, 2.5
@@ -96,4 +94,4 @@ def stays_resident(experiment: Experiment) -> bool:
                 f"{experiment.spec.model.name}: {name} needs about {need / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are free: "
                 "end other programs, or leave that framework out with --framework"
             )
-    return experiment.spec.model.bytes_fp32 < RESIDENT_BYTES and sum(needs.values()) < available
+    return not experiment.spec.model.is_large and sum(needs.values()) < available

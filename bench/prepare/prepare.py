@@ -17,6 +17,7 @@ from bench.corpus import resolve
 from bench.machine import identity
 from bench.model import weights
 from bench.plan import make, workload
+from bench.plan.folder import Plan
 from bench.prepare import native
 from bench.prepare.launch import binary_hash, command_and_env, missing, program_of, recipe_of
 from bench.prepare.spec import Experiment, PreparedArm, RunSpec, UnavailableArm
@@ -66,12 +67,12 @@ def prepare(spec: RunSpec, say: Callable[[str], None]) -> Experiment:
         raise BenchError(f"{model.title}: {reasons}: choose other scenarios")
     with phase("plan"):
         texts = resolve.resolve(spec.corpus, spec.seed)
-        plans: dict[str, make.Plan] = {}
+        plans: dict[str, Plan] = {}
         for scenario in spec.scenarios:
             if scenario.name not in not_applicable:
                 # A finite corpus is shared out among the scenarios: no text is served twice in a process.
-                taken = sum(plan.rows for plan in plans.values())
-                plans[scenario.name] = make.ensure(model, source.folder, scenario, texts, spec.seed, taken=taken)
+                skip = sum(plan.rows for plan in plans.values())
+                plans[scenario.name] = make.scenario_plan(model, source.folder, scenario, texts, spec.seed, skip=skip)
         hard = make.hard_plan(model, source.folder, spec.seed)
         repeat = make.repeat_plan(next(iter(plans.values())), model, source.folder, spec.seed)
     return Experiment(

@@ -11,7 +11,7 @@ from bench.catalog import Arm, ControlRole, Framework, Model, Scenario, Variant
 from bench.catalog.arms import Layout
 from bench.core import files
 from bench.model import weights
-from bench.plan import make
+from bench.plan.folder import Plan, RepeatPlan
 from bench.workers.client import Launch
 
 
@@ -108,9 +108,9 @@ class Experiment:
     corpus_id: str
     prepared_arms: tuple[PreparedArm, ...]
     unavailable: tuple[UnavailableArm, ...]
-    plans: Mapping[str, make.Plan]
-    hard: make.Plan
-    repeat: make.RepeatPlan
+    plans: Mapping[str, Plan]
+    hard: Plan
+    repeat: RepeatPlan
     reference: export.Artefact
     identity: tuple[Any, ...]
     stages: Mapping[str, float]

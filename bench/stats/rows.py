@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bench.catalog import LARGE_MODEL_BYTES
 from bench.runs.schema import Block, Failure, Result, RunArm, RunData, RunScenario, Slice
 from bench.stats import parity
 from bench.stats.load import (
@@ -33,7 +34,7 @@ STATS_VERSION = 2
 MIN_BLOCKS = 3
 MIN_REQUESTS, MIN_REQUESTS_SLOW = 200, 20
 #: From these on a model is big, or an arm slow, enough for MIN_REQUESTS_SLOW.
-BIG_BYTES, SLOW_NS = 1_000_000_000, 50_000_000
+SLOW_NS = 50_000_000
 NS_PER_MS = 1e6
 NO_INTERVAL = "one search an arm: no interval over blocks"
 #: Loads whose pieces are cut off where an arm does not keep up: that is a finding, not a fault.
@@ -127,7 +128,7 @@ def _is_slow(run: RunData, cells: Sequence[Cell]) -> bool:
     """May this scenario do with MIN_REQUESTS_SLOW? A request of a batch takes as long as its batch."""
     services = [float(np.median(cell.served.end_ns - cell.served.start_ns))
                 for cell in cells if cell.arm.role == "measured" and len(cell.served)]  # fmt: skip
-    return run.model_bytes >= BIG_BYTES or max(services, default=0.0) >= SLOW_NS
+    return run.model_bytes >= LARGE_MODEL_BYTES or max(services, default=0.0) >= SLOW_NS
 
 
 def _with_status(run: RunData, cell: Cell, slow: bool) -> Result:

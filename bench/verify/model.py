@@ -20,6 +20,7 @@ from bench.machine.lock import MachineLock
 from bench.model import weights
 from bench.model.weights import Source
 from bench.plan import make
+from bench.plan.folder import Plan
 from bench.prepare import launch
 from bench.verify import derived, gate
 from bench.verify.claim import Found, Tick
@@ -115,8 +116,8 @@ def real_clients(held: MachineLock, tick: Tick) -> Found:
         )  # fmt: skip
 
 
-def _plan(about: Subject) -> make.Plan:
-    return make.ensure(about.model, about.source.folder, catalog.load().scenarios[SCENARIO], resolve.resolve(None, SEED), SEED)
+def _plan(about: Subject) -> Plan:
+    return make.scenario_plan(about.model, about.source.folder, catalog.load().scenarios[SCENARIO], resolve.resolve(None, SEED), SEED)
 
 
 def main() -> None:
@@ -124,7 +125,7 @@ def main() -> None:
     model = catalog.load().models[MODEL]
     source = weights.resolve(model, "auto")
     texts = resolve.resolve(None, SEED)
-    made = make.ensure(model, source.folder, catalog.load().scenarios[SCENARIO], texts, SEED)
+    made = make.scenario_plan(model, source.folder, catalog.load().scenarios[SCENARIO], texts, SEED)
     print(made.hash, make.hard_plan(model, source.folder, SEED).hash)
 
 

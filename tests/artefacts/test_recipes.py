@@ -12,10 +12,12 @@ import pytest
 from bench import catalog
 from bench.artefacts import convert, recipes
 from bench.core import job as child
+from bench.core import paths
 from bench.core.errors import BenchError, NotApplicable
 from bench.corpus import resolve
-from bench.plan import make
-from bench.plan import rows as plan_rows
+from bench.plan import arrivals
+from bench.plan.folder import write_plan
+from bench.plan.rows import Rows
 from tests.support import tiny
 
 MODEL = tiny.model("bert")
@@ -33,10 +35,10 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plan folder with rows of the tiny vocabulary."""
     folder = tmp_path_factory.mktemp("calibration")
     drawn = tiny.batch(MODEL, 5, [8] * 16)["input_ids"]
-    rows = plan_rows.joined([(ids, 0) for ids in drawn], 0)
+    rows = Rows.one_each([(ids, 0) for ids in drawn])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make.paths, "PLANS", folder)
-        return make._write("tiny-calibration", "key", MODEL, rows, make.arrivals.constant(16), about={}).folder
+        patch.setattr(paths, "PLANS", folder)
+        return write_plan("tiny-calibration", "key", MODEL, rows, arrivals.constant(16), about={}).folder
 
 
 def converted(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bench.correctness import checks
-from bench.plan.make import Plan, RepeatPlan
+from bench.plan.folder import Plan, RepeatPlan
 
 MS = 1_000_000
 

@@ -19,7 +19,7 @@ from bench.machine.probe import Calibration, Look
 from bench.measure import budget, noise_monitor
 from bench.measure.runfolder import RunFolder
 from bench.measure.seats import Seats
-from bench.plan.make import Plan
+from bench.plan.folder import Plan
 
 CALM = Seconds(fma_s=0.010, copy_s=0.003)
 

@@ -26,7 +26,7 @@ from bench.measure import budget, noise_monitor
 from bench.measure.run import Runner
 from bench.measure.runfolder import RunFolder
 from bench.measure.seats import Seat
-from bench.plan.make import Plan
+from bench.plan.folder import Plan
 from bench.prepare.spec import PreparedArm
 from bench.store import database
 from bench.workers.client import Served

@@ -14,7 +14,7 @@ import pandas as pd
 from bench.catalog import Scenario
 from bench.machine.counters import Meter
 from bench.measure.seats import Seat, Seats
-from bench.plan.make import Plan
+from bench.plan.folder import Plan
 from bench.workers.client import Served
 
 WARM = 70

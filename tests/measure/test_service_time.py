@@ -11,7 +11,7 @@ import pytest
 
 from bench.measure import service_time
 from bench.measure.budget import ServiceTime
-from bench.plan.make import Plan
+from bench.plan.folder import Plan
 
 #: Lengths of the warm rows, the commonest first, then of 100 measured rows with a mean of 64.
 WARM, MEASURED = [12, 13, 11, 15, 60, 40, 300, 20], [32, 96] * 50

@@ -167,7 +167,7 @@ def test_a_users_folder_of_images_becomes_timed_rows(tmp_path: Path, monkeypatch
     monkeypatch.setattr(paths, "PLANS", tmp_path / "plans")
     model = catalog.load().models["siglip-image"]
     scenario = replace(catalog.load().scenarios["closed-1"], rows=80)
-    made = make.ensure(model, tmp_path, scenario, resolve.resolve(str(folder), 1), 1)
+    made = make.scenario_plan(model, tmp_path, scenario, resolve.resolve(str(folder), 1), 1)
     assert made.modality == "image" and (made.preprocess_ns > 0).all() and len(made.preprocess_ns) == made.rows
     known = [preprocess.prepare_image(content, SIGLIP) for content in encoded]
     own = [made.pixels(row) for row in range(made.rows)]
