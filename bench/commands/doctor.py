@@ -1,4 +1,4 @@
-"""What runs here: each framework loaded for real, the cure for each that does not, and the machine facts that decide speed."""
+"""`invoke doctor`: each framework loaded for real, the cure for each that does not load, and the machine facts that decide speed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from bench.prepare import launch
 from bench.workers.client import WorkerFailed, state_version
 
 
-def frameworks(wanted: Iterable[Framework]) -> Table:
+def framework_table(frameworks: Iterable[Framework]) -> Table:
     """One row per framework: loads or not, version, what is missing and the cure."""
     table = Table("framework", "loads", "version", "what is missing: the cure", title="Frameworks", title_justify="left")
-    for framework in wanted:
+    for framework in frameworks:
         version, problem = "", launch.missing(framework)
         if not problem:
             try:
@@ -34,7 +34,7 @@ def frameworks(wanted: Iterable[Framework]) -> Table:
     return table
 
 
-def facts() -> Table:
+def fact_table() -> Table:
     """The machine facts that decide speed, and what cannot be measured here."""
     table = Table("fact", "value", "what follows", title="Machine", title_justify="left")
     for fact, value, note in [*advice(), *instruments()]:
@@ -43,11 +43,11 @@ def facts() -> Table:
 
 
 def advice() -> list[tuple[str, str, str]]:
-    """(fact, value, what follows) of what decides speed."""
+    """(fact, value, what follows) for each machine fact that decides speed."""
     flags = set(identity.cpu_flags())
     memory, swap, disk = psutil.virtual_memory(), psutil.swap_memory(), psutil.disk_usage(str(paths.ROOT))
     governor, quota, load = record.frequency()["governor"], identity.cpu_quota(), os.getloadavg()[0]
-    known = isinstance(governor, str)
+    exposed = isinstance(governor, str)
     return [
         ("CPU", identity.cpu_name(), ""),
         ("physical cores allowed", str(identity.physical_cores()), f"of {os.cpu_count()} logical; sessions × threads never exceed it"),
@@ -57,8 +57,8 @@ def advice() -> list[tuple[str, str, str]]:
         ("bf16 units", _yes(bool(flags & {"amx_bf16", "avx512_bf16", "bf16"})), "AMX" if "amx_bf16" in flags else ""),
         (
             "governor",
-            governor if known else "not exposed",
-            "`performance` measures steadier" if known and governor != "performance" else "",
+            governor if exposed else "not exposed",
+            "`performance` measures steadier" if exposed and governor != "performance" else "",
         ),
         ("virtual machine", _yes("hypervisor" in flags), "neighbours may make it noisy" if "hypervisor" in flags else ""),
         ("swap", _gib(swap.total), f"{_gib(swap.used)} in use; a swapped run is not ranked" if swap.used else ""),
@@ -69,15 +69,16 @@ def advice() -> list[tuple[str, str, str]]:
 
 
 def instruments() -> list[tuple[str, str, str]]:
-    """(resource, no, why) of what this machine does not expose."""
-    found = counters.instruments()
-    return [(name.replace("_", " "), "not exposed", why["unavailable"]) for name, why in found.items() if isinstance(why, dict)]
+    """(resource, "not exposed", why) for each resource that this machine does not let us measure."""
+    states = counters.instruments()
+    return [(name.replace("_", " "), "not exposed", state["unavailable"]) for name, state in states.items() if isinstance(state, dict)]
 
 
-def print_all(wanted: Iterable[Framework]) -> None:
+def print_tables(frameworks: Iterable[Framework]) -> None:
+    """`invoke doctor`: both tables."""
     console = Console()
-    console.print(frameworks(wanted))
-    console.print(facts())
+    console.print(framework_table(frameworks))
+    console.print(fact_table())
 
 
 def _gib(size: float) -> str:

@@ -1,8 +1,8 @@
 """`invoke floor`: what the harness itself costs.
 
-Two questions, both answered side by side in one run. What does a request cost that does no work (the null workers; the whole time
-from the first start to the last end over the requests, not end − start)? And how much longer is a worker's service than the bare
-framework called in a plain loop on the same tensors? The pairs are two processes; while one works the other is frozen.
+Two measurements in one run. The null workers show what a request costs that does no work: the time from the first start to the last end,
+divided by the requests (not end − start, which would leave the loop out). Pairs of processes show how much longer a worker's service is
+than the bare framework called in a plain loop on the same tensors; while one of a pair works the other is stopped.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from bench import catalog
 from bench.artefacts import export
-from bench.catalog import Framework, Model
+from bench.catalog import Catalog, Framework, Model
 from bench.core import files, paths
 from bench.core.errors import BenchError
 from bench.core.progress import Progress
 from bench.corpus import resolve
 from bench.machine import identity, lock
 from bench.model import weights
+from bench.model.weights import Source
 from bench.plan import make
 from bench.plan.folder import Plan
 from bench.prepare import launch, native
@@ -35,10 +36,14 @@ from bench.stats import leaderboard
 from bench.workers import client
 from bench.workers.client import Launch, LineProcess, Order, Worker, WorkerFailed
 
+#: Requests of one slice of a null worker, and its slices, of which the median counts.
 NULL_ROWS, NULL_SLICES = 4000, 9
+#: Rows of one slice of a process pair, and the slices of a pair.
 ROWS, SLICES = 24, 8
+#: At most so many µs for a request that does no work, by language; and at most so much longer than the bare framework.
 NULL_TARGET_US: Mapping[str, float] = {"python": 5.0, "rust": 1.0, "cpp": 1.0}
 SERVICE_TARGET = 1.03
+#: Seconds in which a process must be ready.
 START_S = 120.0
 
 
@@ -59,38 +64,57 @@ class BaselineLoop(LineProcess):
         return answer[1]
 
 
-def run(model: Model, pairs: int) -> None:
-    """Measure and print the floor; raises BenchError where nothing can run."""
+@dataclass(frozen=True)
+class Bench:
+    """What all frameworks are measured with: the model with its weights, the rows, a scratch folder, and the machine's lock."""
+
+    model: Model
+    source: Source
+    rows: Plan
+    scratch: Path
+    held: lock.MachineLock
+
+
+def measure_floor(catalogue: Catalog, model: Model, pairs: int) -> None:
+    """`invoke floor`: measure every framework that can run, and print both tables."""
     client.require_linux()
-    known, progress, console = catalog.load(), Progress(), Console()
+    progress, console = Progress(), Console()
     source = weights.resolve(model, "auto")
-    texts = resolve.resolve(None, 1)
-    rows = make.scenario_plan(model, source.folder, known.scenarios["closed-1"], texts, 1)
+    rows = make.scenario_plan(model, source.folder, catalogue.scenarios["closed-1"], resolve.resolve(None, 1), 1)
     nulls = Table("null worker", "µs per request", "target", "held", title="What a request costs that does no work", title_justify="left")
     services = Table("framework", "worker / bare", "interval", "n pairs", "target", "held",
                      title="Service time over the bare framework on the same tensors", title_justify="left")  # fmt: skip
     with lock.hold("the floor") as held, _scratch() as scratch:
-        for framework in known.frameworks.values():
+        bench = Bench(model, source, rows, scratch, held)
+        for framework in catalogue.frameworks.values():
             if reason := launch.missing(framework):
                 progress.say(f"{framework.name}: SKIPPED: {reason}")
                 continue
             if framework.build:
                 native.ensure(framework)
             if framework.role == "floor":
-                cost = null_cost_us(framework, model, rows, scratch, held)
-                target = NULL_TARGET_US[framework.language]
-                nulls.add_row(framework.title, f"{cost:.2f}", f"≤ {target:g}", _held(cost <= target))
+                nulls.add_row(*_null_row(framework, bench))
             else:
-                artefact = export.ensure(model, source, framework.artefact)
-                ratios = []
-                for pair in range(pairs):
-                    progress.say(f"{framework.name}: pair {pair + 1} of {pairs}")
-                    ratios += service_ratios(framework, model, artefact.folder, rows, scratch, held, pair)
-                found = leaderboard.paired_ratio([math.exp(ratio) for ratio in ratios], [1.0] * len(ratios))
-                services.add_row(framework.title, f"{found.ratio:.3f}", f"{found.lo:.3f}–{found.hi:.3f}", f"{pairs} × {SLICES}",
-                                 f"≤ {SERVICE_TARGET}", _held(found.ratio <= SERVICE_TARGET))  # fmt: skip
+                services.add_row(*_service_row(framework, bench, pairs, progress))
     console.print(nulls)
     console.print(services)
+
+
+def _null_row(framework: Framework, bench: Bench) -> tuple[str, ...]:
+    cost = null_cost_us(framework, bench.model, bench.rows, bench.scratch, bench.held)
+    target = NULL_TARGET_US[framework.language]
+    return framework.title, f"{cost:.2f}", f"≤ {target:g}", _held(cost <= target)
+
+
+def _service_row(framework: Framework, bench: Bench, pairs: int, progress: Progress) -> tuple[str, ...]:
+    artefact = export.ensure(bench.model, bench.source, framework.artefact)
+    log_ratios = []
+    for pair in range(pairs):
+        progress.say(f"{framework.name}: pair {pair + 1} of {pairs}")
+        log_ratios += service_ratios(framework, artefact.folder, bench, pair)
+    ratio = leaderboard.paired_ratio([math.exp(log_ratio) for log_ratio in log_ratios], [1.0] * len(log_ratios))
+    held = _held(ratio.ratio <= SERVICE_TARGET)
+    return framework.title, f"{ratio.ratio:.3f}", f"{ratio.lo:.3f}–{ratio.hi:.3f}", f"{pairs} × {SLICES}", f"≤ {SERVICE_TARGET}", held
 
 
 def null_cost_us(framework: Framework, model: Model, rows: Plan, scratch: Path, held: lock.MachineLock) -> float:
@@ -104,16 +128,14 @@ def null_cost_us(framework: Framework, model: Model, rows: Plan, scratch: Path, 
     return float(statistics.median(costs))
 
 
-def service_ratios(
-    framework: Framework, model: Model, artefact: Path, rows: Plan, scratch: Path, held: lock.MachineLock, pair: int
-) -> list[float]:
+def service_ratios(framework: Framework, artefact: Path, bench: Bench, pair: int) -> list[float]:
     """Log ratios, slice by slice, of the worker's mean service to the bare loop's time per row; a fresh process pair."""
-    log = scratch / f"{framework.name}.log"
+    log, rows, scratch = bench.scratch / f"{framework.name}.log", bench.rows, bench.scratch
     try:
-        with client.running(_launch(framework, model, artefact), log, held, START_S) as (worker, _):
+        with client.running(_launch(framework, bench.model, artefact), log, bench.held, START_S) as (worker, _):
             worker.freeze()
-            bare = _baseline_loop(framework, model, artefact, log.with_suffix(".bare.log"))
-            held.add(bare.pid)
+            bare = _baseline_loop(framework, bench.model, artefact, log.with_suffix(".bare.log"))
+            bench.held.add(bare.pid)
             try:
                 bare.wait_ready()
                 bare.loop(rows, 0, rows.warm)
@@ -126,7 +148,7 @@ def service_ratios(
                 return [_log_ratio(worker, bare, rows, first, scratch, number % 2 == 1) for number, first in enumerate(firsts)]
             finally:
                 bare.kill()
-                held.remove(bare.pid)
+                bench.held.remove(bare.pid)
     except WorkerFailed as failure:
         raise BenchError(f"{framework.name}: {failure}; see `invoke doctor`") from None
 

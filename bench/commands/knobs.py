@@ -1,19 +1,21 @@
-"""What each switch of a framework is worth: one flipped at a time, paired with the default in the same run, gated by parity."""
+"""`invoke knobs`: what each switch of a framework is worth, flipped by itself and paired with the default in the same run.
+
+An arm whose vectors fail the parity gate is worth nothing, however fast it is.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from bench import catalog
-from bench.catalog import DEFAULT, Framework, arms
+from bench.catalog import DEFAULT, Catalog, Framework, arms
 from bench.commands import bench
+from bench.commands.options import BenchOptions, KnobsOptions
 from bench.core import paths
 from bench.core.errors import BenchError
 from bench.core.progress import Progress
@@ -63,45 +65,59 @@ class Worth:
         return self.ratio is not None and (self.status in ("OK", "PARTIAL") or self.sessions > 1)
 
 
-def run(options: Mapping[str, Any]) -> None:
-    """`invoke knobs`: measure (unless `run` names a run that was), and print what each switch is worth."""
-    console = Console()
-    if options["run"]:
-        _print(console, options["run"])
-        return
+def measure_knobs(options: KnobsOptions, command: str) -> None:
+    """`invoke knobs`: measure (unless `run` names a stored run), and print what each switch is worth.
+
+    Raises:
+        BenchError: neither a framework nor a run is named, or one of them is unknown.
+    """
+    if not options.framework and not options.run:
+        raise BenchError("knobs: whose? `invoke knobs --framework onnx-python`")
+    catalogue, console = bench.load_catalog(options.catalog), Console()
+    for run_id in [options.run] if options.run else _measure(options, catalogue, command):
+        _print(console, catalogue, run_id)
+
+
+def _measure(options: KnobsOptions, catalogue: Catalog, command: str) -> list[str]:
+    """The ids of the runs, one per framework that has a switch."""
     client.require_linux()
-    spec = wish_of(options, options["framework"], ["all"])
+    bench_options = BenchOptions(
+        model=options.model,
+        framework=options.framework,
+        scenario=options.scenario or SCENARIOS,
+        precision=options.precision,
+        variant="all",
+        budget=options.budget,
+        weights=options.weights,
+        catalog=options.catalog,
+    )
+    spec = single_spec(bench_options, catalogue, command)
     progress = Progress()
     store.check_writable(paths.DATABASE)
-    runs = []
+    run_ids = []
     for framework in spec.frameworks:
         names = arms.switches(framework, spec.precisions[0], identity.physical_cores())
         if not names:
             progress.say(f"{framework.name}: has no switch in {spec.precisions[0]}")
             continue
-        one = replace(spec, frameworks=(framework,), variants=(DEFAULT.name, *names))
-        runs.append(bench.measure(one, [], progress, shown=False).run_id)
-    for run_id in runs:
-        _print(console, run_id)
+        its_spec = replace(spec, frameworks=(framework,), variants=(DEFAULT.name, *names))
+        run_ids.append(bench.measure_and_store(its_spec, [], progress, shown=False).run_id)
+    return run_ids
 
 
-def wish_of(options: Mapping[str, Any], framework: str, names: Sequence[str]) -> RunSpec:
-    """The spec of `invoke bench` with these variants of one or several frameworks.
+def single_spec(options: BenchOptions, catalogue: Catalog, command: str) -> RunSpec:
+    """The spec of an `invoke bench` of one model and precision, whose frameworks are measured ones, for runs of parts of it.
 
     Raises:
         BenchError: more than one model or precision, or a null worker.
     """
-    nothing = dict.fromkeys(("layout", "corpus", "quality_set", "fresh", "requests"), "")
-    asked = {key: value for key, value in options.items() if key in ("model", "precision", "budget", "weights", "catalog")}
-    run_specs = bench.run_specs({
-        **nothing, **asked, "framework": framework, "scenario": options["scenario"] or SCENARIOS, "variant": ",".join(names),
-    })  # fmt: skip
+    run_specs = bench.run_specs(options, catalogue, command)
     if len(run_specs) != 1 or len(run_specs[0].precisions) != 1:
         raise BenchError("one model and one precision at a time: name one of each")
     spec = run_specs[0]
-    measured = tuple(entry for entry in spec.frameworks if entry.role == "measured")
+    measured = tuple(framework for framework in spec.frameworks if framework.role == "measured")
     if not measured:
-        raise BenchError(f"--framework {framework}: a null worker has nothing to switch; name one that is measured")
+        raise BenchError(f"--framework {options.framework}: a null worker has nothing to switch; name one that is measured")
     return replace(spec, frameworks=measured, whole_catalog=False, campaign_id=time.strftime("%Y%m%d-%H%M%S", time.gmtime()))
 
 
@@ -111,45 +127,50 @@ def worth(run_id: str, database: Path = paths.DATABASE) -> list[Worth]:
     Raises:
         BenchError: there is no such run, or it turned no switch.
     """
-    found = [Worth(**row) for row in store.rows(WORTH, [run_id], database)]
-    if not found:
+    worths = [Worth(**row) for row in store.rows(WORTH, [run_id], database)]
+    if not worths:
         raise BenchError(f"run {run_id}: not there, or it turned no switch; `invoke knobs --framework NAME` does")
-    return found
+    return worths
 
 
-def table(found: Sequence[Worth], framework: Framework | None, title: str) -> Table:
-    """A line per switch, a column per scenario."""
-    scenarios = list(dict.fromkeys(one.scenario for one in found))
-    shown = Table(
-        "switch", *(f"{scenario}: × default" for scenario in scenarios), "1 − min cos", "what it is", title=title, title_justify="left"
-    )
-    for variant in dict.fromkeys(one.variant for one in found):
-        here = {one.scenario: one for one in found if one.variant == variant}
-        cosines = [one.min_cosine for one in here.values() if one.min_cosine is not None]
-        key = next(iter(here.values())).switches.rpartition("+")[2].partition("=")[0]
-        known = framework.knobs.get(key) if framework else None
-        shown.add_row(
-            next(iter(here.values())).switches, *(_cell(here.get(scenario)) for scenario in scenarios),
-            f"{1 - min(cosines):.0e}" if cosines else "", known.help if known else "sessions x threads" if key == arms.LAYOUT else "",
-        )  # fmt: skip
-    return shown
+def worth_table(worths: Sequence[Worth], framework: Framework | None, title: str) -> Table:
+    """A line per switch, a column per scenario. `framework`: whose knobs explain the switches, None where it is no longer known."""
+    scenarios = list(dict.fromkeys(worth.scenario for worth in worths))
+    columns = ("switch", *(f"{scenario}: × default" for scenario in scenarios), "1 − min cos", "what it is")
+    table = Table(*columns, title=title, title_justify="left")
+    for variant in dict.fromkeys(worth.variant for worth in worths):
+        by_scenario = {worth.scenario: worth for worth in worths if worth.variant == variant}
+        cosines = [worth.min_cosine for worth in by_scenario.values() if worth.min_cosine is not None]
+        table.add_row(
+            variant.removeprefix(arms.KNOB),
+            *(_cell(by_scenario.get(scenario)) for scenario in scenarios),
+            f"{1 - min(cosines):.0e}" if cosines else "",
+            _help(variant, framework),
+        )
+    return table
 
 
-def _cell(one: Worth | None) -> str:
-    if one is None:
+def _help(variant: str, framework: Framework | None) -> str:
+    """What the (last) knob of a variant is, in the catalogue's words."""
+    key = variant.removeprefix(arms.KNOB).rpartition("+")[2].partition("=")[0]
+    knob = framework.knobs.get(key) if framework else None
+    return knob.help if knob else "sessions x threads" if key == arms.LAYOUT else ""
+
+
+def _cell(worth: Worth | None) -> str:
+    if worth is None:
         return ""
-    if not one.usable:
-        return f"{one.status}: {one.reason or one.note or 'not compared'}"
-    interval = f" [{one.ratio_lo:.3f}–{one.ratio_hi:.3f}]" if one.ratio_lo is not None and one.ratio_hi is not None else ""
-    clients = f", from {one.sessions} clients on" if one.status == "NOT_APPLICABLE" else ""
-    note = f" ({one.note})" if one.note else ""
-    return f"{one.ratio:.3f}{interval} {one.verdict}{note}{clients}"
+    if not worth.usable:
+        return f"{worth.status}: {worth.reason or worth.note or 'not compared'}"
+    interval = f" [{worth.ratio_lo:.3f}–{worth.ratio_hi:.3f}]" if worth.ratio_lo is not None and worth.ratio_hi is not None else ""
+    clients = f", from {worth.sessions} clients on" if worth.status == "NOT_APPLICABLE" else ""
+    note = f" ({worth.note})" if worth.note else ""
+    return f"{worth.ratio:.3f}{interval} {worth.verdict}{note}{clients}"
 
 
-def _print(console: Console, run_id: str) -> None:
-    found = worth(run_id)
-    (about,) = store.rows("SELECT model, machine, run_json->>'$.arms[0].framework' AS framework FROM runs WHERE run_id = ?", [run_id])
-    # The names of the knobs are of the catalogue as it is now; a run may be older.
-    framework = catalog.load().frameworks.get(about["framework"])
-    title = f"{about['framework']} · {about['model']} · {about['machine']} · run {run_id}: one switch at a time; above 1 it helps"
-    console.print(table(found, framework, title))
+def _print(console: Console, catalogue: Catalog, run_id: str) -> None:
+    worths = worth(run_id)
+    (run,) = store.rows("SELECT model, machine, run_json->>'$.arms[0].framework' AS framework FROM runs WHERE run_id = ?", [run_id])
+    title = f"{run['framework']} · {run['model']} · {run['machine']} · run {run_id}: one switch at a time; above 1 it helps"
+    # The knobs are those of the catalogue as it is now; the run may be older.
+    console.print(worth_table(worths, catalogue.frameworks.get(run["framework"]), title))

@@ -15,11 +15,11 @@ from bench.catalog import arms as variants
 from bench.catalog import tuned_settings
 from bench.commands import bench, knobs, tune
 from bench.commands.knobs import Worth
+from bench.commands.options import BenchOptions, KnobsOptions
 from bench.core.errors import BenchError
 from bench.core.progress import Progress
 from bench.prepare import spec as experiment_spec
 from bench.store import database as store
-from bench.workers import client
 from tests.support import runs
 from tests.support.runs import OFFLINE, SINGLE, Fake, Spec
 
@@ -70,7 +70,7 @@ def test_what_each_switch_is_worth_comes_from_the_database(database: Path) -> No
 
 def test_the_table_says_what_is_known_and_why_the_rest_is_not(database: Path) -> None:
     console = Console(width=300, file=io.StringIO(), record=True)
-    console.print(knobs.table(knobs.worth("r1", database), KNOWN.frameworks["onnx-python"], "knobs"))
+    console.print(knobs.worth_table(knobs.worth("r1", database), KNOWN.frameworks["onnx-python"], "knobs"))
     text = console.export_text()
     for words in ("1.2", "faster", "slower", "from 2 clients on", "PARITY_FAIL", "libjemalloc is not installed", "what serves malloc"):
         assert words in text
@@ -79,6 +79,11 @@ def test_the_table_says_what_is_known_and_why_the_rest_is_not(database: Path) ->
 def test_a_run_that_turned_no_switch_is_refused(database: Path) -> None:
     with pytest.raises(BenchError, match="turned no switch"):
         knobs.worth("r2", database)
+
+
+def test_knobs_wants_a_framework_or_a_run() -> None:
+    with pytest.raises(BenchError, match="knobs: whose"):
+        knobs.measure_knobs(KnobsOptions(), "invoke knobs")
 
 
 def test_candidates_are_the_best_the_two_best_and_all_that_helped() -> None:
@@ -116,11 +121,10 @@ def test_the_search_spends_the_same_budget_and_keeps_what_it_tried(tmp_path: Pat
         store.append(database, folder)
         return type("Folder", (), {"run_id": folder.name})
 
-    monkeypatch.setattr(bench, "measure", measure)
+    monkeypatch.setattr(bench, "measure_and_store", measure)
     monkeypatch.setattr(knobs.worth, "__defaults__", (database,))
     monkeypatch.setattr(store.rows, "__defaults__", ((), database))
-    options = {"model": "minilm", "budget": "", "weights": "auto", "catalog": "", "scenario": "", "precision": "fp32"}
-    spec = knobs.wish_of(options, "onnx-python", ["default"])
+    spec = knobs.single_spec(BenchOptions("minilm", "onnx-python", scenario=knobs.SCENARIOS), KNOWN, "invoke tune")
     closed, batches = tune.search(spec, KNOWN.frameworks["onnx-python"], 100.0, Progress())
     assert asked[0] == (100.0, ["closed-1", "offline-32"], ("default", *variants.switches(KNOWN.frameworks["onnx-python"], "fp32", 2)))
     best = "allocator=glibc-thresholds"
@@ -166,13 +170,13 @@ def test_a_wrong_file_is_refused_with_its_cure(tmp_path: Path, monkeypatch: pyte
         tuned_settings.merged(KNOWN)
 
 
-def test_a_null_worker_has_nothing_to_switch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "require_linux", lambda: None)
-    options = {"model": "minilm", "budget": "", "weights": "auto", "catalog": "", "scenario": "", "precision": ""}
+def test_a_null_worker_has_nothing_to_switch() -> None:
     with pytest.raises(BenchError, match="null worker"):
-        knobs.wish_of(options, "null-cpp", ["all"])
+        knobs.single_spec(BenchOptions("minilm", "null-cpp"), KNOWN, "invoke knobs")
     with pytest.raises(BenchError, match="one model and one precision"):
-        knobs.wish_of({**options, "precision": "fp32,bf16"}, "pytorch", ["all"])
+        knobs.single_spec(BenchOptions("minilm", "pytorch", precision="fp32,bf16"), KNOWN, "invoke knobs")
+    with pytest.raises(BenchError, match="one model and one precision"):
+        knobs.single_spec(BenchOptions("clip", "pytorch"), KNOWN, "invoke knobs")
 
 
 def test_scenarios_of_a_tuned_variant_are_scenarios_of_its_file() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import io
 import json
 import re
 from dataclasses import replace
@@ -13,16 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 
-import tasks
 from bench import catalog
 from bench.artefacts.export import Artefact
 from bench.catalog import DEFAULT, Arm, control_arms
-from bench.commands import bench
-from bench.core.progress import Progress
 from bench.machine import identity
-from bench.measure.runfolder import RunFolder
 from bench.measure.seats import Seat, Seats, Served
 from bench.prepare.spec import PreparedArm
 from bench.stats import leaderboard
@@ -162,40 +155,6 @@ def test_the_newest_controls_of_this_machine_and_boot(tmp_path: Path) -> None:
         last = write(tmp_path, day, *PAIR, TWIN, SLOW)
     assert controls.newest("minilm", tmp_path) == last
     assert controls.newest("qwen3", tmp_path) is None
-
-
-def options(**given: Any) -> dict[str, Any]:
-    """The options of `invoke bench --model minilm` as the task hands them on."""
-    known = inspect.signature(tasks.bench.body).parameters
-    return {name: about.default for name, about in known.items() if name != "_"} | {"model": "minilm"} | given
-
-
-@pytest.mark.parametrize(
-    ("scenario", "known", "vouched", "measured"),
-    [
-        ("standard", None, "fresh", True), ("standard", "before", "before", False), ("quick", None, None, False),
-        ("quick", "before", "before", False), ("closed-1", "before", "before", False), ("controls", "before", None, False),
-    ],
-)  # fmt: skip
-def test_controls_are_measured_first_where_there_are_none(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scenario: str, known: str | None, vouched: str | None, measured: bool
-) -> None:
-    """In its first model's budget; `quick` and single scenarios do without; controls vouch for themselves."""
-    wanted: list[Any] = []
-    monkeypatch.setattr(bench.controls, "newest", lambda _: known)
-    monkeypatch.setattr(bench.controls, "measuring_s", lambda _: 55.0)
-    monkeypatch.setattr(bench.experiment, "missing", lambda _: None)
-    monkeypatch.setattr(bench, "measure", lambda spec, done, progress: (wanted.append(spec), RunFolder(tmp_path / "fresh"))[1])
-    asked = options(scenario=scenario)
-    (spec,) = bench.run_specs(asked)
-    for counted in (True, False):
-        found = bench._vouched(spec, asked, Progress(Console(file=io.StringIO())), counted=counted)
-        assert found.controls_run_id == vouched
-        assert found.controls_s == (55.0 if measured and counted else 0.0)
-    assert bool(wanted) == measured
-    for first in wanted:
-        assert first.roles == ("twin", "slow", "stall") and first.suite == "controls" and not first.whole_catalog
-        assert [framework.name for framework in first.frameworks] == ["onnx-python"] and first.model.name == "minilm"
 
 
 def test_verdicts_over_many_runs(tmp_path: Path) -> None:
