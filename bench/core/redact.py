@@ -20,7 +20,7 @@ BEFORE, AFTER = r"(?<![\w.}/-])", r"(?![\w.-])"
 def portable(value: Any) -> Any:
     """A JSON value with every known folder of this machine in its strings replaced, such as `{native}/candle`; the rest is untouched."""
     if isinstance(value, str):
-        for pattern, name in _known():
+        for pattern, name in known_folders():
             value = pattern.sub(name, value)
         return value
     if isinstance(value, dict):
@@ -41,7 +41,7 @@ def _quoted(word: str) -> str:
 
 
 @cache
-def _known() -> list[tuple[re.Pattern[str], str]]:
+def known_folders() -> list[tuple[re.Pattern[str], str]]:
     """Folders and programs of this machine, the longest first, so that the most telling name wins."""
     named = {
         "{native}": paths.BINARIES,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bench.core import git, paths, redact
+from bench.core import paths
 from bench.core.errors import BenchError
 from bench.machine import identity
 from bench.machine import record as machine_record
@@ -161,35 +159,3 @@ def test_every_object_of_the_schema_is_closed_and_complete() -> None:
                 walk(child, f"{place}.{key}")
 
     walk(json.loads(machine_record.SCHEMA.read_text()), "schema")
-
-
-# --- paths -----------------------------------------------------------------------------------------------------------------------------
-
-
-def test_known_folders_become_names_and_words_stay_words() -> None:
-    assert redact.portable(f"{paths.BINARIES}/candle") == "{native}/candle"
-    assert redact.portable(f"loads {sys.executable}: ok") == "loads {python}: ok"
-    assert redact.portable([f"{paths.ROOT}/bench", {"env": f"x={paths.ROOT}"}, 3, None]) == ["{root}/bench", {"env": "x={root}"}, 3, None]
-    assert redact.portable(f"{paths.ROOT}shop/a") == f"{paths.ROOT}shop/a", "another folder that begins alike"
-    assert redact.portable(f"/elsewhere{paths.ROOT}/a") == f"/elsewhere{paths.ROOT}/a", "the middle of another path"
-
-
-def test_a_command_keeps_its_options_and_the_last_names_of_paths() -> None:
-    line = shlex.join(["invoke", "bench", "--model", "minilm", "--corpus=/srv/my texts/a.txt", "--catalog", "/srv/c/", "--budget", "20s"])
-    assert redact.command(line) == "invoke bench --model minilm '--corpus={path}/a.txt' --catalog {path}/c --budget 20s".replace("'", "")
-    assert redact.command("invoke bench --corpus '/a/b c.txt'") == "invoke bench --corpus '{path}/b c.txt'"
-
-
-def test_what_verify_measured_makes_no_code_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(git.paths, "ROOT", tmp_path)
-    who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    assert git.state() == (None, None)
-    for words in (("init", "-q"), (*who, "commit", "-q", "--allow-empty", "-m", "first")):
-        subprocess.run(["git", *words], cwd=tmp_path, check=True)
-    commit, dirty = git.state()
-    assert commit and len(commit) == 40 and dirty is False
-    (tmp_path / "data" / "verify").mkdir(parents=True)
-    (tmp_path / "data" / "verify" / "machine.json").write_text("{}")
-    assert git.state() == (commit, False)
-    (tmp_path / "module.py").write_text("")
-    assert git.state() == (commit, True)
