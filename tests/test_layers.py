@@ -80,6 +80,12 @@ def test_the_site_stands_on_names_alone() -> None:
                 assert package(other) in SITE_KNOWS, f"{module} imports {other}"
 
 
+def test_the_record_of_a_run_needs_nothing_of_the_harness() -> None:
+    """A submission, a fleet or a notebook reads run folders without it."""
+    for module in (name for name in MODULES if package(name) == "bench.runs"):
+        assert {package(other) for other in GRAPH[module] - {"bench"}} <= {"bench.runs", "bench.core"}, module
+
+
 def test_a_worker_knows_neither_catalogue_nor_statistics() -> None:
     programs = {name for name in MODULES if package(name) == "bench.workers"} - {"bench.workers", "bench.workers.client"}
     for module in programs:

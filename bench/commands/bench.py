@@ -19,12 +19,12 @@ from bench.core.errors import BenchError
 from bench.core.progress import Progress
 from bench.machine import identity, lock
 from bench.measure import run as runner
-from bench.measure.runfolder import RunFolder
 from bench.model import weights
 from bench.plan import workload
 from bench.prepare import launch, preflight, prepare
 from bench.prepare.spec import RunSpec
 from bench.report import tables
+from bench.runs.writer import RunFolder
 from bench.store import controls, database
 from bench.workers import client
 

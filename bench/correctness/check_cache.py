@@ -8,17 +8,18 @@ whole code is known here. The vectors of timed requests are compared in every ru
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from bench.core import content_hash, files, paths
-from bench.correctness.checks import Check
 from bench.machine import identity
 from bench.prepare import footprint
 from bench.prepare.launch import binary_hash
 from bench.prepare.spec import Experiment, PreparedArm
+from bench.runs import codec
+from bench.runs.schema import Check
 
 #: What judges, and what makes the reference: a changed gate or rule asks anew.
 JUDGES = ("bench.correctness.checks", "bench.correctness.reference", "bench.correctness.determinism", "bench.measure.seats")
@@ -43,17 +44,16 @@ def load(name: str | None) -> list[Check] | None:
         return None
     try:
         kept: dict[str, Any] = files.read_json(_file(name))
-        return [
-            {**check, "detail": f"{check['detail']} (found in run {kept['run_id']}; nothing changed since)"} for check in kept["checks"]
-        ]
+        checks = [codec.check_from_json(check) for check in kept["checks"]]
+        return [replace(check, detail=f"{check.detail} (found in run {kept['run_id']}; nothing changed since)") for check in checks]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def save(name: str | None, run_id: str, found: list[Check]) -> None:
+def save(name: str | None, run_id: str, checks: Sequence[Check]) -> None:
     """Keep a verdict if everything held."""
-    if name is not None and all(check["held"] is not False for check in found):
-        files.write_json(_file(name), {"run_id": run_id, "checks": found})
+    if name is not None and all(check.held is not False for check in checks):
+        files.write_json(_file(name), {"run_id": run_id, "checks": [asdict(check) for check in checks]})
 
 
 def _library(prepared: PreparedArm) -> Iterator[str]:

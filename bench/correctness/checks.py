@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from bench.plan.folder import RepeatPlan
+from bench.runs.schema import Check
 from bench.stats import leaderboard, parity
 
 Vectors = npt.NDArray[np.float32]
-Check = dict[str, Any]
 
 HARD_BATCH, HARD_SINGLES = 8, 64
 #: Unique and repeated pieces alternate; each is this many requests. Below MIN_REPEAT_PAIRS no interval can exclude 1.
@@ -80,7 +79,7 @@ def unique_versus_repeat(pieces: Sequence[pd.DataFrame]) -> list[Check]:
     detail = f"unique rows take {ratio.ratio:.3f}× the time of a repeated one [{ratio.lo:.3f}, {ratio.hi:.3f}]" + (
         "" if held else ": answers are cached"
     )
-    return [{**_check("unique versus repeat", sum(map(len, pieces)), ratio.ratio, held, detail), "lo": ratio.lo, "hi": ratio.hi}]
+    return [_check("unique versus repeat", sum(map(len, pieces)), ratio.ratio, held, detail, ratio.lo, ratio.hi)]
 
 
 def latency_over_tokens(samples: pd.DataFrame, lengths: npt.NDArray[np.int64]) -> list[Check]:
@@ -97,15 +96,14 @@ def latency_over_tokens(samples: pd.DataFrame, lengths: npt.NDArray[np.int64]) -
     alike = part < MIN_PAIRS or np.median(tokens[long]) < LENGTHS_APART * np.median(tokens[short])
     if alike or np.median(service[long]) < FIXED_NS:
         why = "the requests do not differ enough in length" if alike else "even the longest requests are mostly the fixed cost of a call"
-        check = _check("latency over tokens", len(tokens), np.nan, True, why)
-        return [{**check, "value": None, "held": None}]
+        return [Check("latency over tokens", len(tokens), None, None, None, None, why)]
     ratio = leaderboard.paired_ratio(service[long].tolist(), service[short].tolist())
     held = not (ratio.hi < LENGTH_GATE)
     detail = (
         f"{np.median(tokens[long]):.0f} tokens take {ratio.ratio:.2f}× the time of {np.median(tokens[short]):.0f} "
         f"[{ratio.lo:.2f}, {ratio.hi:.2f}]" + ("" if held else ": the work is not done in the time that is measured")
     )
-    return [{**_check("latency over tokens", len(tokens), ratio.ratio, held, detail), "lo": ratio.lo, "hi": ratio.hi}]
+    return [_check("latency over tokens", len(tokens), ratio.ratio, held, detail, ratio.lo, ratio.hi)]
 
 
 def time_accounted(samples: pd.DataFrame, wall_ns: int) -> list[Check]:
@@ -125,5 +123,6 @@ def time_accounted(samples: pd.DataFrame, wall_ns: int) -> list[Check]:
     return [_check("time accounted for", len(samples), share, share >= ACCOUNTED_GATE or lost_ns < FIXED_NS, detail)]
 
 
-def _check(name: str, n: int, value: float, held: bool, detail: str) -> Check:
-    return {"name": name, "n": int(n), "value": float(value), "lo": None, "hi": None, "held": bool(held), "detail": detail}
+def _check(name: str, n: int, value: float, held: bool, detail: str, lo: float | None = None, hi: float | None = None) -> Check:
+    """A Check of plain numbers: numpy's own do not enter a run folder."""
+    return Check(name, int(n), float(value), lo, hi, bool(held), detail)

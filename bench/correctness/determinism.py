@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from bench.correctness.checks import Check
+from bench.runs.schema import Check
 from bench.stats import parity
 
 NAME = "run to run"
@@ -59,5 +59,4 @@ class RunToRun:
         reason = next((seen.reason for seen in found if seen.reason), None)
         same = "bit-equal" if all(seen.equal for seen in found) else f"max |Δ| {worst:.1e}"
         detail = f"{rows} rows in {processes} processes: {same}"
-        return {"name": NAME, "n": rows, "value": worst, "lo": None, "hi": None, "held": reason is None,
-                "detail": f"{detail}: {reason}" if reason else detail}  # fmt: skip
+        return Check(NAME, rows, worst, None, None, reason is None, f"{detail}: {reason}" if reason else detail)

@@ -1,7 +1,7 @@
 """A short fixed probe of the machine: multiply-adds on all cores at once, then copies in memory, always the same work.
 
 A look takes a few ms and is taken in every slice-round while all workers stand still, so that it sees what else the machine is doing.
-It is judged (bench/machine/noise.py) by the wall clock against what the same work costs in CPU time: a neighbour that takes the core away
+It is judged (bench/runs/noise.py) by the wall clock against what the same work costs in CPU time: a neighbour that takes the core away
 lengthens the one and not the other, so even a probe that was first calibrated beside a competing load finds that load.
 
 What the probe does to itself must not look like a neighbour: each thread keeps to a core of its own, since two that wake on one core
@@ -23,7 +23,6 @@ import numpy.typing as npt
 
 from bench.core import files
 from bench.machine import identity
-from bench.machine.noise import Seconds
 
 #: Products of 48 × 48 matrices: small enough that no BLAS gives them to threads of its own, and numpy lets go of its lock meanwhile.
 #: On all cores that takes about 10 ms: a waking thread runs undisturbed for a tick or two of the scheduler (4 ms each), whoever else
@@ -115,9 +114,6 @@ class Calibration:
         """Both together, the newest last; only so many of the oldest are let go as MOST_KEPT wants."""
         return Calibration((earlier.fma_s + self.fma_s)[-MOST_KEPT:], (earlier.copy_s + self.copy_s)[-MOST_KEPT:])
 
-    def usual(self) -> Seconds:
-        return Seconds(statistics.median(self.fma_s), statistics.median(self.copy_s))
-
 
 def calibrate(probe: Probe, looks: int = CALIBRATION_LOOKS) -> Calibration:
     """Looks as they are taken in a run: now and then, and after other work. Takes about 2 s."""
@@ -138,8 +134,8 @@ def medians(looks: Sequence[Look]) -> Calibration:
     )
 
 
-def learn(found: Calibration, file: Path) -> Seconds:
-    """What a look takes here, from all looks since this machine was booted: `file` keeps them, and `found` is added.
+def learn(found: Calibration, file: Path) -> Calibration:
+    """All looks since this machine was booted, which `file` keeps: `found` is added to them.
 
     A machine's speed drifts by more over hours (clock, temperature, who else is on the host) than within a second: what is usual is the
     middle of that.
@@ -150,7 +146,7 @@ def learn(found: Calibration, file: Path) -> Seconds:
     except (OSError, ValueError, TypeError, KeyError):
         pass  # none yet, or cut off: the new one is as good
     files.write_json(file, asdict(found))
-    return found.usual()
+    return found
 
 
 @dataclass(frozen=True)

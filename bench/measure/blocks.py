@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +16,15 @@ import pandas as pd
 from bench.catalog import Scenario
 from bench.core.progress import Progress
 from bench.machine import counters
-from bench.measure import budget, noise_monitor
-from bench.measure.runfolder import RunFolder, now
+from bench.measure import noise_monitor
 from bench.measure.seats import Seat, Seats, Vectors
 from bench.plan.folder import Plan
 from bench.prepare.spec import Experiment, PreparedArm
+from bench.runs import codec
+from bench.runs.schema import Allocation, ArmMemory, Block, MachineUse, Slice
+from bench.runs.writer import RunFolder
 from bench.stats import parity
 from bench.workers.client import Served, WorkerFailed
-
-#: A slice without answers counts no CPU time; what else it used says nothing.
-NOTHING_SPENT: dict[str, int | None] = {field.name: None for field in fields(counters.Meter)} | {"cpu_ns": 0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +42,10 @@ class Expected:
 class Record:
     """What a block has measured so far."""
 
-    slices: list[dict[str, Any]] = field(default_factory=list)
+    slices: list[Slice] = field(default_factory=list)
     frames: list[pd.DataFrame] = field(default_factory=list)
     discards: list[pd.DataFrame] = field(default_factory=list)
-    resources: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    memory: dict[str, ArmMemory] = field(default_factory=dict)
     peaks_reset: dict[str, bool] = field(default_factory=dict)
 
 
@@ -83,14 +81,14 @@ class Blocks:
         return Expected(first, self.seats.reference(plan, first, count) if compared else np.zeros((0, 0), dtype=np.float32))
 
     def _block(
-        self, scenario: Scenario, block: int, allocation: budget.Allocation, plan: Plan, expected: Expected, limit_s: float,
+        self, scenario: Scenario, block: int, allocation: Allocation, plan: Plan, expected: Expected, limit_s: float,
         rates: Mapping[str, float] | None = None, once_more: bool = False, may_redo: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         """Slices of all arms on rows that no process has served before; with `rates` only of those arms, each at its own rate.
 
         A noisy block is put aside where it `may_redo`, to be measured `once_more`: then the rows are the first of `expected`.
         """
-        started_at, record, machine_before = now(), Record(), counters.machine()
+        started_at, record, machine_before = codec.now(), Record(), counters.machine()
         first = expected.first if once_more else plan.warm + block * allocation.rounds * allocation.rows
         alive = [
             prepared for arm_id, prepared in self.arms.items() if not self._failed(arm_id, scenario) and (rates is None or arm_id in rates)
@@ -123,16 +121,27 @@ class Blocks:
                 self._usage(record, seat)
         finding = self.watch.finding(scenario.name)
         if record.frames:
-            facts = {"started_at": started_at, "ended_at": now(), **finding.facts(), "resident": self.resident}
             samples = pd.concat(record.frames, ignore_index=True)
-            used = {"slices": record.slices, "resources": record.resources, "machine": counters.machine().since(machine_before)}
-            paid = {"measured_s": round(self.seats.measured_s, 3), "discard": scenario.discard}
             discards = pd.concat(record.discards, ignore_index=True) if record.discards else None
+            measured = Block(
+                scenario=scenario.name,
+                block=block,
+                started_at=started_at,
+                ended_at=codec.now(),
+                note=finding.note,
+                slices=tuple(record.slices),
+                memory=record.memory,
+                probe=finding.probe,
+                machine=MachineUse(**counters.machine().since(machine_before)),
+                resident=self.resident,
+                measured_s=round(self.seats.measured_s, 3),
+                discard=scenario.discard,
+            )
             if finding.note and may_redo():
-                self.folder.discard(scenario.name, block, {**facts, **used, **paid}, samples)
+                self.folder.write_discard(measured, samples)
                 self.progress.say(f"{scenario.name}: block {block} is measured again: {finding.note}")
                 return
-            self.folder.block(scenario.name, block, {**facts, **used, **paid}, samples, discards)
+            self.folder.write_block(measured, samples, discards)
 
     def _shuffled(self, prepared_arms: list[PreparedArm], scenario: Scenario, block: int, number: int) -> list[PreparedArm]:
         order = list(prepared_arms)
@@ -145,12 +154,22 @@ class Blocks:
         if seat.prepared.arm.id not in record.peaks_reset:
             record.peaks_reset[seat.prepared.arm.id] = seat.worker.reset_peak()
         served, error = self.seats.slice(seat, scenario, plan, first, rows, rate_per_s)
-        about = {"arm_id": seat.prepared.arm.id, "slice": number, "start": seat.start, "first": first, "count": rows, "error": error,
-                 "rate_per_s": rate_per_s}  # fmt: skip
+        record.slices.append(
+            Slice(
+                arm_id=seat.prepared.arm.id,
+                slice=number,
+                start=seat.start,
+                first=first,
+                count=rows,
+                served=len(served.samples) if served else 0,
+                wall_ns=served.wall_ns if served else 0,
+                error=error,
+                rate_per_s=rate_per_s,
+                **_used(served),
+            )
+        )
         if served is None:
-            record.slices.append({**about, "served": 0, "wall_ns": 0, **NOTHING_SPENT})
             return
-        record.slices.append({**about, "served": len(served.samples), "wall_ns": served.wall_ns, **_spent(served)})
         frame = _judged(seat.prepared, served, number, plan, expected)
         early = frame["request"] < first + round(scenario.discard * rows)
         record.frames.append(frame[~early])
@@ -168,12 +187,13 @@ class Blocks:
     def _usage(self, record: Record, seat: Seat) -> None:
         """Memory at the end of the block: the peak is that of the block, where the kernel lets us begin a new one."""
         arm_id = seat.prepared.arm.id
-        record.resources[arm_id] = {**asdict(seat.worker.memory()), "start": seat.start, "peak_reset": record.peaks_reset.get(arm_id)}
+        memory = asdict(seat.worker.memory())
+        record.memory[arm_id] = ArmMemory(**memory, start=seat.start, peak_reset=record.peaks_reset.get(arm_id))
 
 
-def _spent(served: Served) -> dict[str, int | None]:
-    """What the worker and the machine used over a slice, as block.json holds it."""
-    return asdict(served.usage)
+def _used(served: Served | None) -> dict[str, int | None]:
+    """Counters of the worker and the machine over a slice. One without answers counts no CPU time, and its other counters say nothing."""
+    return asdict(served.usage) if served else {"cpu_ns": 0}
 
 
 def _judged(prepared: PreparedArm, served: Served, number: int, plan: Plan, expected: Expected) -> pd.DataFrame:

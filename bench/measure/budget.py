@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.catalog import Scenario
+from bench.runs.schema import Allocation
 
 BLOCKS, MIN_BLOCKS = 12, 3
 #: Undecided scenarios go on to these numbers of blocks, where the budget allows.
@@ -51,25 +52,6 @@ class Shape:
     @classmethod
     def of(cls, scenario: Scenario) -> Shape:
         return cls(scenario.batch, scenario.unit, scenario.piece, scenario.rate_per_s)
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """The shape of a scenario in one run. `block_s` is the expected length of a block; where a budget is shared out, with the
-    warm-ups of its fresh processes.
-
-    `until_s`: where measuring stands (seconds since the run began) when the scenario's share is used up; None: no such mark.
-    """
-
-    blocks: int
-    rounds: int
-    rows: int
-    block_s: float
-    until_s: float | None = None
-
-    @property
-    def rows_per_arm(self) -> int:
-        return self.blocks * self.rounds * self.rows
 
 
 @dataclass(frozen=True)

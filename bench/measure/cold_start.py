@@ -6,12 +6,12 @@ Each arm gets one cold start in a run, after its first and as soon as no other p
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from bench.machine import page_cache
 from bench.prepare import footprint
 from bench.prepare.spec import PreparedArm
+from bench.runs.schema import Start
 from bench.workers.client import Ready, Worker
 
 OTHER_RELEASE = "another release stands in an environment of its own, whose files are not listed here"
@@ -51,11 +51,22 @@ class Starts:
         return Cache("cold")
 
 
-def start_facts(worker: Worker, ready: Ready, cache: Cache) -> dict[str, Any]:
-    """A start's times, its page cache and its memory when it is ready, as starts/*.json holds them."""
+def start_of(prepared: PreparedArm, start: int, worker: Worker, ready: Ready, cache: Cache) -> Start:
+    """The record of the start numbered `start` of an arm: its times, its page cache and its memory when it is ready."""
     memory = worker.memory()
-    return {
-        "spawn_ns": worker.spawn_ns, "load_ns": ready.load_ns, "first_ns": ready.first_ns, "second_ns": ready.second_ns, **asdict(cache),
-        "load_pss_bytes": memory.pss_bytes, "rss_bytes": memory.rss_bytes, "peak_rss_bytes": memory.peak_rss_bytes, "dim": ready.dim,
-        "settings": dict(ready.settings),
-    }  # fmt: skip
+    return Start(
+        arm_id=prepared.arm.id,
+        start=start,
+        spawn_ns=worker.spawn_ns,
+        load_ns=ready.load_ns,
+        first_ns=ready.first_ns,
+        second_ns=ready.second_ns,
+        load_pss_bytes=memory.pss_bytes,
+        rss_bytes=memory.rss_bytes,
+        peak_rss_bytes=memory.peak_rss_bytes,
+        page_cache=cache.page_cache,
+        page_cache_note=cache.page_cache_note,
+        dim=ready.dim,
+        version=dict(prepared.version),
+        settings=dict(ready.settings),
+    )

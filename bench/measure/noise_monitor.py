@@ -8,15 +8,15 @@ blocks of its scenario. What was put aside lies in `discards/` of the run folder
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from bench.core import files, paths
-from bench.machine import identity, noise, probe
-from bench.machine.noise import Seconds
-from bench.measure.budget import Allocation
-from bench.measure.runfolder import RunFolder
+from bench.machine import identity, probe
 from bench.measure.seats import Seats
 from bench.plan.folder import Plan
+from bench.runs import noise
+from bench.runs.noise import Seconds
+from bench.runs.schema import Allocation, ProbeSeconds
+from bench.runs.writer import RunFolder
 
 #: At most this part of a scenario's blocks is measured again: on a machine that is never quiet that would help nobody.
 AGAIN_SHARE = 0.25
@@ -24,15 +24,10 @@ AGAIN_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Finding:
-    """What the looks of a block came to: `note` says why it is noisy, None where it is not."""
+    """What the looks of a block came to: `note` says why it is noisy, None where it is not; `probe` are the looks, in order."""
 
     note: str | None
-    looks: tuple[probe.Look, ...]
-
-    def facts(self) -> dict[str, Any]:
-        """As block.json holds it; seconds of each look, in order."""
-        seconds = {"fma_s": [look.fma_s for look in self.looks], "copy_s": [look.copy_s for look in self.looks]}
-        return {"noisy": self.note is not None, "note": self.note, "probe": seconds}
+    probe: ProbeSeconds
 
 
 class Watch:
@@ -45,7 +40,8 @@ class Watch:
         with seats.measuring():
             self._probe = probe.Probe(identity.physical_cores())
             self._kept = paths.BUILD / "probe" / f"{identity.machine_id()}-{identity.boot_id()}.json"
-            self.usual = probe.learn(probe.calibrate(self._probe), self._kept)
+            usual = probe.learn(probe.calibrate(self._probe), self._kept)
+            self.usual = noise.median(usual.fma_s, usual.copy_s)
         files.write_json(folder.path / "probe.json", asdict(self.usual))
 
     def look(self) -> None:
@@ -58,11 +54,12 @@ class Watch:
         block."""
         while len(self._looks) < probe.LOOKS:
             self.look()
-        looks, self._looks = tuple(self._looks), []
+        looks, self._looks = self._looks, []
         probe.learn(probe.medians(looks), self._kept)
         blocks = self._blocks.setdefault(scenario, [])
-        blocks.append(noise.median([look.fma_s for look in looks], [look.copy_s for look in looks]))
-        return Finding(noise.notes(blocks, self.usual)[-1], looks)
+        seconds = ProbeSeconds(tuple(look.fma_s for look in looks), tuple(look.copy_s for look in looks))
+        blocks.append(noise.median(seconds.fma_s, seconds.copy_s))
+        return Finding(noise.notes(blocks, self.usual)[-1], seconds)
 
 
 def may_redo(allocation: Allocation, done: int, discards: int, plan: Plan, left_s: float) -> bool:

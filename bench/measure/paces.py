@@ -15,11 +15,12 @@ from bench.core.progress import Progress
 from bench.measure import budget, noise_monitor, service_time
 from bench.measure.blocks import Blocks
 from bench.measure.budget import WARM_UP_SHARE
-from bench.measure.runfolder import RunFolder
 from bench.measure.seats import WARM_UP_S, Seats
 from bench.plan import workload
 from bench.plan.folder import Plan
 from bench.prepare.spec import Experiment
+from bench.runs.schema import Allocation
+from bench.runs.writer import RunFolder
 
 #: A scenario whose blocks take longer than expected is stopped when it has used this much of its share.
 LATE = 1.1
@@ -75,12 +76,12 @@ class Paces(Blocks):
             return self._least_s(scenario, limit_s)
         return max(0, (blocks or allocation.blocks) - self.folder.block_count(scenario.name)) * self._block_s(scenario, allocation)
 
-    def _block_s(self, scenario: Scenario, allocation: budget.Allocation) -> float:
+    def _block_s(self, scenario: Scenario, allocation: Allocation) -> float:
         """What a further block takes: as the finished ones did, their starts' warm-ups included."""
         spent, done = self.folder.scenario_s(scenario.name), self.folder.block_count(scenario.name)
         return max(allocation.block_s, spent / done) if done else allocation.block_s
 
-    def _alone_s(self, scenario: Scenario, allocation: budget.Allocation) -> float:
+    def _alone_s(self, scenario: Scenario, allocation: Allocation) -> float:
         """What a further block takes outside its turn: its processes are warmed up for it alone."""
         own = [cost for (_, name), cost in self.seats.costs.items() if name == scenario.name]
         warm_up_s = self._warm_ups_s(scenario, own, WARM_UP_S) if self._fresh(scenario) else 0.0
@@ -126,9 +127,7 @@ class Paces(Blocks):
         in_front = any(self._in_front(one, scenario) for one in (*self.turns, *self.waiting))
         return in_front and self._free_s(scenario, limit_s) < self._least_s(scenario, limit_s)
 
-    def _allocate(
-        self, scenario: Scenario, began_s: float, warm_s: float, limit_s: float, alive: Sequence[str]
-    ) -> budget.Allocation | None:
+    def _allocate(self, scenario: Scenario, began_s: float, warm_s: float, limit_s: float, alive: Sequence[str]) -> Allocation | None:
         """The shape of the scenario; where three blocks do not fit, every arm's row says what would do.
 
         `warm_s`: what the warm-up of all arms took. It comes again with every fresh start, and is paid from the same share: with every
@@ -150,7 +149,7 @@ class Paces(Blocks):
             share_s = self._share_s(scenario, free_s, least_s, limit_s)
             overhead_s = spent_s + min(later_s, WARM_UP_SHARE * (share_s - spent_s))
             found = budget.allocate(share_s - overhead_s, shape, plan.measured, own, spec.requests, start_s)
-            if isinstance(found, budget.Allocation) and spec.requests is None:
+            if isinstance(found, Allocation) and spec.requests is None:
                 # Blocks may turn out cheaper than expected: up to K = 12 are begun as long as `_late` finds room for one more.
                 found = replace(found, blocks=max(found.blocks, min(budget.BLOCKS, plan.measured // (found.rounds * found.rows))))
                 if not self.turns:
@@ -159,10 +158,10 @@ class Paces(Blocks):
             short = "the plan has too few rows" if plan.measured < budget.MIN_BLOCKS * max(shape.unit, shape.piece or 1) else None
             reason = short or f"3 blocks need {found.needed_s:.0f} s, which do not fit the budget{self._would_do(scenario, found.needed_s)}"
             for arm_id in alive:
-                self.folder.failure(arm_id, scenario.name, "SKIPPED", reason)
+                self.folder.write_failure(arm_id, scenario.name, "SKIPPED", reason)
             self.progress.say(f"{scenario.name}: skipped, {reason}")
             return None
-        self.folder.set_allocation(scenario.name, found)
+        self.folder.write_allocation(scenario.name, found)
         return found
 
     def _no_room(self, scenario: Scenario) -> bool:
@@ -176,7 +175,7 @@ class Paces(Blocks):
         reason = f"{said} 3 blocks need about {needed_s:.0f} s{self._would_do(scenario, needed_s)}"
         for arm_id in self.arms:
             if not self._failed(arm_id, scenario):
-                self.folder.failure(arm_id, scenario.name, "SKIPPED", reason)
+                self.folder.write_failure(arm_id, scenario.name, "SKIPPED", reason)
         self.progress.say(f"{scenario.name}: skipped, {reason}")
         return True
 
@@ -190,14 +189,14 @@ class Paces(Blocks):
         enough_s = max(spec.budget_s, ENOUGH * (spec.controls_s + self.seats.measured_s + lacking_s + needed_s))
         return f": `--budget {enough_s:.0f}s` would do"
 
-    def _late(self, scenario: Scenario, allocation: budget.Allocation) -> bool:
+    def _late(self, scenario: Scenario, allocation: Allocation) -> bool:
         """Has the scenario used what it may? In turns: what those in front of it do not need."""
         if self.turns and self.experiment.spec.budget_s is not None and self.experiment.spec.requests is None:
             slack_s = (OVER - 1) * self.experiment.spec.budget_s
             return self._free_s(scenario, 0.0) + slack_s < allocation.block_s
         return allocation.until_s is not None and self.seats.measured_s + allocation.block_s > allocation.until_s
 
-    def _may_redo(self, scenario: Scenario, allocation: budget.Allocation, plan: Plan) -> bool:
+    def _may_redo(self, scenario: Scenario, allocation: Allocation, plan: Plan) -> bool:
         left_s = self._left_s() if allocation.until_s is None else allocation.until_s - self.seats.measured_s
         if self.turns:
             left_s -= self._kept_s(scenario, 0.0, behind=True)

@@ -24,12 +24,12 @@ from bench.corpus import quality_sets
 from bench.corpus.quality_sets import Retrieval, Similarity
 from bench.correctness import reference
 from bench.machine import lock
-from bench.measure.runfolder import RunFolder
 from bench.plan import make, preprocess
 from bench.plan.folder import Plan
 from bench.prepare.launch import binary_hash
 from bench.prepare.spec import Experiment, PreparedArm
 from bench.runs.schema import REFERENCE
+from bench.runs.writer import RunFolder
 from bench.stats import quality
 from bench.workers.client import Order, SliceFailed, Vectors, Worker, WorkerFailed, load_timeout_s, running
 
@@ -76,17 +76,19 @@ def measure(experiment: Experiment, folder: RunFolder, held: lock.MachineLock, s
             answers = _answers(experiment, prepared, [part.plan for part in (probe, asked) if part], folder, held, say)
         except (WorkerFailed, SliceFailed, BenchError) as failure:
             say(f"{prepared.framework.name}: quality: {failure}")
-            folder.quality(prepared.arm.id, None, f"not measured: {failure}")
+            folder.write_no_quality(prepared.arm.id, f"not measured: {failure}")
             continue
-        folder.vectors(prepared.arm.id, answers[0][order])
+        folder.write_vectors(prepared.arm.id, answers[0][order])
         if asked and expected is not None:
-            folder.quality(prepared.arm.id, items(asked, answers[1], expected), None)
+            folder.write_quality(prepared.arm.id, items(asked, answers[1], expected))
 
 
 def _served(experiment: Experiment, folder: RunFolder, prepared: PreparedArm) -> bool:
     """Has the arm loaded, and not failed in every scenario? One that hangs or crashes would do so here again."""
     scenarios = experiment.spec.scenarios
-    return bool(folder.starts(prepared.arm.id)) and any(not folder.has_failure(prepared.arm.id, scenario.name) for scenario in scenarios)
+    return bool(folder.start_count(prepared.arm.id)) and any(
+        not folder.has_failure(prepared.arm.id, scenario.name) for scenario in scenarios
+    )
 
 
 def _probe(model: Model, own: Retrieval | None) -> Retrieval:
@@ -140,11 +142,11 @@ def _keep_probe(experiment: Experiment, folder: RunFolder, probe: Asked) -> list
     """Write the probe set and the fp32 reference's vectors of it; the plan rows of its queries, then of its documents."""
     (one,) = probe.retrievals
     rows = [*probe.rows("query", one.queries), *probe.rows("document", one.documents)]
-    folder.vector_set({
+    folder.write_vector_set({
         "name": one.name, "plan_hash": probe.plan.hash, "queries": len(one.queries), "documents": len(one.documents), "rows": rows,
         "relevant": [sorted(places) for places in one.relevant],
     })  # fmt: skip
-    folder.vectors(REFERENCE, _reference(experiment, probe.plan)[rows])
+    folder.write_vectors(REFERENCE, _reference(experiment, probe.plan)[rows])
     return rows
 
 
@@ -163,7 +165,7 @@ def _answers(
     kept = [paths.BUILD / "quality" / f"{_key(prepared, rows)}.f32" for rows in plans]
     missing = [place for place, file in enumerate(kept) if not file.is_file()]
     if missing:
-        log = folder.log(prepared.arm.id, folder.starts(prepared.arm.id)).with_suffix(".quality.log")
+        log = folder.log(prepared.arm.id, folder.start_count(prepared.arm.id)).with_suffix(".quality.log")
         with running(prepared.launch(experiment.pad_id), log, held, load_timeout_s(prepared.artefact.bytes)) as (worker, ready):
             for place in missing:
                 arm = prepared.arm

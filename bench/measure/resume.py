@@ -12,8 +12,8 @@ from typing import Any
 from bench.core import files, git, paths, redact
 from bench.machine import identity
 from bench.measure.budget import BLOCKS
-from bench.measure.runfolder import RunFolder
 from bench.prepare.spec import Experiment
+from bench.runs.writer import RunFolder
 
 
 def take_up(experiment: Experiment) -> RunFolder | None:
@@ -26,7 +26,7 @@ def take_up(experiment: Experiment) -> RunFolder | None:
             continue
         folder = RunFolder(path.parent)
         if run["budget_s"] == spec.budget_s and not folder.is_done():
-            _forget_failures(folder)
+            folder.forget_failures()
             return folder
         larger = run["budget_s"] is not None and (spec.budget_s is None or spec.budget_s > run["budget_s"])
         if newest and larger and spec.requests is None and _is_short(folder, experiment):
@@ -34,14 +34,6 @@ def take_up(experiment: Experiment) -> RunFolder | None:
             return folder
         newest = False
     return None
-
-
-def _forget_failures(folder: RunFolder, status: str | None = None) -> None:
-    """A crash of the interrupted attempt gets another chance; what is missing on this machine stays missing."""
-    for file in folder.path.glob("failures/*.json"):
-        failure = files.read_json(file)
-        if failure["scenario"] != "*" and status in (None, failure["status"]):
-            file.unlink()
 
 
 def _is_short(folder: RunFolder, experiment: Experiment) -> bool:
@@ -55,15 +47,15 @@ def _enlarge(folder: RunFolder, experiment: Experiment, run: Mapping[str, Any]) 
     done = folder.path / "done.json"
     spec, ended = experiment.spec, files.read_json(done) if folder.is_done() else {}
     done.unlink(missing_ok=True)
-    _forget_failures(folder, "SKIPPED" if ended else None)
+    folder.forget_failures("SKIPPED" if ended else None)
     for scenario in spec.scenarios:
         if allocation := folder.allocation(scenario.name):
             room = experiment.plans[scenario.name].measured // (allocation.rounds * allocation.rows) - folder.discard_count(scenario.name)
             blocks = max(allocation.blocks, min(BLOCKS, room)) if spec.budget_s is None else allocation.blocks
-            folder.set_allocation(scenario.name, replace(allocation, blocks=blocks, until_s=None))
+            folder.write_allocation(scenario.name, replace(allocation, blocks=blocks, until_s=None))
     earlier = {name: run[name] for name in ("budget_s", "command", "code_commit")} | ended
     commit, dirty = git.state()
-    folder.describe({
+    folder.write_run({
         **run, "budget_s": spec.budget_s, "command": redact.command(spec.command), "experiment_hash": experiment.hash,
         "code_commit": commit, "code_dirty": dirty, "continues": [*folder.continues(), earlier],
     })  # fmt: skip

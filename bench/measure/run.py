@@ -14,17 +14,19 @@ from functools import partial
 from pathlib import Path
 
 from bench.catalog import Scenario
+from bench.core import paths
 from bench.core.progress import Progress, minutes
 from bench.machine import lock
 from bench.measure import budget, noise_monitor, quality, resume
 from bench.measure.blocks import Expected
 from bench.measure.budget import WARM_UP_SHARE
 from bench.measure.paces import LATE, Paces
-from bench.measure.runfolder import RunFolder
 from bench.measure.seats import Seats
 from bench.plan import workload
-from bench.prepare import preflight
+from bench.prepare import describe_run, preflight
 from bench.prepare.spec import Experiment
+from bench.runs.schema import Allocation
+from bench.runs.writer import RunFolder
 from bench.stats.load import unsustainable
 from bench.stats.slo import Search
 
@@ -62,7 +64,7 @@ class Runner(Paces):
         self.seats.leave_all()
         with self.seats.stage("quality"):
             quality.measure(self.experiment, self.folder, self.seats.held, self.progress.say)
-        self.folder.done({**self.seats.stage.seconds, "measuring": round(self.seats.measured_s, 3)})
+        self.folder.write_done({**self.seats.stage.seconds, "measuring": round(self.seats.measured_s, 3)})
 
     def _each(self, groups: Sequence[Sequence[Scenario]]) -> None:
         """Every group of scenarios, in their order."""
@@ -88,14 +90,14 @@ class Runner(Paces):
         for scenario in self.experiment.spec.scenarios:
             if reason := self.experiment.not_applicable.get(scenario.name):
                 for arm_id in self.arms:
-                    self.folder.failure(arm_id, scenario.name, "NOT_APPLICABLE", reason)
+                    self.folder.write_failure(arm_id, scenario.name, "NOT_APPLICABLE", reason)
             for prepared in self.experiment.prepared_arms:
                 if prepared.variant.scenarios and scenario.name not in prepared.variant.scenarios:
                     reason = f"{prepared.variant.name} is for {', '.join(prepared.variant.scenarios)}"
-                    self.folder.failure(prepared.arm.id, scenario.name, "NOT_APPLICABLE", reason)
+                    self.folder.write_failure(prepared.arm.id, scenario.name, "NOT_APPLICABLE", reason)
                 if prepared.arm.role == "floor" and scenario.floor_in:
                     reason = f"the harness's floor is the same as in {scenario.floor_in}"
-                    self.folder.failure(prepared.arm.id, scenario.name, "NOT_APPLICABLE", reason)
+                    self.folder.write_failure(prepared.arm.id, scenario.name, "NOT_APPLICABLE", reason)
 
     # --- scenarios in turns ----------------------------------------------------------------------------------------------
 
@@ -182,7 +184,7 @@ class Runner(Paces):
                 min(limit_s, self._warm_up_limit_s(allocation.blocks * allocation.block_s / (1 - WARM_UP_SHARE), scenario)),
             )
 
-    def _blocks(self, scenario: Scenario, allocation: budget.Allocation, limit_s: float) -> None:
+    def _blocks(self, scenario: Scenario, allocation: Allocation, limit_s: float) -> None:
         """The blocks of a allocation that are not there yet, until its share of the budget is used up."""
         plan = self.experiment.plans[scenario.name]
         expected = self._expected(plan, plan.warm, allocation.rows_per_arm)
@@ -203,7 +205,7 @@ class Runner(Paces):
                 self._measured(scenario, block, allocation, expected, limit_s)
                 advance()
 
-    def _measured(self, scenario: Scenario, block: int, allocation: budget.Allocation, expected: Expected, limit_s: float) -> None:
+    def _measured(self, scenario: Scenario, block: int, allocation: Allocation, expected: Expected, limit_s: float) -> None:
         """One block, and once more where it was noisy and there is room for that."""
         plan = self.experiment.plans[scenario.name]
         if self.resident:
@@ -213,7 +215,7 @@ class Runner(Paces):
         if self.folder.has_discard(scenario.name, block) and not self.folder.has_block(scenario.name, block):
             self._once_more(scenario, block, allocation, limit_s)
 
-    def _once_more(self, scenario: Scenario, block: int, allocation: budget.Allocation, limit_s: float) -> None:
+    def _once_more(self, scenario: Scenario, block: int, allocation: Allocation, limit_s: float) -> None:
         """A block that was put aside as noisy, on rows that no process has served."""
         plan = self.experiment.plans[scenario.name]
         first = noise_monitor.spare_rows(allocation, plan, self.folder.discard_count(scenario.name))
@@ -256,8 +258,8 @@ class Runner(Paces):
                     self.progress.say(f"{scenario.name}: not decided after {done} blocks; goes on to {look}")
                     self._go_on(scenario, replace(allocation, blocks=look, until_s=None))
 
-    def _go_on(self, scenario: Scenario, allocation: budget.Allocation) -> None:
-        self.folder.set_allocation(scenario.name, allocation)
+    def _go_on(self, scenario: Scenario, allocation: Allocation) -> None:
+        self.folder.write_allocation(scenario.name, allocation)
         self._blocks(scenario, allocation, self._warm_up_limit_s(allocation.blocks * allocation.block_s, scenario))
 
     # --- searches --------------------------------------------------------------------------------------------------------
@@ -268,7 +270,7 @@ class Runner(Paces):
         costs = {arm_id: self.seats.costs[arm_id, scenario.name] for arm_id in alive}
         for arm_id in alive:
             if not self._searches(arm_id):
-                self.folder.failure(arm_id, scenario.name, "NOT_APPLICABLE", "only measured arms search for a rate")
+                self.folder.write_failure(arm_id, scenario.name, "NOT_APPLICABLE", "only measured arms search for a rate")
         searches = {arm_id: Search(scenario.limits_ms, scenario.q, costs[arm_id].single_s) for arm_id in alive if self._searches(arm_id)}
         with self.progress.search(scenario.name, plan.measured // rows) as comes:
             for block in range(plan.measured // rows):
@@ -285,7 +287,7 @@ class Runner(Paces):
                     first = plan.warm + block * rows
                     expected = self._expected(plan, first, rows)
                     self._ready_all(scenario, limit_s)
-                    self._block(scenario, block, budget.Allocation(block + 1, 1, rows, needed_s), plan, expected, limit_s, wanted)
+                    self._block(scenario, block, Allocation(block + 1, 1, rows, needed_s), plan, expected, limit_s, wanted)
                     if not self.folder.has_block(scenario.name, block):
                         return
                 self._record_trials(scenario, block, searches)
@@ -300,7 +302,7 @@ class Runner(Paces):
     def _search_ends(self, scenario: Scenario, arms: Sequence[str], block: int, needed_s: float) -> None:
         said = f"the next trial needs {needed_s:.0f} s, which do not fit the budget{self._would_do(scenario, needed_s)}"
         for arm_id in arms if block == 0 else ():
-            self.folder.failure(arm_id, scenario.name, "SKIPPED", said)
+            self.folder.write_failure(arm_id, scenario.name, "SKIPPED", said)
         self.progress.say(f"{scenario.name}: {'skipped' if block == 0 else 'not finished'}, {said}")
 
 
@@ -310,7 +312,13 @@ def measure(experiment: Experiment, held: lock.MachineLock, progress: Progress, 
     if folder:
         progress.say(f"resuming run {folder.run_id}: finished blocks are kept (`--fresh` begins a new one)")
     else:
-        folder = RunFolder.start(experiment)
+        run_id = describe_run.new_run_id(experiment)
+        folder = RunFolder.start(
+            paths.RUNS / run_id,
+            describe_run.run(experiment, run_id),
+            describe_run.machine(experiment),
+            describe_run.failures(experiment),
+        )
     seats = Seats(experiment, folder, held, progress)
     with seats.opened():
         Runner(experiment, folder, seats, progress, undecided).run()

@@ -24,10 +24,11 @@ from bench.correctness import check_cache, checks, reference
 from bench.correctness.determinism import RunToRun
 from bench.machine import lock
 from bench.measure import budget, service_time
-from bench.measure.cold_start import Starts, start_facts
-from bench.measure.runfolder import RunFolder
+from bench.measure.cold_start import Starts, start_of
 from bench.plan.folder import Plan
 from bench.prepare.spec import Experiment, PreparedArm
+from bench.runs.schema import Check
+from bench.runs.writer import RunFolder
 from bench.workers.client import Order, Served, SliceFailed, Worker, WorkerFailed, load_timeout_s
 
 WARM_UP_S = 3.0
@@ -103,7 +104,7 @@ class Seats:
             else:
                 self._warm_up(seat, scenario, limit_s)
             if len(seat.warm) == 1:
-                self.folder.add_to_start(prepared.arm.id, seat.start, {"first_pss_bytes": seat.worker.memory().pss_bytes})
+                self.folder.write_first_pss(prepared.arm.id, seat.start, seat.worker.memory().pss_bytes)
             # A control is the very program that is checked as the measured arm; its timed vectors are compared all the same.
             if prepared.arm.role == "measured" and not self.folder.has_checks(prepared.arm.id):
                 self._check(seat)
@@ -125,7 +126,7 @@ class Seats:
             yield
         except (WorkerFailed, SliceFailed) as failure:
             status = failure.status if isinstance(failure, WorkerFailed) else "CRASH"
-            self.folder.failure(prepared.arm.id, scenario.name, status, str(failure))
+            self.folder.write_failure(prepared.arm.id, scenario.name, status, str(failure))
             self.progress.say(f"{prepared.name}: {status}: {failure}")
             if prepared.arm.id in self.taken:
                 self._remove(self.taken[prepared.arm.id])
@@ -137,7 +138,7 @@ class Seats:
 
     def _start(self, prepared: PreparedArm) -> Seat:
         arm_id = prepared.arm.id
-        start = self.folder.starts(arm_id)
+        start = self.folder.start_count(arm_id)
         with self.stage("page cache"):
             cache = self.starts.prepare(prepared, start)
         with self.stage("load"):
@@ -152,7 +153,7 @@ class Seats:
             raise WorkerFailed("ENV_INVALID", "its worker was started with a fault: only control arms have one")
         if ready.dim != dim:
             raise WorkerFailed("PARITY_FAIL", f"vectors have {ready.dim} elements, the model has {dim}")
-        self.folder.start_of(arm_id, start, {**start_facts(worker, ready, cache), "version": dict(prepared.version)})
+        self.folder.write_start(start_of(prepared, start, worker, ready, cache))
         if start == 0:
             self.progress.say(f"{prepared.name}: loaded in {ready.load_ns / 1e9:.2f} s")
         return seat
@@ -255,12 +256,12 @@ class Seats:
             asked = checks.repeat_pieces(repeat, request_s, limit_s * 3 / 4)
             pieces = [self.serve(seat, repeat.plan, first, asked.rows, 1, guard_s).samples for first in asked.firsts]
         found += checks.unique_versus_repeat(pieces)
-        self.folder.checks(seat.prepared.arm.id, found)
+        self.folder.write_checks(seat.prepared.arm.id, found)
         for check in found:
-            if check["held"] is False:
-                self.progress.say(f"{seat.prepared.name}: {check['name']}: {check['detail']}")
+            if check.held is False:
+                self.progress.say(f"{seat.prepared.name}: {check.name}: {check.detail}")
 
-    def _hard_inputs(self, seat: Seat) -> list[checks.Check]:
+    def _hard_inputs(self, seat: Seat) -> list[Check]:
         """What only the hard inputs show; no verdict of an earlier run may be taken over."""
         hard = self.experiment.hard
         expected = self.reference(hard, 0, hard.rows)
@@ -284,8 +285,8 @@ class Seats:
         check = self.run_to_run.see(arm.id, arm.precision, seat.start, plan.hash, served.vectors)
         if check:
             self.folder.add_check(arm.id, check)
-            if check["held"] is False:
-                self.progress.say(f"{seat.prepared.name}: {check['name']}: {check['detail']}")
+            if check.held is False:
+                self.progress.say(f"{seat.prepared.name}: {check.name}: {check.detail}")
 
     def reference(self, plan: Plan, first: int, count: int) -> Vectors:
         """Reference vectors of plan rows (count, dim)."""

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from bench.core import paths
 from bench.core.errors import BenchError
+from bench.runs import reader
 from bench.stats import unpaired
 from bench.stats.unpaired import Change, Moved
-from bench.store import database
 
 LABEL = "unpaired: the runs lie apart in time; --framework NAME,NAME@VERSION measures both versions in one campaign, paired"
 
@@ -28,7 +28,7 @@ def compare(run_a: str, run_b: str) -> list[Change]:
     Raises:
         BenchError: no such run, or the two are of different models, weights or machines.
     """
-    a, b = (database.read_run(folder_of(name)) for name in (run_a, run_b))
+    a, b = (reader.read_run(folder_of(name)) for name in (run_a, run_b))
     for what in ("model", "weights", "machine_id"):
         if getattr(a, what) != getattr(b, what):
             raise BenchError(
@@ -42,7 +42,7 @@ def folder_of(name: str) -> Path:
     for folder in (Path(name), paths.RUNS / name):
         if (folder / "run.json").exists():
             return folder
-    found = [folder for folder in database.run_folders() if folder.name.endswith(name)] if name else []
+    found = [folder for folder in reader.run_folders(paths.RUNS) if folder.name.endswith(name)] if name else []
     if len(found) == 1:
         return found[0]
     reason = f"{len(found)} runs end so" if found else "not found"

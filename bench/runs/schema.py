@@ -1,7 +1,8 @@
-"""What one run says and what the statistics say of it, as frozen dataclasses.
+"""A run as frozen dataclasses: the records of a run folder (RUNS.md), and the rows that the statistics make of them.
 
-`store/database.py` fills `RunData` from a run folder (RUNS.md), `bench/stats` turns it into `Result` and `Comparison`, whose fields are the
-columns of the tables `results` and `comparisons` in schema.sql, where their units and meaning stand.
+`writer.py` writes `Start`, `Block`, `Check`, `Failure` and `Allocation` into a run folder, `reader.py` reads a whole one as `RunData`;
+`bench/stats` turns that into `Result`, `Comparison`, `Fit`, `Quality` and `Swap`, whose fields are the columns of the tables of the same
+names in schema.sql, where their units and meaning stand.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+Ints = npt.NDArray[np.int64]
 
 #: The columns of `RunData.samples`: those of samples.parquet, with the scenario and block they lie under.
 SAMPLE_COLUMNS = (
@@ -83,11 +86,31 @@ class RunScenario:
 
 
 @dataclass(frozen=True)
+class Allocation:
+    """The part of a budget that a scenario gets (pace.json): `blocks` of `rounds` slice-rounds, in each of which every arm serves `rows`.
+
+    Attributes:
+        block_s: expected seconds of a block; where a budget is shared out, with the warm-ups of its fresh processes.
+        until_s: seconds of measuring, counted from the beginning of the run, at which the scenario's share is used up; None: no such end.
+    """
+
+    blocks: int
+    rounds: int
+    rows: int
+    block_s: float
+    until_s: float | None = None
+
+    @property
+    def rows_per_arm(self) -> int:
+        return self.blocks * self.rounds * self.rows
+
+
+@dataclass(frozen=True)
 class Start:
     """One process start; times in ns, None where the worker could not tell.
 
     Memory is that when the worker says that it is ready, `first_pss_bytes` that after the first requests of a plan (its first warm-up).
-    `page_cache` is cold, warm or unknown.
+    `page_cache` is cold, warm or unknown; `version` and `settings` are what the worker said of its runtime.
     """
 
     arm_id: str
@@ -102,14 +125,23 @@ class Start:
     peak_rss_bytes: int | None = None
     page_cache: str | None = None
     page_cache_note: str | None = None
+    dim: int | None = None
+    version: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Slice:
-    """What one arm was asked to serve in one round of a block, and did."""
+    """The rows `first` … `first + count` that one arm was ordered to serve in one round of a block, and what it served of them.
+
+    `slice` is the number of the round, `start` that of the process; counters of use are None where the machine does not expose them, or
+    where nothing was served.
+    """
 
     arm_id: str
     slice: int
+    start: int
+    first: int
     count: int
     served: int
     wall_ns: int
@@ -127,7 +159,10 @@ class Slice:
 
 @dataclass(frozen=True)
 class ArmMemory:
-    """Memory of one arm's process at the end of a block, in bytes; the peak is that of the block. `start` is the process's number."""
+    """Memory of one arm's process at the end of a block, in bytes. `start` is the process's number.
+
+    The peak is that of the block where `peak_reset`, else that of the process.
+    """
 
     peak_rss_bytes: int | None = None
     rss_bytes: int | None = None
@@ -138,11 +173,12 @@ class ArmMemory:
     swap_bytes: int | None = None
     threads: int | None = None
     start: int | None = None
+    peak_reset: bool | None = None
 
 
 @dataclass(frozen=True)
 class MachineUse:
-    """What the whole machine saw during a block; None where it keeps no such count."""
+    """Counters of the whole machine over a block; None where it keeps no such count."""
 
     steal_ns: int | None = None
     throttled_ns: int | None = None
@@ -156,25 +192,64 @@ class MachineUse:
 
 
 @dataclass(frozen=True)
+class ProbeSeconds:
+    """Seconds of each look of the machine's probe during a block: multiply-adds on the slowest core, and copies."""
+
+    fma_s: tuple[float, ...]
+    copy_s: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Block:
-    """A block of a scenario. `memory` maps an arm to its memory at the end."""
+    """A block of a scenario.
+
+    Attributes:
+        note: why the block is noisy, None where it is not: in block.json as the run saw it, in `RunData` judged again (noise.py).
+        memory: by arm, at the end of the block.
+        resident: the workers of all arms stayed in memory.
+        measured_s: seconds of the budget that the run had used by the end of the block.
+        discard: the share of each open-loop piece that was kept apart as discards.
+    """
 
     scenario: str
     block: int
     started_at: datetime
     ended_at: datetime
-    noisy: bool
     note: str | None
     slices: tuple[Slice, ...]
     memory: Mapping[str, ArmMemory]
+    probe: ProbeSeconds
     machine: MachineUse = MachineUse()
+    resident: bool = True
+    measured_s: float = 0.0
+    discard: float = 0.0
+
+    @property
+    def noisy(self) -> bool:
+        return self.note is not None
+
+    @property
+    def seconds(self) -> float:
+        """By the wall clock."""
+        return (self.ended_at - self.started_at).total_seconds()
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """The piece that one arm served at one rate in a block of a search: int64 ns, by request. `cut`: its guard ended it."""
+
+    arm_id: str
+    rate_per_s: float
+    cut: bool
+    due_ns: Ints
+    start_ns: Ints
+    end_ns: Ints
 
 
 @dataclass(frozen=True)
 class Check:
-    """A check beside the timed requests; `held` is None where nothing was to hold."""
+    """A check of an arm beside its timed requests; `held` is None where there was nothing to judge."""
 
-    arm_id: str
     name: str
     n: int | None
     value: float | None
@@ -236,7 +311,7 @@ class Swap:
 
 @dataclass(frozen=True)
 class QualityData:
-    """What a run folder holds of quality.
+    """The quality files of a run folder.
 
     `items` has a row per arm × set × item (RUNS.md, quality/<arm_id>.parquet); `probes` per arm, and under `reference` of the fp32
     Embedder, float32 (queries + documents, dim); `failed` per arm why nothing was measured; `set_hash` says which texts they are of.
@@ -252,7 +327,12 @@ class QualityData:
 
 @dataclass(frozen=True)
 class RunData:
-    """One run of one model. `samples` has the columns SAMPLE_COLUMNS, one row per request that was served in a recorded slice."""
+    """One run of one model.
+
+    Attributes:
+        checks: by arm.
+        samples: the columns SAMPLE_COLUMNS, a row per request that was served in a recorded slice.
+    """
 
     run_id: str
     campaign_id: str
@@ -267,7 +347,7 @@ class RunData:
     scenarios: tuple[RunScenario, ...]
     starts: tuple[Start, ...]
     blocks: tuple[Block, ...]
-    checks: tuple[Check, ...]
+    checks: Mapping[str, tuple[Check, ...]]
     failures: tuple[Failure, ...]
     samples: pd.DataFrame
     controls: Controls | None = None

@@ -188,7 +188,7 @@ def _parity_reason(run: RunData, cell: Cell) -> str | None:
         reason = parity.gate(cell.arm.precision, float(served.cosine.min()), float(served.max_abs_diff.max()))
         if reason:
             return reason
-    broken = [check for check in run.checks if check.arm_id == cell.arm.arm_id and check.held is False]
+    broken = [check for check in run.checks.get(cell.arm.arm_id, ()) if check.held is False]
     return f"{broken[0].name}: {broken[0].detail or 'did not hold'}" if broken else None
 
 

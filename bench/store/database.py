@@ -10,38 +10,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, fields, replace
-from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import duckdb
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bench.core import files, paths
 from bench.core.errors import BenchError
-from bench.machine import noise
-from bench.runs import parquet
-from bench.runs.schema import (
-    SAMPLE_COLUMNS,
-    ArmMemory,
-    Block,
-    Check,
-    Comparison,
-    Controls,
-    Failure,
-    Footprint,
-    MachineUse,
-    QualityData,
-    Result,
-    RunArm,
-    RunData,
-    RunScenario,
-    Slice,
-    Start,
-)
+from bench.runs import codec, reader
+from bench.runs.schema import Comparison, Controls, Result, RunData
 from bench.stats import leaderboard
 
 #: Every table that holds rows of a run, with `run_id` in it.
@@ -80,8 +59,8 @@ def catch_up(database: Path = paths.DATABASE, runs: Path | None = None) -> list[
     ensure(database, runs)
     with _open(database, read_only=True) as connection:
         known = {str(name) for (name,) in connection.execute("SELECT run_id FROM runs").fetchall()}
-    folders = [folder for folder in run_folders(runs or database.parent / "runs") if _done(folder) is not None]
-    late = [folder for folder in folders if _read(folder / "run.json")["run_id"] not in known]
+    folders = [folder for folder in reader.run_folders(runs or database.parent / "runs") if reader.read_done(folder) is not None]
+    late = [folder for folder in folders if reader.read_json(folder / "run.json")["run_id"] not in known]
     for folder in late:
         append(database, folder)
     return [folder.name for folder in late]
@@ -93,7 +72,7 @@ def append(database: Path, folder: Path) -> None:
     Raises:
         BenchError: the database is locked; the run folder stays as it is, and `invoke load` brings it in later.
     """
-    run = read_run(folder)
+    run = reader.read_run(folder)
     try:
         ensure(database, folder.parent)
         with _open(database, read_only=False) as connection:
@@ -115,10 +94,10 @@ def load(database: Path = paths.DATABASE, runs: Path | None = None) -> int:
     temporary = database.with_name(database.name + ".tmp")
     for leftover in (temporary, temporary.with_name(temporary.name + ".wal")):
         leftover.unlink(missing_ok=True)
-    folders = run_folders(runs or database.parent / "runs")
+    folders = reader.run_folders(runs or database.parent / "runs")
     with files.disk_full_is_said(temporary), _open(temporary, read_only=False) as connection:
         for folder in folders:
-            _insert(connection, folder, read_run(folder))
+            _insert(connection, folder, reader.read_run(folder))
     temporary.rename(database)
     return len(folders)
 
@@ -207,16 +186,16 @@ def _cannot_open(database: Path, message: str) -> BenchError:
 def tables_of(folder: Path, run: RunData) -> dict[str, pa.Table]:
     """The rows of one run in every table, statistics computed."""
     run = replace(run, controls=_controls(folder))
-    facts, machine, done = files.read_json(folder / "run.json"), files.read_json(folder / "machine.json"), _done(folder)
+    facts, machine, done = reader.read_json(folder / "run.json"), reader.read_json(folder / "machine.json"), reader.read_done(folder)
     results, comparisons = leaderboard.leaderboard(run)
     return {
         "runs": _table([_run_row(facts, machine, done)]),
         "arms": _table([
-            {"run_id": run.run_id, **{name: getattr(arm, name) for name in ARM_COLUMNS}, "version_json": _json(arm.version),
+            {"run_id": run.run_id, **{name: getattr(arm, name) for name in reader.ARM_KEYS}, "version_json": _json(arm.version),
              "settings_json": _json(arm.settings), "knobs_json": _json(arm.knobs), "headline": arm.headline,
              "note": arm.note} for arm in run.arms
         ]),
-        "starts": _table([{"run_id": run.run_id, **asdict(start)} for start in run.starts]),
+        "starts": _table([{"run_id": run.run_id, **{name: getattr(start, name) for name in START_COLUMNS}} for start in run.starts]),
         "blocks": _table([
             {"run_id": run.run_id, "scenario": block.scenario, "block": block.block, "started_at": block.started_at,
              "ended_at": block.ended_at, "noisy": block.noisy, "note": block.note, **asdict(block.machine)} for block in run.blocks
@@ -225,7 +204,9 @@ def tables_of(folder: Path, run: RunData) -> dict[str, pa.Table]:
         "results": _table([_columns(row) for row in results]),
         "comparisons": _table([_columns(row) for row in comparisons]),
         "fits": _table([asdict(fit) for fit in leaderboard.fits(run)]),
-        "checks": _table([{"run_id": run.run_id, **asdict(check)} for check in run.checks]),
+        "checks": _table([
+            {"run_id": run.run_id, "arm_id": arm_id, **asdict(check)} for arm_id, checks in run.checks.items() for check in checks
+        ]),
         "quality": _table([{"run_id": run.run_id, **asdict(row)} for row in leaderboard.qualities(run)]),
         "swaps": _table([{"run_id": run.run_id, **asdict(row)} for row in leaderboard.swaps(run)]),
     }  # fmt: skip
@@ -254,17 +235,18 @@ def put(connection: duckdb.DuckDBPyConnection, run_id: str, names: Sequence[str]
 
 def _controls(folder: Path) -> Controls | None:
     """The outcome of the controls that a run refers to by `controls_run_id`; its own ones are found by the statistics."""
-    other = _read(folder / "run.json").get("controls_run_id")
+    other = reader.read_json(folder / "run.json").get("controls_run_id")
     if not other:
         return None
     if not (folder.parent / other / "run.json").exists():
         return Controls(False, f"the run of the controls is missing: {other}")
-    return leaderboard.controls_in(read_run(folder.parent / other)) or Controls(False, f"run {other} holds no controls")
+    return leaderboard.controls_in(reader.read_run(folder.parent / other)) or Controls(False, f"run {other} holds no controls")
 
 
-#: What a slice always has.
-SLICE_KEYS = ("arm_id", "slice", "count", "served", "wall_ns", "cpu_ns", "error")
-ARM_COLUMNS = ("arm_id", "framework", "language", "precision", "variant", "sessions", "threads", "role", "artefact_hash")
+START_COLUMNS = (
+    "arm_id", "start", "spawn_ns", "load_ns", "first_ns", "second_ns", "load_pss_bytes", "first_pss_bytes", "rss_bytes", "peak_rss_bytes",
+    "page_cache", "page_cache_note",
+)  # fmt: skip
 RUN_COLUMNS = (
     "run_id", "campaign_id", "experiment_hash", "model", "weights", "corpus", "seed", "budget_s", "command", "code_commit", "code_dirty",
 )  # fmt: skip
@@ -272,8 +254,8 @@ RUN_COLUMNS = (
 
 def _run_row(facts: Row, machine: Row, done: Row | None) -> Row:
     return {
-        **{name: facts.get(name) for name in RUN_COLUMNS}, "measured_at": _moment(facts["measured_at"]),
-        "ended_at": _moment(done["ended_at"]) if done else None, "machine_id": machine["machine_id"], "machine": machine["machine"],
+        **{name: facts.get(name) for name in RUN_COLUMNS}, "measured_at": codec.moment(facts["measured_at"]),
+        "ended_at": codec.moment(done["ended_at"]) if done else None, "machine_id": machine["machine_id"], "machine": machine["machine"],
         "complete": bool(facts["complete"]) and done is not None, "run_json": _json(facts), "machine_json": _json(machine),
     }  # fmt: skip
 
@@ -290,145 +272,6 @@ def _json(value: Any) -> str | None:
     return None if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-# --- reading run folders -------------------------------------------------------------------------------------------------------------
-
-
-def run_folders(runs: Path = paths.RUNS) -> list[Path]:
-    """The folders of runs, oldest first; what has no run.json, or a temporary name, is not one."""
-    return sorted(path.parent for path in runs.glob("*/run.json") if not path.parent.name.endswith(".tmp"))
-
-
-def read_run(folder: Path) -> RunData:
-    """A run folder (RUNS.md) as RunData: finished or not, only what has its final name.
-
-    Raises:
-        BenchError: a file of it cannot be read, with its name.
-    """
-    facts, machine = _read(folder / "run.json"), _read(folder / "machine.json")
-    try:
-        starts = [_read(path) for path in sorted((folder / "starts").glob("*.json"))]
-        versions = {start["arm_id"]: start for start in sorted(starts, key=lambda start: start["start"])}
-        blocks = [(path.parent, _read(path)) for path in sorted(folder.glob("blocks/*/*/block.json")) if path.parent.name.isdigit()]
-        return RunData(
-            run_id=facts["run_id"], campaign_id=facts["campaign_id"], measured_at=_moment(facts["measured_at"]),
-            machine_id=machine["machine_id"], machine=machine["machine"], model=facts["model"], model_bytes=int(facts["model_bytes"]),
-            weights=facts["weights"], finished=_done(folder) is not None,
-            arms=tuple(_arm(arm, versions.get(arm["arm_id"])) for arm in facts["arms"]),
-            scenarios=tuple(_scenario(scenario) for scenario in facts["scenarios"]),
-            starts=tuple(Start(**{field.name: start.get(field.name) for field in fields(Start)}) for start in starts),
-            blocks=tuple(_block(block, note) for (_, block), note in zip(blocks, _noises(folder, blocks), strict=True)),
-            checks=tuple(_check(path.stem, check) for path in sorted((folder / "checks").glob("*.json")) for check in _read(path)),
-            failures=tuple(_failure(_read(path)) for path in sorted((folder / "failures").glob("*.json"))),
-            samples=_samples(blocks), quality=_quality(folder),
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
-        raise BenchError(f"{folder}: not as bench/RUNS.md says ({error!r}): mend it or move it away, then `invoke load`") from None
-
-
 def undecided(folder: Path) -> frozenset[str]:
     """The scenarios of a run folder in which a pair of measured arms is still unresolved."""
-    return leaderboard.undecided(read_run(folder))
-
-
-def _read(path: Path) -> Any:
-    try:
-        return files.read_json(path)
-    except (OSError, ValueError) as error:
-        raise BenchError(f"{path}: cannot be read ({error}): restore it or move its run away, then `invoke load`") from None
-
-
-def _done(folder: Path) -> Row | None:
-    path = folder / "done.json"
-    return cast(Row, _read(path)) if path.exists() else None
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def _arm(arm: Row, start: Row | None) -> RunArm:
-    start = start or {}
-    return RunArm(
-        **{name: arm[name] for name in ARM_COLUMNS}, version=start.get("version"), settings=start.get("settings"), knobs=arm.get("knobs"),
-        headline=bool(arm.get("headline")), note=arm.get("note"),
-        footprint=Footprint(**_known(Footprint, arm.get("footprint") or {})), fault=arm.get("fault"),
-        precision_note=arm.get("precision_note"), compile_s=arm.get("compile_s"),
-    )  # fmt: skip
-
-
-def _scenario(scenario: Row) -> RunScenario:
-    known: Row = {name: tuple(value) if isinstance(value, list) else value for name, value in _known(RunScenario, scenario).items()}
-    return RunScenario(**known)
-
-
-def _noises(folder: Path, blocks: Sequence[tuple[Path, Row]]) -> list[str | None]:
-    """Why each block is noisy, judged beside all of its scenario (bench/machine/noise.py)."""
-    if not blocks:
-        return []
-    usual = noise.Seconds(**_known(noise.Seconds, _read(folder / "probe.json")))
-    levels: dict[str, list[noise.Seconds]] = {}
-    for _, block in blocks:
-        levels.setdefault(block["scenario"], []).append(noise.median(**block["probe"]))
-    found = {scenario: iter(noise.notes(looks, usual)) for scenario, looks in levels.items()}
-    return [next(found[block["scenario"]]) for _, block in blocks]
-
-
-def _block(block: Row, note: str | None) -> Block:
-    slices = [Slice(**{name: piece[name] for name in SLICE_KEYS} | _known(Slice, piece)) for piece in block["slices"]]
-    memory = {arm: ArmMemory(**_known(ArmMemory, read)) for arm, read in block["resources"].items()}
-    return Block(
-        block["scenario"], int(block["block"]), _moment(block["started_at"]), _moment(block["ended_at"]), note is not None,
-        note, tuple(slices), memory, MachineUse(**_known(MachineUse, block.get("machine") or {})),
-    )  # fmt: skip
-
-
-def _known(kind: Any, found: Row) -> Row:
-    """What is there of a dataclass's fields: run folders of before a field have none."""
-    return {field.name: found[field.name] for field in fields(kind) if field.name in found}
-
-
-def _check(arm_id: str, check: Row) -> Check:
-    known: Row = {field.name: check.get(field.name) for field in fields(Check)}
-    return Check(**{**known, "arm_id": arm_id})
-
-
-QUALITY_COLUMNS = ("measure", "set", "item", "value", "reference", "overlap", "gold")
-
-
-def _quality(folder: Path) -> QualityData | None:
-    """What the folder holds of quality; None where no probe was served."""
-    if not (folder / "vectors" / "set.json").exists():
-        return None
-    about = _read(folder / "vectors" / "set.json")
-    probes = parquet.read_vectors(folder / "vectors")
-    frames = [
-        pq.ParquetFile(path).read().to_pandas()[list(QUALITY_COLUMNS)].assign(arm_id=path.stem)
-        for path in sorted((folder / "quality").glob("*.parquet"))
-    ]
-    nothing = pd.DataFrame({name: pd.Series(dtype="float64") for name in ("arm_id", *QUALITY_COLUMNS)})
-    failed = {path.stem: str(_read(path)["note"]) for path in sorted((folder / "quality").glob("*.json"))}
-    relevant = tuple(frozenset(places) for places in about["relevant"])
-    items = pd.concat(frames, ignore_index=True) if frames else nothing
-    return QualityData(items, probes, about["queries"], relevant, failed, about["plan_hash"])
-
-
-def _failure(failure: Row) -> Failure:
-    return Failure(failure["arm_id"], failure["scenario"], failure["status"], failure["reason"])
-
-
-def _samples(blocks: Sequence[tuple[Path, Row]]) -> pd.DataFrame:
-    """The samples of all blocks."""
-    frames = [
-        pq.ParquetFile(folder / "samples.parquet").read().to_pandas().assign(scenario=block["scenario"], block=int(block["block"]))
-        for folder, block in blocks
-    ]
-    return ordered(pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(SAMPLE_COLUMNS)))
-
-
-def ordered(samples: pd.DataFrame) -> pd.DataFrame:
-    """Samples as RunData has them: the columns SAMPLE_COLUMNS, sorted so that the same samples always give the same table."""
-    typed = samples[list(SAMPLE_COLUMNS)].astype({name: _DTYPES.get(name, "int64") for name in SAMPLE_COLUMNS})
-    return typed.sort_values(["scenario", "block", "slice", "start_ns", "arm_id", "request"], kind="stable", ignore_index=True)
-
-
-_DTYPES = {"arm_id": "str", "scenario": "str", "preprocess_ns": "float64", "cosine": "float64", "max_abs_diff": "float64"}
+    return leaderboard.undecided(reader.read_run(folder))

@@ -10,6 +10,7 @@ import duckdb
 import pandas as pd
 
 from bench.core import paths
+from bench.runs import reader
 from bench.runs.schema import SAMPLE_COLUMNS
 from bench.store import database as store
 
@@ -56,7 +57,7 @@ def _recompute(connection: duckdb.DuckDBPyConnection, folder: Path) -> Recompute
     run_id = folder.name
     if not (folder / "run.json").exists():
         return Recomputed(run_id, 0, 0, True, "left as it is: its run folder is not here")
-    run = replace(store.read_run(folder), samples=_samples(connection, run_id))
+    run = replace(reader.read_run(folder), samples=_samples(connection, run_id))
     tables = store.tables_of(folder, run)
     changed: dict[str, int] = {}
     for name in STATISTICS:
@@ -79,4 +80,4 @@ def _recompute(connection: duckdb.DuckDBPyConnection, folder: Path) -> Recompute
 def _samples(connection: duckdb.DuckDBPyConnection, run_id: str) -> pd.DataFrame:
     """The stored samples of a run, in the order and the types of `RunData.samples`."""
     query = f"SELECT {', '.join(SAMPLE_COLUMNS)} FROM samples WHERE run_id = ?"
-    return store.ordered(connection.execute(query, [run_id]).df())
+    return reader.ordered(connection.execute(query, [run_id]).df())

@@ -12,8 +12,9 @@ from bench import catalog
 from bench.core import files, paths
 from bench.machine import identity
 from bench.machine.lock import MachineLock
+from bench.runs import reader
 from bench.stats import leaderboard
-from bench.store import controls, database
+from bench.store import controls
 from bench.store.controls import Verdict
 from bench.verify import commands
 from bench.verify.claim import Claim, Found, Tick
@@ -38,7 +39,7 @@ def newest(_: MachineLock, tick: Tick) -> Found:
         run_id = controls.newest(MODEL)
     if run_id is None:
         return Found("the controls were run and left no finished run", False)
-    came = leaderboard.controls_in(database.read_run(paths.RUNS / run_id))
+    came = leaderboard.controls_in(reader.read_run(paths.RUNS / run_id))
     verdicts = [verdict for verdict in controls.verdicts(paths.DATABASE) if verdict.run_id == run_id]
     told = [f"{verdict.variant} {_ratio(verdict)} {verdict.verdict}" for verdict in verdicts]
     if came is None or not came.held:

@@ -115,11 +115,11 @@ def judge(artefact: Path, rows: Sequence[Array], pad_id: int) -> Iterator[Judged
     for bug, plant in BUGS.items():
         batched = vectors(plant, together)
         single = vectors(plant, alone[:BATCH])
-        broken = [check for check in checks.hard_inputs("fp32", single, batched, expected) if not check["held"]]
+        broken = [check for check in checks.hard_inputs("fp32", single, batched, expected) if not check.held]
         agreement = parity.compare(batched, expected)
         yield Judged(
             bug, float(1 - agreement.cosine.min()), float(agreement.max_abs_diff.max()),
-            f"{broken[0]['name']}: {broken[0]['detail']}" if broken else None, bool(agreement.cosine.mean() > NAIVE_COSINE),
+            f"{broken[0].name}: {broken[0].detail}" if broken else None, bool(agreement.cosine.mean() > NAIVE_COSINE),
         )  # fmt: skip
 
 

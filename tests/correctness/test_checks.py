@@ -46,5 +46,5 @@ def test_a_cache_is_found_with_the_fewest_pairs_and_noise_alone_is_not_one(pairs
         return [pd.DataFrame({"start_ns": [0], "end_ns": [int(ms * factor * MS)]})
                 for (ms, factor) in zip([5.0, repeated_ms] * pairs, noise, strict=True)]  # fmt: skip
 
-    assert checks.unique_versus_repeat(pieces(0.5))[0]["held"] is False
-    assert checks.unique_versus_repeat(pieces(5.0))[0]["held"] is True
+    assert checks.unique_versus_repeat(pieces(0.5))[0].held is False
+    assert checks.unique_versus_repeat(pieces(5.0))[0].held is True

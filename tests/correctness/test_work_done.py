@@ -13,10 +13,10 @@ import pytest
 from bench.catalog import Arm
 from bench.core import content_hash, paths
 from bench.correctness import check_cache, checks
-from bench.correctness.checks import Check
 from bench.correctness.determinism import RunToRun
 from bench.machine import identity
 from bench.prepare import spec
+from bench.runs.schema import Check
 
 LENGTHS = np.array([3, 250, 9, 130, 17, 60, 5, 256] * 8)
 
@@ -39,37 +39,37 @@ def noise(seed: int, size: int = len(LENGTHS)) -> Any:
 def test_an_honest_worker_takes_longer_for_more_tokens(seed: int) -> None:
     """Also one with a large fixed cost, on a machine as noisy as they come."""
     found = over_tokens((3 + 0.05 * LENGTHS) * noise(seed))
-    assert found["held"] and found["lo"] > 1
+    assert found.held and found.lo > 1
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_time_that_does_not_rise_with_the_tokens_is_caught(seed: int) -> None:
     found = over_tokens(4.0 * np.exp(np.random.default_rng(seed).normal(0, 0.03, len(LENGTHS))))
-    assert found["held"] is False
-    assert "not done in the time" in found["detail"] and found["hi"] < checks.LENGTH_GATE
+    assert found.held is False
+    assert "not done in the time" in found.detail and found.hi < checks.LENGTH_GATE
 
 
 def test_a_ratio_by_hand() -> None:
     """The shortest quarter has 3 and 5 tokens, the longest 250 and 256: 2 ms against 8 ms."""
     found = over_tokens(np.where(LENGTHS > 200, 8.0, 2.0))
-    assert found["value"] == pytest.approx(4.0)
-    assert found["detail"].startswith("253 tokens take 4.00× the time of 4 ")
+    assert found.value == pytest.approx(4.0)
+    assert found.detail.startswith("253 tokens take 4.00× the time of 4 ")
 
 
 def test_noise_alone_condemns_nobody() -> None:
     """A few requests on a wild machine: the interval reaches over the gate."""
     wild = 10 * np.exp(np.random.default_rng(5).normal(0, 2.0, 24))
-    assert over_tokens(wild, LENGTHS[:24])["held"]
+    assert over_tokens(wild, LENGTHS[:24]).held
 
 
 def test_calls_that_are_all_fixed_cost_judge_nothing() -> None:
-    assert over_tokens(np.full(len(LENGTHS), 0.2))["held"] is None
+    assert over_tokens(np.full(len(LENGTHS), 0.2)).held is None
 
 
 @pytest.mark.parametrize("lengths", [[64] * 64, [30, 40] * 32, LENGTHS[:16]])
 def test_lengths_that_do_not_differ_judge_nothing(lengths: Any) -> None:
     found = over_tokens(np.full(len(lengths), 2.0), lengths)
-    assert (found["held"], found["value"]) == (None, None)
+    assert (found.held, found.value) == (None, None)
 
 
 def accounted(spans: list[tuple[int, int]], wall_ms: int) -> Check:
@@ -81,15 +81,15 @@ def accounted(spans: list[tuple[int, int]], wall_ms: int) -> Check:
 def test_time_within_requests_by_hand() -> None:
     """Three requests of 10 ms in 40; overlapping sessions and the rows of a batch count once."""
     found = accounted([(0, 10), (12, 22), (25, 35)], 40)
-    assert found["value"] == 0.75 and found["held"] and found["detail"].startswith("75.0% of the time")
-    assert accounted([(0, 20), (5, 10), (15, 30), (15, 30)], 40)["value"] == 0.75
+    assert found.value == 0.75 and found.held and found.detail.startswith("75.0% of the time")
+    assert accounted([(0, 20), (5, 10), (15, 30), (15, 30)], 40).value == 0.75
 
 
 def test_work_that_is_put_off_is_caught() -> None:
     found = accounted([(0, 1), (40, 41), (80, 81)], 120)
-    assert found["held"] is False and found["value"] == 0.025
+    assert found.held is False and found.value == 0.025
     tiny = accounted([(k, k) for k in range(50)], 40)
-    assert tiny["held"], "less than 1 ms a request: a worker that has next to nothing to do"
+    assert tiny.held, "less than 1 ms a request: a worker that has next to nothing to do"
 
 
 # --- run to run ------------------------------------------------------------------------------------------------------------------------
@@ -109,8 +109,8 @@ def test_equal_vectors_in_two_processes() -> None:
     assert see(known, 0, vectors) is None
     assert see(known, 0, unit(2)) is None, "the same process again tells nothing"
     found = see(known, 1, vectors[:5])
-    assert found and (found["held"], found["n"], found["value"]) == (True, 5, 0.0)
-    assert found["detail"] == "5 rows in 2 processes: bit-equal"
+    assert found and (found.held, found.n, found.value) == (True, 5, 0.0)
+    assert found.detail == "5 rows in 2 processes: bit-equal"
 
 
 def test_a_difference_is_told_and_the_worst_one_stays() -> None:
@@ -119,16 +119,16 @@ def test_a_difference_is_told_and_the_worst_one_stays() -> None:
     nudged = vectors.copy()
     nudged[3, 2] += np.float32(3e-7)
     found = see(known, 1, nudged)
-    assert found and found["held"] and found["detail"].startswith("8 rows in 2 processes: max |Δ| 3.")
+    assert found and found.held and found.detail.startswith("8 rows in 2 processes: max |Δ| 3.")
     found = see(known, 2, vectors)
-    assert found and found["value"] == pytest.approx(3e-7, rel=0.1) and "16 rows in 3 processes" in found["detail"]
+    assert found and found.value == pytest.approx(3e-7, rel=0.1) and "16 rows in 3 processes" in found.detail
 
 
 def test_other_vectors_in_another_process_do_not_hold() -> None:
     known = RunToRun()
     see(known, 0, unit(1))
     found = see(known, 1, unit(2))
-    assert found and found["held"] is False and "gate" in found["detail"]
+    assert found and found.held is False and "gate" in found.detail
     again = see(known, 2, unit(1), "another plan")
     assert again is None, "the first to serve that plan"
 
@@ -140,7 +140,7 @@ def test_zero_of_another_sign_is_not_bit_equal() -> None:
     other = vectors.copy()
     other[0, 0] = -0.0
     found = see(known, 1, other)
-    assert found and found["detail"].endswith("max |Δ| 0.0e+00")
+    assert found and found.detail.endswith("max |Δ| 0.0e+00")
 
 
 # --- verdicts --------------------------------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 EXPERIMENT: Any = Thing(hard=Thing(hash="hard"), reference=Thing(hash="reference"))
-FOUND: list[Check] = [{"name": "hard inputs", "n": 295, "value": 1.0, "lo": None, "hi": None, "held": True, "detail": "max |Δ| 2e-07"}]
+FOUND = [Check("hard inputs", 295, 1.0, None, None, True, "max |Δ| 2e-07")]
 
 
 def test_a_verdict_is_taken_over_and_says_so(prepared: Any) -> None:
@@ -177,7 +177,7 @@ def test_a_verdict_is_taken_over_and_says_so(prepared: Any) -> None:
     assert check_cache.load(key) is None
     check_cache.save(key, "run-1", FOUND)
     found = check_cache.load(check_cache.key(EXPERIMENT, prepared))
-    assert found == [{**FOUND[0], "detail": "max |Δ| 2e-07 (found in run run-1; nothing changed since)"}]
+    assert found == [replace(FOUND[0], detail="max |Δ| 2e-07 (found in run run-1; nothing changed since)")]
 
 
 def test_anything_that_changes_asks_anew(prepared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +220,7 @@ def test_a_new_wheel_of_the_same_version_asks_anew(prepared: Any, monkeypatch: p
 
 def test_neither_a_failure_nor_a_stranger_is_kept(prepared: Any) -> None:
     key = check_cache.key(EXPERIMENT, prepared)
-    check_cache.save(key, "run-1", [{**FOUND[0], "held": False}])
+    check_cache.save(key, "run-1", [replace(FOUND[0], held=False)])
     assert check_cache.load(key) is None
     theirs = prepared.but(framework=Thing(build=None, libraries=(), release=None), command=("python", "their_worker.py"))
     assert check_cache.key(EXPERIMENT, theirs) is None

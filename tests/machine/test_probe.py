@@ -13,46 +13,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.machine import identity, noise, probe
-from bench.machine.noise import Seconds
+from bench.machine import identity, probe
 from bench.machine.probe import Calibration, Look
-from bench.measure import budget, noise_monitor
-from bench.measure.runfolder import RunFolder
+from bench.measure import noise_monitor
 from bench.measure.seats import Seats
 from bench.plan.folder import Plan
+from bench.runs import noise
+from bench.runs.noise import Seconds
+from bench.runs.schema import Allocation, ProbeSeconds
+from bench.runs.writer import RunFolder
 
-CALM = Seconds(fma_s=0.010, copy_s=0.003)
+CALM = Calibration(fma_s=(0.010,), copy_s=(0.003,))
+
+
+def usual(calibration: Calibration) -> Seconds:
+    return noise.median(calibration.fma_s, calibration.copy_s)
 
 
 def looks(*fma_ms: float, copy_ms: float = 3.0) -> list[Look]:
     return [Look(ms / 1e3, copy_ms / 1e3, 0.010, 0.003) for ms in fma_ms]
-
-
-@pytest.mark.parametrize(
-    ("fma_ms", "copy_ms", "wanted"),
-    [
-        ([10] * 12, [3] * 12, {}),
-        ([11.9] * 12, [3.3] * 12, {}),  # all alike, and not more than drift does
-        ([*[10] * 11, 10.2], [3] * 12, {}),  # 2 % is less than 3 %, however steady the others are
-        ([*[10] * 11, 10.4], [3] * 12, {11: "multiply-adds took 1.04 × what they took in the other blocks (more than 1.03 ×)"}),
-        ([9.5, 10, 10.5] * 4, [3] * 12, {}),  # their own spread
-        ([*[9.5, 10, 10.5] * 4, 12], [3] * 13, {12: "multiply-adds took 1.20 ×"}),
-        ([5, *[10] * 11], [3] * 12, {}),  # faster is no neighbour
-        ([10] * 12, [*[3] * 11, 3.2], {11: "copies took 1.07 × what they took in the other blocks"}),
-        ([13] * 12, [3] * 12, dict.fromkeys(range(12), "multiply-adds took 1.30 × what they take on this machine (more than 1.25 ×)")),
-        ([10] * 6 + [10.9] * 6, [3] * 12, {}),  # half of them: a drift that all arms feel
-        ([10], [3], {}),
-        ([26], [3], {0: "multiply-adds took 2.60 × what they take on this machine"}),
-    ],
-)  # fmt: skip
-def test_what_is_noise(fma_ms: list[float], copy_ms: list[float], wanted: dict[int, str]) -> None:
-    found = noise.notes([Seconds(fma / 1e3, copy / 1e3) for fma, copy in zip(fma_ms, copy_ms, strict=True)], CALM)
-    assert {place for place, note in enumerate(found) if note} == set(wanted)
-    assert all(said in str(found[place]) for place, said in wanted.items())
-
-
-def test_a_block_is_judged_by_the_median_of_its_looks() -> None:
-    assert noise.median([0.010, 0.010, 0.030], [0.003, 0.004, 0.005]) == Seconds(0.010, 0.004)
 
 
 def test_what_is_usual_is_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,17 +45,17 @@ def test_what_is_usual_is_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
         def look(self) -> Look:
             return Look(fma_s=1e9, copy_s=1e9, fma_cpu_s=float(next(cpu)), copy_cpu_s=2.0)
 
-    assert probe.calibrate(Fixed(), looks=9).usual() == Seconds(11.0, 2.0)
+    assert usual(probe.calibrate(Fixed(), looks=9)) == Seconds(11.0, 2.0)
 
 
 def test_the_looks_of_a_boot_are_kept_together(tmp_path: Path) -> None:
     """A machine that is at times 12 % slower: what is usual lies between."""
     file = tmp_path / "probe" / "machine-boot.json"
     fast, slow = Calibration((0.0100,) * 10, (0.003,) * 10), Calibration((0.0112,) * 10, (0.003,) * 10)
-    found = [probe.learn(taken, file) for taken in (fast, slow, fast)]
-    assert [usual.fma_s for usual in found] == [0.0100, pytest.approx(0.0106), 0.0100]
+    learnt = [usual(probe.learn(calibration, file)) for calibration in (fast, slow, fast)]
+    assert [seconds.fma_s for seconds in learnt] == [0.0100, pytest.approx(0.0106), 0.0100]
     file.write_text('{"fma_s": 1')
-    assert probe.learn(slow, file).fma_s == 0.0112, "a file that was cut off is made anew"
+    assert probe.learn(slow, file) == slow, "a file that was cut off is made anew"
     assert len(json.loads(file.read_text())["fma_s"]) == 10
     for _ in range(60):
         probe.learn(fast, file)
@@ -103,13 +82,13 @@ def competing() -> Iterator[None]:
 def test_a_competing_load_is_noise_even_where_it_was_there_from_the_start() -> None:
     """No assertion on a quiet machine: this one may be busy. The quiet time comes from CPU time, so it is right under load too."""
     probed = probe.Probe(identity.physical_cores())
-    before = probe.calibrate(probed, 9).usual()
+    before = usual(probe.calibrate(probed, 9))
     with competing():
         taken = [probed.look() for _ in range(9)]
         block = noise.median([look.fma_s for look in taken], [look.copy_s for look in taken])
-        for usual in (before, probe.calibrate(probed, 9).usual()):
-            assert all(noise.notes([block] * 12, usual)), (taken, usual)
-            assert block.fma_s > 1.4 * usual.fma_s
+        for quiet in (before, usual(probe.calibrate(probed, 9))):
+            assert all(noise.notes([block] * 12, quiet)), (taken, quiet)
+            assert block.fma_s > 1.4 * quiet.fma_s
 
 
 def test_all_cores_together_against_one() -> None:
@@ -126,7 +105,7 @@ def plan_of(rows: int, warm: int) -> Plan:
     return Plan(Path("p"), "p", "h", rows, warm, "text", nothing, nothing, nothing, nothing)
 
 
-PACE = budget.Allocation(blocks=12, rounds=2, rows=20, block_s=1.0)
+PACE = Allocation(blocks=12, rounds=2, rows=20, block_s=1.0)
 
 
 def test_a_noisy_block_is_measured_again_only_where_there_is_room() -> None:
@@ -156,10 +135,10 @@ def test_looks_of_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert json.loads((tmp_path / "probe.json").read_text()) == {"fma_s": 0.010, "copy_s": 0.003}
     monkeypatch.setattr(probe.Probe, "look", lambda _: looks(25)[0])
     found.look()
-    facts = found.finding("closed-1").facts()
-    assert facts["noisy"] and "2.50 ×" in facts["note"] and facts["probe"]["fma_s"] == [0.025] * 3
+    finding = found.finding("closed-1")
+    assert finding.note and "2.50 ×" in finding.note and finding.probe.fma_s == (0.025,) * 3
     monkeypatch.setattr(probe.Probe, "look", lambda _: looks(10)[0])
     for _ in range(5):
         found.look()
-    assert found.finding("closed-1").facts() == {"noisy": False, "note": None, "probe": {"fma_s": [0.01] * 5, "copy_s": [0.003] * 5}}
+    assert found.finding("closed-1") == noise_monitor.Finding(None, ProbeSeconds((0.01,) * 5, (0.003,) * 5))
     assert seats.measured_s > 0

@@ -15,7 +15,6 @@ from bench.measure.budget import (
     MAX_ROUNDS,
     MIN_BLOCKS,
     MIN_ROWS,
-    Allocation,
     ServiceTime,
     Shape,
     TooSmall,
@@ -23,7 +22,9 @@ from bench.measure.budget import (
     full_rows,
     round_s,
 )
-from bench.measure.runfolder import RunFolder
+from bench.runs.schema import Allocation
+from bench.runs.writer import RunFolder
+from tests.support.runs import empty_block
 
 COSTS = st.lists(st.floats(1e-6, 2.0).map(lambda s: ServiceTime(s, s / 2)), min_size=1, max_size=12)
 ONE = Shape()
@@ -142,7 +143,6 @@ def test_a_resumed_run_goes_on_counting(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert folder.measured_s() == 0.0
     for scenario, block, paid_s in (("closed-1", 0, 4.5), ("closed-1", 1, 9.25), ("offline-32", 0, 14.0)):
-        facts = {"measured_s": paid_s, "started_at": "2026-11-20T09:00:00+00:00", "ended_at": f"2026-11-20T09:00:0{block + 3}+00:00"}
-        folder.block(scenario, block, facts, pd.DataFrame({"arm_id": []}))
+        folder.write_block(empty_block(scenario, block, paid_s, seconds=3.0 + block), pd.DataFrame({"arm_id": []}))
     assert folder.measured_s() == 14.0
     assert folder.scenario_s("closed-1") == 3 + 4

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,20 +22,20 @@ from bench.catalog import Arm
 from bench.catalog.frameworks import DEFAULT
 from bench.core.progress import Progress
 from bench.machine import counters
-from bench.machine.probe import Look
-from bench.measure import budget, noise_monitor
+from bench.measure import noise_monitor
 from bench.measure.run import Runner
-from bench.measure.runfolder import RunFolder
 from bench.measure.seats import Seat
 from bench.plan.folder import Plan
 from bench.prepare.spec import PreparedArm
-from bench.store import database
+from bench.runs import reader
+from bench.runs.schema import Allocation, ProbeSeconds
+from bench.runs.writer import RunFolder
 from bench.workers.client import Served
 
 KNOWN = catalog.load()
 SCENARIO = KNOWN.scenarios["closed-1"]
 WARM, ROWS = 64, 20
-ALLOCATION = budget.Allocation(blocks=4, rounds=1, rows=ROWS, block_s=1.0, until_s=100.0)
+ALLOCATION = Allocation(blocks=4, rounds=1, rows=ROWS, block_s=1.0, until_s=100.0)
 
 
 class Worker:
@@ -91,7 +92,7 @@ class Watch(noise_monitor.Watch):
     def look(self) -> None: ...
 
     def finding(self, scenario: str) -> noise_monitor.Finding:
-        return noise_monitor.Finding("planted" if next(self.noisy) else None, (Look(1, 1, 1, 1),))
+        return noise_monitor.Finding("planted" if next(self.noisy) else None, ProbeSeconds((1.0,), (1.0,)))
 
 
 class OneScenario(Runner):
@@ -110,7 +111,7 @@ class OneScenario(Runner):
 
     def _ready_all(self, *_: Any) -> None: ...
 
-    def blocks(self, allocation: budget.Allocation = ALLOCATION) -> list[tuple[int, bool]]:
+    def blocks(self, allocation: Allocation = ALLOCATION) -> list[tuple[int, bool]]:
         """Run them; (first row, noisy) of each block that was kept."""
         self._blocks(SCENARIO, allocation, 1.0)
         kept = [json.loads(file.read_text()) for file in sorted(self.folder.path.glob("blocks/*/*/block.json"))]
@@ -132,14 +133,14 @@ def test_noisy_again_is_kept_and_flagged(tmp_path: Path) -> None:
     """And on a machine that is always noisy only a quarter of the blocks is tried again, each of them once."""
     runner = OneScenario(tmp_path, [True] * 15, WARM + 20 * ROWS)
     spare = [64 + number * ROWS for number in (19, 18, 17)]
-    assert runner.blocks(budget.Allocation(12, 1, ROWS, 1.0, 100.0)) == [(first, True) for first in (*spare, *range(124, 304, ROWS))]
+    assert runner.blocks(Allocation(12, 1, ROWS, 1.0, 100.0)) == [(first, True) for first in (*spare, *range(124, 304, ROWS))]
     assert runner.fakes.served == [64, spare[0], 84, spare[1], 104, spare[2], *range(124, 304, ROWS)]
 
 
 @pytest.mark.parametrize(("rows", "until_s"), [(WARM + 4 * ROWS, 100.0), (WARM + 10 * ROWS, 4.0)], ids=["no rows", "no time"])
 def test_without_room_it_is_flagged_at_once(tmp_path: Path, rows: int, until_s: float) -> None:
     runner = OneScenario(tmp_path, [True] * 4, rows)
-    allocation = budget.Allocation(4, 1, ROWS, 1.0, until_s)
+    allocation = Allocation(4, 1, ROWS, 1.0, until_s)
     assert runner.blocks(allocation) == [(64, True), (84, True), (104, True), (124, True)]
     assert not (tmp_path / "discards").exists()
 
@@ -158,9 +159,8 @@ def test_readers_do_not_see_what_was_put_aside(tmp_path: Path) -> None:
     from tests.support import runs
 
     folder = runs.write(tmp_path, runs.Spec(arms=(runs.Fake("pytorch"),)))
-    before = database.read_run(folder)
+    before = reader.read_run(folder)
     samples = pd.read_parquet(folder / "blocks" / "closed-1" / "000" / "samples.parquet")
-    facts = json.loads((folder / "blocks" / "closed-1" / "000" / "block.json").read_text())
-    RunFolder(folder).discard("closed-1", 3, {**facts, "block": 3}, samples)
-    after = database.read_run(folder)
+    RunFolder(folder).write_discard(replace(before.blocks[0], block=3), samples)
+    after = reader.read_run(folder)
     assert len(after.blocks) == len(before.blocks) == 12 and after.samples.equals(before.samples)

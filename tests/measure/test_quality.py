@@ -16,10 +16,11 @@ from bench.core.errors import BenchError
 from bench.corpus import hard, quality_sets, resolve
 from bench.corpus.quality_sets import Retrieval, Similarity
 from bench.measure import quality
-from bench.measure.runfolder import RunFolder
 from bench.model import weights
 from bench.plan import preprocess
 from bench.runs import parquet
+from bench.runs.schema import Start
+from bench.runs.writer import RunFolder
 from bench.workers.client import WorkerFailed
 from tests.support import tiny
 
@@ -208,9 +209,9 @@ def test_every_arm_is_asked_and_one_that_fails_keeps_its_reason(monkeypatch: pyt
         for name, precision, role in arms
     ]
     for name in ("good", "bad", "floor", "hung"):
-        folder.start_of(name, 0, {})
+        folder.write_start(Start(name, 0, None, None, None, None))
     for name, scenario in (("hung", "closed-1"), ("hung", "offline-32"), ("good", "offline-32")):
-        folder.failure(name, scenario, "TIMEOUT", "planted")
+        folder.write_failure(name, scenario, "TIMEOUT", "planted")
     scenarios = [SimpleNamespace(name=name) for name in ("closed-1", "offline-32")]
     spec = SimpleNamespace(model=MODEL, quality_set=None, scenarios=scenarios)
     source = weights.resolve(MODEL)

@@ -14,8 +14,10 @@ from bench.catalog import Scenario
 from bench.core import files, paths
 from bench.machine import identity
 from bench.measure import resume
-from bench.measure.budget import BLOCKS, Allocation
-from bench.measure.runfolder import RunFolder
+from bench.measure.budget import BLOCKS
+from bench.runs.schema import Allocation
+from bench.runs.writer import RunFolder
+from tests.support.runs import empty_block
 from tests.support.sandbox import Sandbox
 
 WORDS = ("bench", "--model", "minilm", "--framework", "onnx-python", "--scenario", "closed-1,poisson-high")
@@ -70,17 +72,16 @@ def run(runs: Path, name: str, budget_s: float | None, blocks: int = BLOCKS, tri
     folder.path.mkdir()
     about = {"budget_s": budget_s, "experiment_hash": f"{budget_s}", "boot_id": identity.boot_id(), "command": "x", "code_commit": "c"}
     files.write_json(folder.path / "run.json", about)
-    facts = {"started_at": "2026-11-20T09:00:00+00:00", "ended_at": "2026-11-20T09:00:01+00:00"}
     for scenario, count in zip(LOADS, (blocks, trials), strict=True):
         if count:
-            folder.set_allocation(scenario.name, Allocation(blocks=5, rounds=1, rows=20, block_s=1.0, until_s=3.0))
+            folder.write_allocation(scenario.name, Allocation(blocks=5, rounds=1, rows=20, block_s=1.0, until_s=3.0))
         for block in range(count):
-            folder.block(scenario.name, block, facts, pd.DataFrame({"arm_id": []}))
-    folder.failure("a", "slo", "SKIPPED", "no room")
-    folder.failure("b", "closed-1", "CRASH", "killed")
-    folder.failure("c", "*", "SKIPPED", "not installed")
+            folder.write_block(empty_block(scenario.name, block), pd.DataFrame({"arm_id": []}))
+    folder.write_failure("a", "slo", "SKIPPED", "no room")
+    folder.write_failure("b", "closed-1", "CRASH", "killed")
+    folder.write_failure("c", "*", "SKIPPED", "not installed")
     if done:
-        folder.done({"build": 2.0, "measuring": 9.0})
+        folder.write_done({"build": 2.0, "measuring": 9.0})
     return folder
 
 
@@ -133,5 +134,5 @@ def test_what_goes_on_keeps_its_crashes_and_opens_what_was_skipped(runs: Path) -
     )
     about = json.loads((folder.path / "run.json").read_text())
     assert about["experiment_hash"] == "None" and about["budget_s"] is None
-    folder.done({"build": 1.0, "measuring": 30.0})
+    folder.write_done({"build": 1.0, "measuring": 30.0})
     assert files.read_json(folder.path / "done.json")["stages"] == {"build": 3.0, "measuring": 30.0}

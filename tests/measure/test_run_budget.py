@@ -15,11 +15,12 @@ import pytest
 
 from bench.catalog import Scenario
 from bench.core import files
-from bench.measure import budget
 from bench.measure import run as runner
 from bench.measure.budget import ServiceTime
 from bench.measure.run import Runner
-from bench.measure.runfolder import RunFolder
+from bench.runs.schema import Allocation
+from bench.runs.writer import RunFolder
+from tests.support.runs import empty_block
 
 ARMS = ("a", "b", "c")
 WARM_UP_S, LEAST_WARM_UP_S = 0.05, 0.04
@@ -63,15 +64,14 @@ class Clock(Runner):
     def _expected(self, *_: Any) -> Any:
         return None
 
-    def _block(self, scenario: Scenario, block: int, allocation: budget.Allocation, *_: Any, **__: Any) -> None:
+    def _block(self, scenario: Scenario, block: int, allocation: Allocation, *_: Any, **__: Any) -> None:
         # where a budget is shared out, a block in fresh processes is expected to take its warm-up too, which `_ready_all` has let pass; of
         # scenarios in turns the first one's
         own_start = self._fresh(scenario) and scenario.name not in self.warmed
         warm_up_s = self.last_warm_up_s if self.experiment.spec.budget_s is not None and own_start else 0.0
         self.served.append((scenario.name, block, self.process))
         self.seats.measured_s += (allocation.block_s - warm_up_s) * self.drift
-        facts = {"measured_s": self.seats.measured_s, "started_at": "2026-11-20T09:00:00+00:00", "ended_at": "2026-11-20T09:00:00+00:00"}
-        self.folder.block(scenario.name, block, facts, pd.DataFrame({"arm_id": []}))
+        self.folder.write_block(empty_block(scenario.name, block, self.seats.measured_s, seconds=0.0), pd.DataFrame({"arm_id": []}))
         if self.seats.measured_s > self.stop_at_s:
             raise KeyboardInterrupt
 

@@ -34,7 +34,7 @@ class Fake(Seats):
 
     def __init__(self, **plans: Plan) -> None:
         self.experiment: Any = SimpleNamespace(plans=plans)
-        self.folder: Any = SimpleNamespace(add_to_start=lambda *_: None, has_checks=lambda _: True)
+        self.folder: Any = SimpleNamespace(write_first_pss=lambda *_: None, has_checks=lambda _: True)
         self.taken, self.costs, self.warm_up_s, self.measured_s = {}, {}, 0.0, 0.0
         self.asked: list[tuple[str, int, int, int]] = []
 

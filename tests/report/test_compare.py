@@ -15,7 +15,6 @@ from bench.core.errors import BenchError
 from bench.report import compare
 from bench.runs import parquet
 from bench.stats import unpaired
-from bench.store import database
 from tests.support import runs
 from tests.support.sandbox import Sandbox
 
@@ -115,10 +114,8 @@ def test_runs_of_different_models_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_a_run_is_found_by_the_end_of_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store_folders = database.run_folders
     folder = runs.write(tmp_path, runs.Spec(arms=ARMS, run_id="20261121-101010-minilm-ab12"))
     monkeypatch.setattr(compare.paths, "RUNS", tmp_path)
-    monkeypatch.setattr(compare.database, "run_folders", lambda: store_folders(tmp_path))
     assert compare.folder_of("ab12") == folder == compare.folder_of(str(folder))
     with pytest.raises(BenchError, match="not found"):
         compare.folder_of("ffff")

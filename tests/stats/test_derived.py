@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from bench.runs.schema import Block, Result, RunData, RunScenario, Slice
+from bench.runs import reader
+from bench.runs.schema import Result, RunData, RunScenario, Slice
 from bench.stats import leaderboard
-from bench.store import database
 from tests.support import runs
 from tests.support.runs import Fake, Load, Spec
 
@@ -26,7 +26,7 @@ Ints = npt.NDArray[np.int64]
 def base(tmp_path_factory: pytest.TempPathFactory) -> RunData:
     """A run of two arms whose only block is replaced by the tests' own."""
     spec = Spec(arms=(Fake("pytorch"), Fake("openvino")), blocks=1)
-    return database.read_run(runs.write(tmp_path_factory.mktemp("runs"), spec))
+    return reader.read_run(runs.write(tmp_path_factory.mktemp("runs"), spec))
 
 
 def made(base: RunData, scenario: RunScenario, blocks: list[dict[str, pd.DataFrame]], counts: int | None = None,
@@ -40,8 +40,9 @@ def made(base: RunData, scenario: RunScenario, blocks: list[dict[str, pd.DataFra
                     "max_abs_diff": 0.0, "request": 64 + np.arange(len(frame))}  # fmt: skip
             frames.append(frame.assign(**rest))
             wanted = len(frame) if counts is None else counts
-            pieces.append(Slice(arms[place], 0, wanted, len(frame), 10**9, 10**9, None, rate_per_s=rates[number] if rates else None))
-        found.append(Block(scenario.name, number, base.blocks[0].started_at, base.blocks[0].ended_at, False, None, tuple(pieces), {}))
+            rate_per_s = rates[number] if rates else None
+            pieces.append(Slice(arms[place], 0, 0, 64, wanted, len(frame), 10**9, 10**9, None, rate_per_s=rate_per_s))
+        found.append(replace(base.blocks[0], scenario=scenario.name, block=number, slices=tuple(pieces), memory={}))
     return replace(base, scenarios=(scenario,), blocks=tuple(found), samples=pd.concat(frames, ignore_index=True))
 
 
@@ -189,10 +190,10 @@ def test_the_rows_of_a_search(base: RunData) -> None:
 def test_one_client_batched_is_one_client(tmp_path: Path) -> None:
     batched = tuple(Load(f"closed-batched-{size}", "closed", size, (size,), rows=2 * size) for size in (4, 16))
     spec = Spec(arms=(Fake("pytorch"),), loads=(runs.SINGLE, *batched))
-    rows = by_name(database.read_run(runs.write(tmp_path, spec)))
+    rows = by_name(reader.read_run(runs.write(tmp_path, spec)))
     assert rows["pytorch", "closed-batched-1"].p50_ms == rows["pytorch", "closed-1"].p50_ms
     assert rows["pytorch", "closed-batched-1"].served_scenario == "closed-1"
-    alone = by_name(database.read_run(runs.write(tmp_path / "alone", Spec(arms=(Fake("pytorch"),)))))
+    alone = by_name(reader.read_run(runs.write(tmp_path / "alone", Spec(arms=(Fake("pytorch"),)))))
     assert ("pytorch", "closed-batched-1") not in alone
 
 

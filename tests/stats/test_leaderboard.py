@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from bench.core import paths
-from bench.runs.schema import Comparison, Controls, Result, RunData
+from bench.runs import reader
+from bench.runs.schema import Comparison, Controls, Failure, Result, RunData
 from bench.stats import leaderboard
-from bench.store import database
 from tests.support import runs
 from tests.support.runs import OFFLINE, SINGLE, Fake, Load, Spec
 
@@ -33,7 +33,7 @@ class Made:
         self.folder = folder
 
     def run(self, *arms: Fake, **about: object) -> RunData:
-        return database.read_run(runs.write(self.folder, Spec(arms=arms, **about)))  # type: ignore[arg-type]
+        return reader.read_run(runs.write(self.folder, Spec(arms=arms, **about)))  # type: ignore[arg-type]
 
     def rows(self, *arms: Fake, **about: object) -> dict[tuple[str, str], Result]:
         return by_name(self.run(*arms, **about))
@@ -156,7 +156,7 @@ def test_no_time_is_shown_before_the_vectors_are_proven(made: Made) -> None:
 
 def test_a_wrong_worker_is_not_saved_by_a_recorded_crash(made: Made) -> None:
     run = made.run(Fake("pytorch", cosine=0.9), Fake("openvino"))
-    crash = database.Failure(run.arms[0].arm_id, "closed-1", "CRASH", "signal 9")
+    crash = Failure(run.arms[0].arm_id, "closed-1", "CRASH", "signal 9")
     row = by_name(replace(run, failures=(crash,)))["pytorch", "closed-1"]
     assert row.status == "PARITY_FAIL"
     assert timed(row) == []
@@ -165,9 +165,9 @@ def test_a_wrong_worker_is_not_saved_by_a_recorded_crash(made: Made) -> None:
 def test_a_crash_after_some_blocks_keeps_them(made: Made) -> None:
     run = made.run(Fake("pytorch", blocks=5), Fake("openvino"))
     arm_id = run.arms[0].arm_id
-    rows = by_name(replace(run, failures=(database.Failure(arm_id, "closed-1", "CRASH", "signal 9"),)))
+    rows = by_name(replace(run, failures=(Failure(arm_id, "closed-1", "CRASH", "signal 9"),)))
     assert (rows["pytorch", "closed-1"].status, rows["pytorch", "closed-1"].n, rows["pytorch", "closed-1"].ranked) == ("CRASH", 200, False)
-    everywhere = by_name(replace(run, failures=(database.Failure(arm_id, "*", "SKIPPED", "gone"),)))
+    everywhere = by_name(replace(run, failures=(Failure(arm_id, "*", "SKIPPED", "gone"),)))
     assert everywhere["pytorch", "closed-1"].status == "OK"
 
 

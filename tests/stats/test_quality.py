@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from bench.runs import reader
 from bench.runs.schema import Controls, Quality, QualityData
 from bench.stats import leaderboard, parity
 from bench.stats import quality as stats_quality
-from bench.store import database
 from tests.support import runs
 
 Vectors = npt.NDArray[np.float32]
@@ -141,7 +141,7 @@ def found(arm_id: str, lost: int, n: int = 400) -> pd.DataFrame:
 
 def board(tmp_path: Path, quality: QualityData | None, fakes: tuple[runs.Fake, ...], weights: str = "wheel") -> dict[str, Any]:
     spec = runs.Spec(arms=fakes, weights=weights)
-    data = dataclasses.replace(database.read_run(runs.write(tmp_path / "runs", spec)), controls=Controls(True), quality=quality)
+    data = dataclasses.replace(reader.read_run(runs.write(tmp_path / "runs", spec)), controls=Controls(True), quality=quality)
     rows, _ = leaderboard.leaderboard(data)
     return {f"{row.framework} {row.precision}": row for row in rows if row.scenario == "closed-1"}
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.runs import reader
 from bench.runs.schema import ArmMemory, Controls, Footprint, Result, RunArm, RunData, Slice, Start
 from bench.stats import leaderboard
 from bench.stats.resources import ENERGY_NOT_EXPOSED, Resources, resources_of, swap_note
-from bench.store import database
 from tests.support import runs
 from tests.support.runs import Fake, Spec
 
@@ -26,7 +26,7 @@ def start(number: int, load_ms: float, page_cache: str = "warm", **more: object)
 
 
 def piece(number: int, served: int = 50, error: str | None = None, **used: int) -> Slice:
-    return Slice("a", number, 50, served, 500 * MS, 800 * MS, error, **used)
+    return Slice("a", number, 0, 64, 50, served, 500 * MS, 800 * MS, error, **used)
 
 
 def found(starts: list[Start], slices: list[Slice], memory: list[ArmMemory], arm: RunArm = ARM) -> Resources:
@@ -93,7 +93,7 @@ def test_the_arm_that_swapped_is_named() -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunData:
-    return database.read_run(runs.write(tmp_path, Spec(arms=(Fake("pytorch", 6.0), Fake("openvino", 3.0)))))
+    return reader.read_run(runs.write(tmp_path, Spec(arms=(Fake("pytorch", 6.0), Fake("openvino", 3.0)))))
 
 
 def ranked(run: RunData) -> dict[str, Result]:

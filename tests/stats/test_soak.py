@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.runs import reader
 from bench.runs.schema import RunData
 from bench.stats import leaderboard
 from bench.stats.load import Served
 from bench.stats.soak import shapes_seen, slopes
-from bench.store import database
 from tests.support import runs
 from tests.support.runs import Fake, Load, Spec
 
@@ -74,7 +74,7 @@ def test_shapes_are_batches_by_size_and_longest_row() -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> RunData:
     soak = Load("soak", "closed", 4, (4,), rows=40, rounds=1)
-    read = database.read_run(runs.write(tmp_path, Spec(arms=(Fake("pytorch"), Fake("openvino")), loads=(soak,), blocks=12)))
+    read = reader.read_run(runs.write(tmp_path, Spec(arms=(Fake("pytorch"), Fake("openvino")), loads=(soak,), blocks=12)))
     kept = replace(read, scenarios=tuple(replace(scenario, process="kept") for scenario in read.scenarios))
     leaking, first = kept.arms[0].arm_id, kept.blocks[0].ended_at.timestamp()
     blocks = []

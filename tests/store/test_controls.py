@@ -18,6 +18,7 @@ from bench.catalog import DEFAULT, Arm, control_arms
 from bench.machine import identity
 from bench.measure.seats import Seat, Seats, Served
 from bench.prepare.spec import PreparedArm
+from bench.runs import reader
 from bench.stats import leaderboard
 from bench.store import controls
 from bench.store import database as store
@@ -113,7 +114,7 @@ def test_a_stall_is_left_for_a_recorded_slice() -> None:
     ],
 )
 def test_a_missed_control_takes_every_rank(tmp_path: Path, arms: tuple[Fake, ...], note: str | None) -> None:
-    rows, _ = leaderboard.leaderboard(store.read_run(runs.write(tmp_path, Spec(arms=(*PAIR, *arms)))))
+    rows, _ = leaderboard.leaderboard(reader.read_run(runs.write(tmp_path, Spec(arms=(*PAIR, *arms)))))
     measured = [row for row in rows if row.role == "measured"]
     assert {row.ranked for row in measured} == {note is None}
     assert all(row.rank_note is None if note is None else re.search(note, str(row.rank_note)) for row in measured), measured[0].rank_note
@@ -126,7 +127,7 @@ def test_a_mostly_noisy_scenario_is_shown_but_not_ranked(tmp_path: Path, noisy: 
     folder = runs.write(tmp_path, Spec(arms=(*PAIR, TWIN, SLOW)))
     for file in sorted(folder.glob("blocks/*/*/block.json"))[:noisy]:
         file.write_text(json.dumps({**json.loads(file.read_text()), "probe": {"fma_s": [0.011] * 3, "copy_s": [0.003] * 3}}))
-    rows, _ = leaderboard.leaderboard(store.read_run(folder))
+    rows, _ = leaderboard.leaderboard(reader.read_run(folder))
     measured = [row for row in rows if row.role == "measured" and row.served_scenario is None]
     assert {row.noisy_blocks for row in measured} == {noisy}
     assert {(row.ranked, row.rank_note) for row in measured} == {(ranked, None if ranked else "noisy machine: 5 of 12 blocks")}

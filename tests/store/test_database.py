@@ -14,6 +14,7 @@ import duckdb
 import pytest
 
 from bench.core.errors import BenchError
+from bench.runs import reader
 from bench.store import database as store
 from tests.support import runs
 from tests.support.runs import OFFLINE, SINGLE, Fake, Spec
@@ -282,7 +283,7 @@ def test_statistics_of_many_samples_take_seconds(data: Path) -> None:
 
     def took(rows: int) -> float:
         spec = Spec(arms=tuple(Fake(name, 1.0, jitter=0.3) for name in runs.SIX), loads=(replace(SINGLE, rows=rows),), seed=rows)
-        run = store.read_run(runs.write(data / "big", spec))
+        run = reader.read_run(runs.write(data / "big", spec))
         times = []
         for _ in range(3):
             began = time.process_time()

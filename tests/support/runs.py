@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bench.catalog import Arm
+from bench.runs.schema import Block, ProbeSeconds
 
 LANGUAGE = {"onnx-rust": "rust", "candle": "rust", "null-rust": "rust", "onnx-cpp": "cpp", "null-cpp": "cpp"}
 STARTED = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
@@ -105,6 +106,12 @@ def arm_of(spec: Spec, fake: Fake) -> Arm:
         fake.framework, LANGUAGE.get(fake.framework, "python"), spec.model, spec.weights, fake.precision, fake.variant, fake.sessions,
         fake.threads, fake.role,  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+def empty_block(scenario: str, block: int, measured_s: float = 0.0, seconds: float = 1.0) -> Block:
+    """A block of `seconds` in which no arm served anything."""
+    ended = STARTED + timedelta(seconds=seconds)
+    return Block(scenario, block, STARTED, ended, None, (), {}, ProbeSeconds((0.01,) * 3, (0.003,) * 3), measured_s=measured_s)
 
 
 def write(runs: Path, spec: Spec) -> Path:
@@ -209,6 +216,7 @@ def _write_block(folder: Path, spec: Spec, load: Load, block: int, clock_ns: int
             "scenario": load.name, "block": block, "started_at": moment.isoformat(), "noisy": False, "note": None, "slices": slices,
             "probe": {"fma_s": [0.01] * 3, "copy_s": [0.003] * 3},
             "ended_at": (STARTED + timedelta(days=spec.day, seconds=clock_ns / 1e9)).isoformat(), "resources": resources,
+            "resident": True, "measured_s": round(clock_ns / 1e9, 3), "discard": 0.0,
         })  # fmt: skip
     else:
         path.rmdir()
