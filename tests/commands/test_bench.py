@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.measure.runfolder import RunFolder
 from rich.console import Console
 
 from bench import catalog
@@ -15,6 +14,7 @@ from bench.commands import bench
 from bench.commands.options import BenchOptions
 from bench.core.errors import BenchError
 from bench.core.progress import Progress
+from bench.runs.writer import RunFolder
 
 CATALOGUE = catalog.load()
 LINE = "invoke bench --model minilm"
