@@ -24,11 +24,36 @@ from site_src import social_card
 from site_src.charts import framework_style, render
 from site_src.data.leaderboard import Board, open_database
 from site_src.page_writer import HERE, Press
-from site_src.pages import index, question_pages, record_pages, standing_pages
-from site_src.pages import model as model_page
+from site_src.pages import (
+    bias,
+    changelog,
+    cold_start,
+    compare,
+    coverage,
+    data,
+    feed,
+    frameworks,
+    history,
+    index,
+    knobs,
+    llms,
+    machines,
+    methodology,
+    model,
+    run,
+    runs,
+    slo,
+    submit,
+    swap,
+)
 
 INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 SLATE = re.compile(r"\[data-md-color-scheme=slate\](?:\[[^]]*\])?\s*\{([^}]*)\}")
+#: Every kind of page. Those of one framework and of one load of a run are written with the page above them.
+PAGES = (
+    index, model, frameworks, compare, cold_start, coverage, slo, knobs, history, swap,
+    run, runs, machines, data, methodology, bias, submit, changelog, llms, feed,
+)  # fmt: skip
 EPOCH_S = 1_750_000_000  # the date that files of an empty database carry
 
 
@@ -43,51 +68,34 @@ def build(database: Path = paths.DATABASE, out: Path = paths.SITE, pages: Path =
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pages-", dir=pages.parent) as scratch:
         fresh = Path(scratch) / "pages"
-        write(board, database, fresh)
-        swap(fresh, pages)
+        write(board, fresh)
+        put_in_place(fresh, pages)
     newest_s = board.runs[0]["measured_at"] // 1_000_000 if board.runs else EPOCH_S
     board.connection.close()
     with tempfile.TemporaryDirectory(prefix="site-", dir=out.parent) as scratch:
         fresh = Path(scratch) / "site"
         mkdocs(pages, fresh, newest_s)
         allow_inline_scripts(fresh)
-        swap(fresh, out)
+        put_in_place(fresh, out)
 
 
-def write(board: Board, database: Path, folder: Path) -> None:
+def write(board: Board, folder: Path) -> None:
     """Every page of the site, as Markdown and data files."""
     with render.side_by_side():
         press = Press(board, folder)
-        lay_out(press, database)
+        lay_out(press)
         press.settle()
 
 
-def lay_out(press: Press, database: Path) -> None:
+def lay_out(press: Press) -> None:
     """Every page, one after another; some pictures are still being drawn when the last is written."""
-    board, folder = press.board, press.folder
     press.later("assets/vega.js", render.vega())
-    shutil.copytree(HERE / "assets", folder / "assets")
+    shutil.copytree(HERE / "assets", press.folder / "assets")
     press.text("assets/frameworks.css", framework_style.stylesheet())
     press.text("assets/dark-without-scripts.css", dark_without_scripts())
-    index.overview(press)
-    for model, standings in board.standings.items():
-        model_page.model(press, model, standings)
-        social_card.card(press, model, standings)
-    standing_pages.frameworks(press)
-    standing_pages.compare(press)
-    standing_pages.cold_start(press)
-    standing_pages.coverage(press)
-    question_pages.slo(press)
-    question_pages.knobs(press)
-    question_pages.history(press)
-    question_pages.swap(press)
-    for run in board.runs:
-        record_pages.run(press, run)
-    record_pages.runs(press)
-    record_pages.machines(press)
-    record_pages.data(press, database)
-    record_pages.method(press)
-    record_pages.for_machines(press)
+    for page in PAGES:
+        page.write(press)
+    social_card.write(press)
 
 
 def dark_without_scripts() -> str:
@@ -100,7 +108,7 @@ def dark_without_scripts() -> str:
     return "\n".join(f"body[data-md-color-scheme=default] {{ color-scheme: dark; {block} }}" for block in blocks) + "\n"
 
 
-def swap(fresh: Path, target: Path) -> None:
+def put_in_place(fresh: Path, target: Path) -> None:
     """Put a finished folder in place of the old one."""
     old = fresh.parent / "old"
     if target.exists():

@@ -21,6 +21,8 @@ from site_src.charts import render as pictures
 from site_src.data.leaderboard import Board, Row, latency, measured, shown
 
 HERE = Path(__file__).resolve().parent
+#: A page has no more charts than this.
+MOST_CHARTS = 7
 
 
 class Press:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from markupsafe import escape
 
 from site_src import formatting, sentences
 from site_src.charts import framework_style, render
 from site_src.data.leaderboard import Standing, Table
 from site_src.page_writer import Press
-from site_src.pages.model import headline
 
 WIDTH, HEIGHT = 1200, 630
 INK, MUTED, PAPER, LINE = "#1d2430", "#5a6372", "#ffffff", "#e3e6eb"
 
 
-def card(press: Press, model: str, standings: Sequence[Standing]) -> None:
-    """Write the card of a model that was measured."""
-    lead = headline(standings[0]) if standings else []
-    if not lead:
-        return
-    press.later(f"data/models/{formatting.slug(model)}/card.png", render.png(picture(press, standings[0], lead[0]), scale=1))
+def write(press: Press) -> None:
+    """Write the card of each model that was measured."""
+    for model, standings in press.board.standings.items():
+        headline = standings[0].headline if standings else []
+        if headline:
+            card = render.png(picture(press, standings[0], headline[0]), scale=1)
+            press.later(f"data/models/{formatting.slug(model)}/card.png", card)
 
 
 def picture(press: Press, standing: Standing, table: Table) -> str:

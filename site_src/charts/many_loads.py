@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import altair as alt
 
 from site_src import formatting
-from site_src.charts.chart import NARROW, Chart, finish, literals
+from site_src.charts.chart import NARROW, Chart, Rows, finish, literals
 from site_src.charts.framework_style import scale
-from site_src.charts.parts import SHOWN, Selection, dots, named, room, spread
+from site_src.charts.parts import SHOWN, Selection, dots, end_names, line_ends, named, panel_head, room, spread
+
+HEIGHT = 250
 
 
 def open_loop(chosen: Selection, scenarios: Sequence[str], what: str) -> Chart | None:
@@ -33,13 +36,6 @@ ORDER BY framework, arm_id, rate_per_s"""
     column = f"{percentile}_ms"
     lasts = {row["arm"]: row for row in data}
     best = min(lasts.values(), key=lambda row: (-row["rate_per_s"], row[column]))
-    low, high = min(row[column] for row in data) * 0.8, max(row[column] for row in data) * 1.3
-
-    def draw(width: int) -> Any:
-        return lines_over(data, width, x="rate_per_s", x_title="arrivals per second", y=column,
-                          y_title=f"{percentile}, ms (log₂)", y_scale=alt.Scale(type="log", base=2, domain=[low, high], nice=False),
-                          spots=geometric(lasts, column, low, high))  # fmt: skip
-
     return finish(
         f"open-loop-{formatting.ident(what)}",
         title=f"Latency under arrivals, {what} (lower is better)",
@@ -50,8 +46,24 @@ ORDER BY framework, arm_id, rate_per_s"""
         sql=sql,
         rows=rows,
         data=data,
-        draw=draw,
+        draw=partial(_rate_lines, data, percentile),
     )
+
+
+def _rate_lines(data: Rows, percentile: str, width: int) -> Any:
+    column = f"{percentile}_ms"
+    low, high = min(row[column] for row in data) * 0.8, max(row[column] for row in data) * 1.3
+    lasts = {row["arm"]: math.log(row[column]) for row in data}
+    spots = spread(lasts, gap=math.log(high / low) * 14 / HEIGHT)
+    x = alt.X(
+        "rate_per_s:Q",
+        title="arrivals per second",
+        scale=alt.Scale(zero=True, nice=False),
+        axis=alt.Axis(format="~r", tickCount=5),
+    )
+    scale_y = alt.Scale(type="log", base=2, domain=[low, high], nice=False)
+    y = alt.Y(f"{column}:Q", title=f"{percentile}, ms (log₂)", scale=scale_y, axis=alt.Axis(tickCount=5, format="~r"))
+    return lines_over(data, width, x, y, scale_y, {arm: math.exp(spot) for arm, spot in spots.items()})
 
 
 def scaling(chosen: Selection, scenarios: Sequence[str]) -> Chart | None:
@@ -69,15 +81,6 @@ ORDER BY framework, arm_id, batch"""
     lasts = {row["arm"]: row for row in data}
     firsts = {row["arm"]: row for row in reversed(data)}
     best = max(lasts.values(), key=lambda row: row["rows_per_s"])
-    top = max(row["rows_per_s"] for row in data) * 1.12
-
-    def draw(width: int) -> Any:
-        batches = sorted({row["batch"] for row in data})
-        return lines_over(data, width, x="batch", x_title="rows served together (log₂)", y="rows_per_s", y_title="rows per second",
-                          y_scale=alt.Scale(domain=[0, top], nice=False),
-                          x_scale=alt.Scale(type="log", base=2, domain=[batches[0], batches[-1]], nice=False), x_values=batches,
-                          spots=spread({arm: row["rows_per_s"] for arm, row in lasts.items()}, gap=top * 14 / HEIGHT))  # fmt: skip
-
     first = firsts[best["arm"]]
     return finish(
         "scaling-batch",
@@ -88,51 +91,35 @@ ORDER BY framework, arm_id, batch"""
         sql=sql,
         rows=rows,
         data=data,
-        draw=draw,
+        draw=partial(_batch_lines, data),
     )
 
 
-HEIGHT = 250
+def _batch_lines(data: Rows, width: int) -> Any:
+    top = max(row["rows_per_s"] for row in data) * 1.12
+    batches = sorted({row["batch"] for row in data})
+    x = alt.X(
+        "batch:Q",
+        title="rows served together (log₂)",
+        scale=alt.Scale(type="log", base=2, domain=[batches[0], batches[-1]], nice=False),
+        axis=alt.Axis(format="~r", values=batches),
+    )
+    scale_y = alt.Scale(domain=[0, top], nice=False)
+    y = alt.Y("rows_per_s:Q", title="rows per second", scale=scale_y, axis=alt.Axis(tickCount=5, format="~r"))
+    return lines_over(data, width, x, y, scale_y, spread({row["arm"]: row["rows_per_s"] for row in data}, gap=top * 14 / HEIGHT))
 
 
-def lines_over(
-    data: Sequence[Any],
-    width: int,
-    *,
-    x: str,
-    x_title: str,
-    y: str,
-    y_title: str,
-    y_scale: alt.Scale,
-    spots: dict[str, float],
-    x_scale: alt.Scale | None = None,
-    x_values: Sequence[float] = (),
-) -> Any:
-    """A line per arm with its name at the end, clear of the other names."""
+def lines_over(data: Rows, width: int, x: alt.X, y: alt.Y, scale_y: alt.Scale, spots: dict[str, float]) -> Any:
+    """A line per arm with its name at the end. `spots`: the places of the names on the y axis, whose scale is `scale_y`."""
     narrow = width == NARROW
     scales = scale([row["framework"] for row in data])
     colour = alt.Color("framework:N", scale=scales["color"], legend=None)
-    ends = [{"arm": arm, "framework": row["framework"], "spot": spots[arm]} for arm, row in {row["arm"]: row for row in data}.items()]
-    ticks = {"values": list(x_values)} if x_values else {"tickCount": 5}
-    across = alt.X(f"{x}:Q", title=x_title, scale=x_scale or alt.Scale(zero=True, nice=False), axis=alt.Axis(format="~r", **ticks))
-    up = alt.Y(f"{y}:Q", title=y_title, scale=y_scale, axis=alt.Axis(tickCount=5, format="~r"))
-    base = alt.Chart(alt.NamedData("rows")).encode(x=across, y=up, color=colour, detail=alt.Detail("arm:N"))
+    ends = line_ends(data, spots)
+    base = alt.Chart(alt.NamedData("rows")).encode(x=x, y=y, color=colour, detail=alt.Detail("arm:N"))
     line = base.mark_line(strokeWidth=1.8).encode(strokeDash=alt.StrokeDash("framework:N", scale=scales["dash"], legend=None))
-    names = alt.Chart(alt.Data(values=ends)).mark_text(align="left", dx=8)
-    said = [row["framework" if narrow else "arm"] for row in ends]
-    return alt.layer(
-        line,
-        dots(base, data),
-        names.encode(
-            y=alt.Y("spot:Q", scale=y_scale), x=alt.XValue("width"), text=alt.Text("framework:N") if narrow else "arm:N", color=colour
-        ),
-    ).properties(width=width - 55 - room(said), height=HEIGHT)
-
-
-def geometric(lasts: dict[str, Any], column: str, low: float, high: float) -> dict[str, float]:
-    """Places of labels on a logarithmic axis from `low` to `high`."""
-    gap = math.log(high / low) * 14 / HEIGHT
-    return {arm: math.exp(place) for arm, place in spread({a: math.log(row[column]) for a, row in lasts.items()}, gap).items()}
+    names = [row["framework" if narrow else "arm"] for row in ends]
+    layers = alt.layer(line, dots(base, data), end_names(ends, scale_y, colour, narrow))
+    return layers.properties(width=width - 55 - room(names), height=HEIGHT)
 
 
 def by_shape(chosen: Selection) -> Chart | None:
@@ -168,23 +155,6 @@ ORDER BY framework, arm_id, batch, up_to_tokens"""
     won = {arm: sum(row["share_of_best"] == 1 for row in data if row["arm"] == arm) for arm in {row["arm"] for row in data}}
     winner = min(won, key=lambda arm: (-won[arm], arm))
     lengths, batches = sorted({length for _, length in cells}), sorted({batch for batch, _ in cells})
-
-    def draw(width: int) -> Any:
-        columns = 1 if width == NARROW else 2
-        panel = (width - 60) // columns - 45
-        base = alt.Chart().encode(
-            x=alt.X("up_to_tokens:O", title="padded length, up to tokens", axis=alt.Axis(labelAngle=0, domain=False, ticks=False)),
-            y=alt.Y("batch:O", title="batch", axis=alt.Axis(domain=False, ticks=False)),
-        )
-        heat = base.mark_rect(cornerRadius=2).encode(
-            color=alt.ColorValue("var(--chart-heat)"),
-            opacity=alt.Opacity("share_of_best:Q", legend=None, scale=alt.Scale(type="linear", domain=[0, 1], range=[0.02, 0.55])),
-        )
-        text = base.mark_text(fontSize=10).encode(text=alt.Text("label:N"), color=alt.ColorValue("var(--chart-ink)"))
-        layered = alt.layer(heat, text, data=alt.NamedData("rows")).properties(width=panel, height=26 * len(batches))
-        head = alt.Header(title=None, labelColor="var(--chart-ink)", labelFontSize=12, labelAnchor="start", labelFontWeight="bold")
-        return layered.facet(facet=alt.Facet("arm:N", header=head), columns=columns, spacing=14)
-
     return finish(
         "length-batch",
         title="Time per row over length × batch (lower is better, darker is nearer to the best)",
@@ -195,5 +165,22 @@ ORDER BY framework, arm_id, batch, up_to_tokens"""
         sql=sql,
         rows=rows,
         data=data,
-        draw=draw,
+        draw=partial(_shape_panels, len(batches)),
     )
+
+
+def _shape_panels(batches: int, width: int) -> Any:
+    """A heat map per arm, `batches` rows high."""
+    columns = 1 if width == NARROW else 2
+    panel = (width - 60) // columns - 45
+    base = alt.Chart().encode(
+        x=alt.X("up_to_tokens:O", title="padded length, up to tokens", axis=alt.Axis(labelAngle=0, domain=False, ticks=False)),
+        y=alt.Y("batch:O", title="batch", axis=alt.Axis(domain=False, ticks=False)),
+    )
+    heat = base.mark_rect(cornerRadius=2).encode(
+        color=alt.ColorValue("var(--chart-heat)"),
+        opacity=alt.Opacity("share_of_best:Q", legend=None, scale=alt.Scale(type="linear", domain=[0, 1], range=[0.02, 0.55])),
+    )
+    text = base.mark_text(fontSize=10).encode(text=alt.Text("label:N"), color=alt.ColorValue("var(--chart-ink)"))
+    layered = alt.layer(heat, text, data=alt.NamedData("rows")).properties(width=panel, height=26 * batches)
+    return layered.facet(facet=alt.Facet("arm:N", header=panel_head()), columns=columns, spacing=14)

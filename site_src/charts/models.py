@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import altair as alt
 
 from site_src import formatting
-from site_src.charts.chart import NARROW, Chart, finish, literal, rounded
-from site_src.charts.framework_style import scale
-from site_src.charts.parts import dots, room, scale_of
-from site_src.data.leaderboard import TURNED, Board
+from site_src.charts.chart import NARROW, Chart, Rows, finish, literal, rounded
+from site_src.charts.parts import dots, panel_head, room, scale_of
+from site_src.data.leaderboard import TURNED, Board, TableKey
 
 
-@dataclass(frozen=True)
-class Place:
-    """One model's scenario in one run: where a panel gets its rows from."""
-
-    run_id: str
-    scenario: str
-    precision: str
-
-
-def places(listed: Sequence[Place]) -> str:
-    """The condition that picks exactly these rows."""
-    items = sorted({(p.run_id, p.scenario, p.precision) for p in listed})
+def among(tables: Sequence[TableKey]) -> str:
+    """The tuples (run, scenario, precision) after an IN that picks exactly these tables."""
+    items = sorted({(key.run_id, key.scenario, key.precision) for key in tables})
     return "(" + ", ".join(f"({', '.join(map(literal, item))})" for item in items) + ")"
 
 
-def panels(board: Board, alone: Sequence[Place], together: Sequence[Place]) -> Chart | None:
+def panels(board: Board, alone: Sequence[TableKey], together: Sequence[TableKey]) -> Chart | None:
     """Per model, one request alone against many together: who is good at both."""
     sql = f"""
 WITH pairs AS (
   SELECT alone.model, alone.framework, arm_id, alone.p50_ms, many.requests_per_s AS rows_per_s
   FROM leaderboard AS alone JOIN leaderboard AS many USING (run_id, arm_id)
-  WHERE (run_id, alone.scenario, alone.precision) IN {places(alone)}
-    AND (run_id, many.scenario, many.precision) IN {places(together)}
+  WHERE (run_id, alone.scenario, alone.precision) IN {among(alone)}
+    AND (run_id, many.scenario, many.precision) IN {among(together)}
     AND alone.role = 'measured' AND alone.variant = 'default'
     AND alone.status IN ('OK', 'PARTIAL') AND many.status IN ('OK', 'PARTIAL')
     AND isfinite(alone.p50_ms) AND many.requests_per_s IS NOT NULL)
@@ -56,26 +46,6 @@ ORDER BY model, p50_ms, arm_id"""
     winners = {name: sum(name in front for front in fronts.values()) for front in fronts.values() for name in front}
     name = min(winners, key=lambda key: (-winners[key], key))
 
-    def draw(width: int) -> Any:
-        columns = 2 if width == NARROW else 4
-        panel = (width - 30) // columns - 62 if width == NARROW else 226
-        base = alt.Chart().encode(
-            x=alt.X("p50_ms:Q", title="alone: p50, ms", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=3, grid=True)),
-            y=alt.Y("rows_per_s:Q", title="together: rows/s", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=3, labelFlush=True)),
-            color=alt.Color("framework:N", scale=scale_of(data), legend=None),
-        )
-        edge = (
-            alt.Chart()
-            .transform_filter("datum.beaten_by_none")
-            .mark_line(interpolate="step-after", color="var(--chart-muted)", strokeDash=[2, 3])
-            .encode(x="p50_ms:Q", y="rows_per_s:Q")
-        )
-        head = alt.Header(title=None, labelColor="var(--chart-ink)", labelFontSize=12, labelAnchor="start", labelFontWeight="bold")
-        layered = alt.layer(edge, dots(base, data), data=alt.NamedData("rows")).properties(width=panel, height=120)
-        return layered.facet(facet=alt.Facet("title:N", sort=order, header=head), columns=columns, spacing=18).resolve_scale(
-            x="independent", y="independent"
-        )
-
     return finish(
         "alone-and-together",
         title="One request alone, many together (up and left is better)",
@@ -86,22 +56,52 @@ ORDER BY model, p50_ms, arm_id"""
         sql=sql,
         rows=rows,
         data=data,
-        draw=draw,
+        draw=partial(_pareto_panels, data, order),
         frameworks=tuple(scale_of(data).domain),
         wide_width=PANELS,
     )
 
 
+def _pareto_panels(data: Rows, order: Sequence[str], width: int) -> Any:
+    columns = 2 if width == NARROW else 4
+    panel = (width - 30) // columns - 62 if width == NARROW else 226
+    base = alt.Chart().encode(
+        x=alt.X("p50_ms:Q", title="alone: p50, ms", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=3, grid=True)),
+        y=alt.Y("rows_per_s:Q", title="together: rows/s", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=3, labelFlush=True)),
+        color=alt.Color("framework:N", scale=scale_of(data), legend=None),
+    )
+    edge = (
+        alt.Chart()
+        .transform_filter("datum.beaten_by_none")
+        .mark_line(interpolate="step-after", color="var(--chart-muted)", strokeDash=[2, 3])
+        .encode(x="p50_ms:Q", y="rows_per_s:Q")
+    )
+    layered = alt.layer(edge, dots(base, data), data=alt.NamedData("rows")).properties(width=panel, height=120)
+    facet = layered.facet(facet=alt.Facet("title:N", sort=order, header=panel_head()), columns=columns, spacing=18)
+    return facet.resolve_scale(x="independent", y="independent")
+
+
 PANELS = 1000
 
 
-def _room_for_panels(width: int, names: Sequence[str], count: int) -> tuple[int, int]:
-    """Columns of `count` panels that share their lanes, and a panel's width: the names stand before the first one only."""
-    columns = 1 if width == NARROW else 3 if count > 4 else 2
-    return columns, (width - 30 - room(names)) // columns - 20
+def named_lanes(data: Rows) -> alt.Chart:
+    """One lane per framework, in alphabetical order, its name before it."""
+    names = sorted({row["arm"] for row in data})
+    axis = alt.Axis(labelColor="var(--chart-ink)", ticks=False, domain=False, labelLimit=300, minExtent=room(names), labelFontSize=12)
+    return alt.Chart().encode(
+        y=alt.Y("arm:N", sort=names, title=None, axis=axis), color=alt.Color("framework:N", scale=scale_of(data), legend=None)
+    )
 
 
-def forest(board: Board, listed: Sequence[Place], reference: str, title: str, stem: str) -> Chart | None:
+def one_panel_a_model(layers: Any, data: Rows, order: Sequence[str], width: int) -> Any:
+    """The layers once per model. The panels share their lanes, whose names stand before the first one only."""
+    names = {row["arm"] for row in data}
+    columns = 1 if width == NARROW else 3 if len(order) > 4 else 2
+    panel = layers.properties(width=(width - 30 - room(list(names))) // columns - 20, height=24 * len(names))
+    return panel.facet(facet=alt.Facet("title:N", sort=order, header=panel_head()), columns=columns, spacing=16)
+
+
+def forest(board: Board, listed: Sequence[TableKey], reference: str, title: str, stem: str) -> Chart | None:
     """Per model every framework over one reference framework: the paired ratio with its interval, log2 from 1."""
     sql = f"""
 WITH {TURNED}
@@ -110,7 +110,7 @@ FROM turned
 JOIN arms AS one ON one.run_id = turned.run_id AND one.arm_id = turned.arm_id
 JOIN arms AS two ON two.run_id = turned.run_id AND two.arm_id = turned.other_id
 JOIN runs ON runs.run_id = turned.run_id
-WHERE (turned.run_id, turned.scenario, one.precision) IN {places(listed)} AND two.precision = one.precision
+WHERE (turned.run_id, turned.scenario, one.precision) IN {among(listed)} AND two.precision = one.precision
   AND two.framework = {literal(reference)} AND one.framework <> two.framework
   AND one.variant = 'default' AND two.variant = 'default' AND one.role = 'measured' AND two.role = 'measured'
   AND ratio > 0 AND ratio_lo > 0 AND isfinite(ratio_hi)
@@ -121,33 +121,6 @@ ORDER BY runs.model, one.framework"""
     title_of = board.framework_title
     data = rounded([{**row, "title": board.model_title(row["model"]), "arm": title_of(row["framework"])} for row in rows])
     order = list(dict.fromkeys(board.model_title(name) for name in board.standings if any(row["model"] == name for row in rows)))
-    names = sorted({row["arm"] for row in data})
-    low = min(0.95, *(row["ratio_lo"] for row in data)) * 0.97
-    high = max(1.05, *(row["ratio_hi"] for row in data)) * 1.03
-
-    def draw(width: int) -> Any:
-        ticks = [value for value in (0.0625, 0.125, 0.25, 0.5, 1, 2, 4, 8, 16) if low <= value <= high]
-        axis = alt.Axis(labelColor="var(--chart-ink)", ticks=False, domain=False, labelLimit=300, minExtent=room(names), labelFontSize=12)
-        base = alt.Chart().encode(
-            y=alt.Y("arm:N", sort=names, title=None, axis=axis),
-            color=alt.Color("framework:N", scale=scale_of(data), legend=None),
-        )
-        across = alt.Scale(type="log", base=2, domain=[low, high], nice=False)
-        x = alt.X("ratio:Q", title=f"÷ {title_of(reference)} (log₂)", axis=alt.Axis(values=ticks, format="~g"),
-                  scale=across)  # fmt: skip
-        near = alt.Chart().mark_rect(color="var(--chart-muted)", opacity=0.06, aria=False)
-        line = base.mark_rule(strokeWidth=3).encode(x=alt.X("ratio_lo:Q"), x2=alt.X2("ratio_hi"))
-        head = alt.Header(title=None, labelColor="var(--chart-ink)", labelFontSize=12, labelAnchor="start", labelFontWeight="bold")
-        layered = alt.layer(
-            near.encode(x=alt.XDatum(0.98, scale=across), x2=alt.X2Datum(1.02)),
-            line,
-            dots(base, data).encode(x=x),
-            data=alt.NamedData("rows"),
-        )
-        columns, panel_width = _room_for_panels(width, names, len(order))
-        panel = layered.properties(width=panel_width, height=24 * len(names))
-        return panel.facet(facet=alt.Facet("title:N", sort=order, header=head), columns=columns, spacing=16)
-
     counts = {said: sum(row["verdict"] == said for row in rows) for said in ("faster", "slower", "equivalent", "unresolved")}
     told = formatting.listing([f"{n} {said}" for said, n in counts.items() if n])
     return finish(
@@ -158,19 +131,41 @@ ORDER BY runs.model, one.framework"""
         sql=sql,
         rows=rows,
         data=data,
-        draw=draw,
+        draw=partial(_ratio_panels, data, order, title_of(reference)),
         wide_width=PANELS,
     )
 
 
-def starts(board: Board, listed: Sequence[Place]) -> Chart | None:
+def _ratio_panels(data: Rows, order: Sequence[str], reference: str, width: int) -> Any:
+    low = min(0.95, *(row["ratio_lo"] for row in data)) * 0.97
+    high = max(1.05, *(row["ratio_hi"] for row in data)) * 1.03
+    ticks = [value for value in (0.0625, 0.125, 0.25, 0.5, 1, 2, 4, 8, 16) if low <= value <= high]
+    across = alt.Scale(type="log", base=2, domain=[low, high], nice=False)
+    x = alt.X("ratio:Q", title=f"÷ {reference} (log₂)", axis=alt.Axis(values=ticks, format="~g"), scale=across)
+    base = named_lanes(data)
+    near = alt.Chart().mark_rect(color="var(--chart-muted)", opacity=0.06, aria=False)
+    line = base.mark_rule(strokeWidth=3).encode(x=alt.X("ratio_lo:Q"), x2=alt.X2("ratio_hi"))
+    return one_panel_a_model(
+        alt.layer(
+            near.encode(x=alt.XDatum(0.98, scale=across), x2=alt.X2Datum(1.02)),
+            line,
+            dots(base, data).encode(x=x),
+            data=alt.NamedData("rows"),
+        ),
+        data,
+        order,
+        width,
+    )
+
+
+def starts(board: Board, listed: Sequence[TableKey]) -> Chart | None:
     """Per model every process start: from spawning the process to the end of its first and second call."""
     sql = f"""
 SELECT runs.model, arms.framework, arm_id, start,
        spawn_ns / 1e6 AS spawn_ms, load_ns / 1e6 AS load_ms, first_ns / 1e6 AS first_ms, second_ns / 1e6 AS second_ms
 FROM starts JOIN arms USING (run_id, arm_id) JOIN runs USING (run_id)
 JOIN leaderboard AS shown USING (run_id, arm_id)
-WHERE (run_id, shown.scenario, shown.precision) IN {places(listed)} AND shown.status IN ('OK', 'PARTIAL')
+WHERE (run_id, shown.scenario, shown.precision) IN {among(listed)} AND shown.status IN ('OK', 'PARTIAL')
   AND arms.role = 'measured' AND arms.variant = 'default' AND spawn_ns IS NOT NULL
 ORDER BY runs.model, arms.framework, arm_id, start"""
     rows = board.query(sql)
@@ -178,24 +173,6 @@ ORDER BY runs.model, arms.framework, arm_id, start"""
         return None
     data = rounded([{**row, "title": board.model_title(row["model"]), "arm": board.framework_title(row["framework"])} for row in rows])
     order = list(dict.fromkeys(board.model_title(name) for name in board.standings if any(row["model"] == name for row in rows)))
-    names = sorted({row["arm"] for row in data})
-
-    def draw(width: int) -> Any:
-        shapes = scale([row["framework"] for row in data])
-        axis = alt.Axis(labelColor="var(--chart-ink)", ticks=False, domain=False, labelLimit=300, minExtent=room(names), labelFontSize=12)
-        base = alt.Chart().encode(
-            y=alt.Y("arm:N", sort=names, title=None, axis=axis), color=alt.Color("framework:N", scale=shapes["color"], legend=None)
-        )
-        x = alt.X("spawn_ms:Q", title="ms", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=4))
-        loads = base.mark_tick(thickness=2, height=12, opacity=0.8).encode(x=alt.X("load_ms:Q"))
-        head = alt.Header(title=None, labelColor="var(--chart-ink)", labelFontSize=12, labelAnchor="start", labelFontWeight="bold")
-        columns, panel_width = _room_for_panels(width, names, len(order))
-        layered = alt.layer(loads, dots(base, data).encode(x=x), data=alt.NamedData("rows")).properties(
-            width=panel_width, height=24 * len(names)
-        )
-        facet = layered.facet(facet=alt.Facet("title:N", sort=order, header=head), columns=columns, spacing=16)
-        return facet.resolve_scale(x="independent")
-
     soonest = min(data, key=lambda row: row["spawn_ms"])
     return finish(
         "starts",
@@ -206,6 +183,14 @@ ORDER BY runs.model, arms.framework, arm_id, start"""
         sql=sql,
         rows=rows,
         data=data,
-        draw=draw,
+        draw=partial(_start_panels, data, order),
         wide_width=PANELS,
     )
+
+
+def _start_panels(data: Rows, order: Sequence[str], width: int) -> Any:
+    base = named_lanes(data)
+    x = alt.X("spawn_ms:Q", title="ms", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=4))
+    loads = base.mark_tick(thickness=2, height=12, opacity=0.8).encode(x=alt.X("load_ms:Q"))
+    layered = alt.layer(loads, dots(base, data).encode(x=x), data=alt.NamedData("rows"))
+    return one_panel_a_model(layered, data, order, width).resolve_scale(x="independent")

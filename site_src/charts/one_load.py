@@ -6,14 +6,15 @@ To add one: a function that returns a Chart (or None where there is nothing to d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import altair as alt
 
 from site_src import formatting
-from site_src.charts.chart import NARROW, Chart, finish, literal, literals, rounded
+from site_src.charts.chart import NARROW, Chart, Rows, finish, literal, literals, rounded
 from site_src.charts.framework_style import scale
-from site_src.charts.parts import SHOWN, Selection, dots, frameworks, lanes, named, room, spread
+from site_src.charts.parts import SHOWN, Selection, dots, end_names, frameworks, lanes, line_ends, named, room, spread
 
 
 def latency(chosen: Selection) -> Chart | None:
@@ -33,24 +34,6 @@ ORDER BY p50_ms, arm_id"""
         row["label"] = formatting.number(row["p50_ms"]) + (
             f" · p99 {formatting.number(row['p99_ms'])}" if row["p99_ms"] is not None else ""
         )
-    end = max(row["last"] for row in data)
-
-    def draw(width: int) -> Any:
-        base, size = lanes(data, width)
-        beyond = 1.42 if width == NARROW else 1.35  # room for the label right of the last mark
-        x = alt.X("p50_ms:Q", title="latency, ms", scale=alt.Scale(domain=[0, end * beyond], nice=False), axis=alt.Axis(tickCount=5))
-        line = base.mark_rule(strokeWidth=1.5).encode(x=x, x2=alt.X2("last"))
-        band = base.mark_rule(strokeWidth=8, opacity=0.3).encode(x=alt.X("p50_lo_ms:Q"), x2=alt.X2("p50_hi_ms"))
-        ticks = [base.mark_tick(thickness=2, height=11).encode(x=alt.X(f"{name}:Q")) for name in ("p90_ms", "p95_ms")]
-        known = any(row["p99_ms"] is not None for row in data)
-        ring = base.mark_point(size=55, fill="var(--md-default-bg-color)", strokeWidth=2, opacity=1, shape="circle").encode(
-            x=alt.X("p99_ms:Q")
-        )
-        text = base.mark_text(align="left", dx=10).encode(
-            x=alt.X("last:Q"), text=alt.Text("label:N"), color=alt.ColorValue("var(--chart-ink)")
-        )
-        return alt.layer(line, band, *ticks, *([ring] if known else []), dots(base, data).encode(x=x), text).properties(**size)
-
     best, worst = data[0], data[-1]
     sentence = f"{best['arm']} has the lowest median latency, {formatting.number(best['p50_ms'])} ms (n = {formatting.count(best['n'])})"
     if len(data) > 1:
@@ -63,8 +46,22 @@ ORDER BY p50_ms, arm_id"""
         sql=sql,
         rows=rows,
         data=data,
-        draw=draw,
+        draw=partial(_percentile_lanes, data),
     )
+
+
+def _percentile_lanes(data: Rows, width: int) -> Any:
+    base, size = lanes(data, width)
+    end = max(row["last"] for row in data)
+    beyond = 1.42 if width == NARROW else 1.35  # room for the label right of the last mark
+    x = alt.X("p50_ms:Q", title="latency, ms", scale=alt.Scale(domain=[0, end * beyond], nice=False), axis=alt.Axis(tickCount=5))
+    line = base.mark_rule(strokeWidth=1.5).encode(x=x, x2=alt.X2("last"))
+    band = base.mark_rule(strokeWidth=8, opacity=0.3).encode(x=alt.X("p50_lo_ms:Q"), x2=alt.X2("p50_hi_ms"))
+    ticks = [base.mark_tick(thickness=2, height=11).encode(x=alt.X(f"{name}:Q")) for name in ("p90_ms", "p95_ms")]
+    ring = base.mark_point(size=55, fill="var(--md-default-bg-color)", strokeWidth=2, opacity=1, shape="circle").encode(x=alt.X("p99_ms:Q"))
+    rings = [ring] if any(row["p99_ms"] is not None for row in data) else []
+    text = base.mark_text(align="left", dx=10).encode(x=alt.X("last:Q"), text=alt.Text("label:N"), color=alt.ColorValue("var(--chart-ink)"))
+    return alt.layer(line, band, *ticks, *rings, dots(base, data).encode(x=x), text).properties(**size)
 
 
 def load_curve(chosen: Selection, scenarios: Sequence[str] = (), stem: str = "") -> Chart | None:
@@ -83,40 +80,10 @@ ORDER BY framework, arm_id, clients"""
     if len({row["clients"] for row in rows}) < 2:
         return None
     data = named(chosen.board, rows)
-    scales = scale([row["framework"] for row in rows])
-    height, top = 250, max(row["requests_per_s"] for row in data) * 1.12
     lasts = {row["arm"]: row for row in data}  # the row of most clients of each arm, since rows are sorted by clients
-    spots = spread({arm: row["requests_per_s"] for arm, row in lasts.items()}, gap=top * 14 / height)
-    ends = [{"arm": arm, "framework": row["framework"], "spot": spots[arm]} for arm, row in lasts.items()]
     fastest = max(lasts.values(), key=lambda row: row["requests_per_s"])
     top_line = [{name: row[name] for name in ("clients", "p50_ms", "requests_per_s")} for row in data if row["arm"] == fastest["arm"]]
-    limit = max(row["p50_ms"] for row in data)
     lead = f"With {fastest['clients']} clients " if batched else ""
-
-    def draw(width: int) -> Any:
-        narrow = width == NARROW
-        colour = alt.Color("framework:N", scale=scales["color"], legend=None)
-        x = alt.X(
-            "p50_ms:Q",
-            title="median latency, ms (log₂)",
-            scale=alt.Scale(type="log", base=2, domainMax=limit, nice=False),
-            axis=alt.Axis(tickCount=5, format="~r" if limit < 1e5 else "~s"),
-        )
-        scale_y = alt.Scale(domain=[0, top], nice=False)
-        y = alt.Y("requests_per_s:Q", title="requests per second", scale=scale_y, axis=alt.Axis(tickCount=5))
-        base = alt.Chart(alt.NamedData("rows")).encode(x=x, y=y, color=colour, detail=alt.Detail("arm:N"))
-        line = base.mark_line(strokeWidth=1.8).encode(strokeDash=alt.StrokeDash("framework:N", scale=scales["dash"], legend=None))
-        counts = alt.Chart(alt.Data(values=top_line)).mark_text(dy=-12, fontSize=10, color="var(--chart-muted)")
-        names = alt.Chart(alt.Data(values=ends)).mark_text(align="left", dx=8)
-        return alt.layer(
-            line,
-            dots(base, data),
-            counts.encode(x=x, y=y, text=alt.Text("clients:N")),
-            names.encode(
-                y=alt.Y("spot:Q", scale=scale_y), x=alt.XValue("width"), text=alt.Text("framework:N") if narrow else "arm:N", color=colour
-            ),
-        ).properties(width=width - 45 - room([row["framework" if narrow else "arm"] for row in ends]), height=height)
-
     return finish(
         f"clients-{stem or chosen.stem}",
         title=f"Throughput against closed-loop latency, {'batched' if batched else 'one at a time'} (up and left is better)",
@@ -132,8 +99,31 @@ ORDER BY framework, arm_id, clients"""
         sql=sql,
         rows=rows,
         data=data,
-        draw=draw,
+        draw=partial(_client_lines, data, top_line),
     )
+
+
+def _client_lines(data: Rows, top_line: Rows, width: int) -> Any:
+    """A line per arm, its name at the right end, and the numbers of clients above the line of the fastest."""
+    narrow, height = width == NARROW, 250
+    top, limit = max(row["requests_per_s"] for row in data) * 1.12, max(row["p50_ms"] for row in data)
+    scales = scale([row["framework"] for row in data])
+    ends = line_ends(data, spread({row["arm"]: row["requests_per_s"] for row in data}, gap=top * 14 / height))
+    colour = alt.Color("framework:N", scale=scales["color"], legend=None)
+    x = alt.X(
+        "p50_ms:Q",
+        title="median latency, ms (log₂)",
+        scale=alt.Scale(type="log", base=2, domainMax=limit, nice=False),
+        axis=alt.Axis(tickCount=5, format="~r" if limit < 1e5 else "~s"),
+    )
+    scale_y = alt.Scale(domain=[0, top], nice=False)
+    y = alt.Y("requests_per_s:Q", title="requests per second", scale=scale_y, axis=alt.Axis(tickCount=5))
+    base = alt.Chart(alt.NamedData("rows")).encode(x=x, y=y, color=colour, detail=alt.Detail("arm:N"))
+    line = base.mark_line(strokeWidth=1.8).encode(strokeDash=alt.StrokeDash("framework:N", scale=scales["dash"], legend=None))
+    counts = alt.Chart(alt.Data(values=top_line)).mark_text(dy=-12, fontSize=10, color="var(--chart-muted)")
+    return alt.layer(
+        line, dots(base, data), counts.encode(x=x, y=y, text=alt.Text("clients:N")), end_names(ends, scale_y, colour, narrow)
+    ).properties(width=width - 45 - room([row["framework" if narrow else "arm"] for row in ends]), height=height)
 
 
 def ratios(chosen: Selection) -> Chart | None:
@@ -153,24 +143,6 @@ ORDER BY ratio_to_best = 1 DESC, ratio_to_best DESC, arm_id"""
     for row in data:
         row["label"] = formatting.number(row["ratio_to_best"], 2)
     noise = noise_of(chosen)
-    low = min(min(row["ratio_lo"] or row["ratio_to_best"] for row in data) * 0.9, 0.5)
-    high = max(max(row["ratio_hi"] or row["ratio_to_best"] for row in data) * 1.05, 1.1)
-
-    def draw(width: int) -> Any:
-        base, size = lanes(data, width)
-        ticks = [value for value in (0.03125, 0.0625, 0.125, 0.25, 0.5, 0.75, 1) if value >= low]
-        x = alt.X(
-            "ratio_to_best:Q",
-            title="ratio to the best (log₂)",
-            scale=alt.Scale(type="log", base=2, domain=[low, high], nice=False),
-            axis=alt.Axis(values=ticks, format="~g"),
-        )
-        line = base.mark_rule(strokeWidth=3).encode(x=alt.X("ratio_lo:Q"), x2=alt.X2("ratio_hi"))
-        text = base.mark_text(dy=-12).encode(x=x, text=alt.Text("label:N"), color=alt.ColorValue("var(--chart-ink)"))
-        one = alt.Chart(alt.Data(values=[{"at": 1}])).mark_rule(color="var(--chart-muted)", strokeDash=[3, 3]).encode(x=alt.X("at:Q"))
-        floor = alt.Chart(alt.Data(values=noise)).mark_rect(color="var(--chart-band)", aria=False).encode(x=alt.X("lo:Q"), x2=alt.X2("hi"))
-        return alt.layer(*([floor] if noise else []), one, line, dots(base, data).encode(x=x), text).properties(**size)
-
     last = data[-1]
     return finish(
         f"ratios-{chosen.stem}",
@@ -182,8 +154,26 @@ ORDER BY ratio_to_best = 1 DESC, ratio_to_best DESC, arm_id"""
         sql=sql,
         rows=rows,
         data=data,
-        draw=draw,
+        draw=partial(_ratio_lanes, data, noise),
     )
+
+
+def _ratio_lanes(data: Rows, noise: Rows, width: int) -> Any:
+    base, size = lanes(data, width)
+    low = min(min(row["ratio_lo"] or row["ratio_to_best"] for row in data) * 0.9, 0.5)
+    high = max(max(row["ratio_hi"] or row["ratio_to_best"] for row in data) * 1.05, 1.1)
+    ticks = [value for value in (0.03125, 0.0625, 0.125, 0.25, 0.5, 0.75, 1) if value >= low]
+    x = alt.X(
+        "ratio_to_best:Q",
+        title="ratio to the best (log₂)",
+        scale=alt.Scale(type="log", base=2, domain=[low, high], nice=False),
+        axis=alt.Axis(values=ticks, format="~g"),
+    )
+    line = base.mark_rule(strokeWidth=3).encode(x=alt.X("ratio_lo:Q"), x2=alt.X2("ratio_hi"))
+    text = base.mark_text(dy=-12).encode(x=x, text=alt.Text("label:N"), color=alt.ColorValue("var(--chart-ink)"))
+    one = alt.Chart(alt.Data(values=[{"at": 1}])).mark_rule(color="var(--chart-muted)", strokeDash=[3, 3]).encode(x=alt.X("at:Q"))
+    floor = alt.Chart(alt.Data(values=noise)).mark_rect(color="var(--chart-band)", aria=False).encode(x=alt.X("lo:Q"), x2=alt.X2("hi"))
+    return alt.layer(*([floor] if noise else []), one, line, dots(base, data).encode(x=x), text).properties(**size)
 
 
 def noise_of(chosen: Selection) -> list[dict[str, float]]:
@@ -215,27 +205,6 @@ ORDER BY framework, arm_id, share"""
     if not rows:
         return None
     data = [{name: row[name] for name in ("framework", "arm", "share", "service_ms")} for row in named(chosen.board, rows)]
-    scales = scale([row["framework"] for row in rows])
-    body = [row["service_ms"] for row in data if row["share"] <= 0.995]
-
-    def draw(width: int) -> Any:
-        x = alt.X(
-            "service_ms:Q",
-            title="service time, ms (log₂)",
-            axis=alt.Axis(tickCount=6, format="~r"),
-            scale=alt.Scale(type="log", base=2, domain=[min(body), max(body)], nice=False, clamp=True),
-        )
-        y = alt.Y("share:Q", title="share of requests", scale=alt.Scale(domain=[0, 1], nice=False), axis=alt.Axis(format="%", tickCount=5))
-        lines = alt.Chart(alt.NamedData("rows")).mark_line(strokeWidth=1.8, interpolate="step-after", clip=True, aria=False)
-        lines = lines.encode(
-            x=x,
-            y=y,
-            detail=alt.Detail("arm:N"),
-            color=alt.Color("framework:N", scale=scales["color"], legend=None),
-            strokeDash=alt.StrokeDash("framework:N", scale=scales["dash"], legend=None),
-        )
-        return lines.properties(width=width - (60 if width == NARROW else 70), height=230)
-
     fewest = min(row["n"] for row in rows)
     return finish(
         f"ecdf-{chosen.stem}",
@@ -245,6 +214,27 @@ ORDER BY framework, arm_id, share"""
         sql=sql,
         rows=rows,
         data=data,
-        draw=draw,
+        draw=partial(_distribution_lines, data),
         frameworks=frameworks(rows),
     )
+
+
+def _distribution_lines(data: Rows, width: int) -> Any:
+    scales = scale([row["framework"] for row in data])
+    body = [row["service_ms"] for row in data if row["share"] <= 0.995]
+    x = alt.X(
+        "service_ms:Q",
+        title="service time, ms (log₂)",
+        axis=alt.Axis(tickCount=6, format="~r"),
+        scale=alt.Scale(type="log", base=2, domain=[min(body), max(body)], nice=False, clamp=True),
+    )
+    y = alt.Y("share:Q", title="share of requests", scale=alt.Scale(domain=[0, 1], nice=False), axis=alt.Axis(format="%", tickCount=5))
+    lines = alt.Chart(alt.NamedData("rows")).mark_line(strokeWidth=1.8, interpolate="step-after", clip=True, aria=False)
+    lines = lines.encode(
+        x=x,
+        y=y,
+        detail=alt.Detail("arm:N"),
+        color=alt.Color("framework:N", scale=scales["color"], legend=None),
+        strokeDash=alt.StrokeDash("framework:N", scale=scales["dash"], legend=None),
+    )
+    return lines.properties(width=width - (60 if width == NARROW else 70), height=230)

@@ -11,7 +11,7 @@ import altair as alt
 from site_src import formatting
 from site_src.charts.chart import NARROW, Rows, labels, literal, literals, rounded
 from site_src.charts.framework_style import scale
-from site_src.data.leaderboard import Board
+from site_src.data.leaderboard import Board, Standing, Table
 
 SHOWN = "role = 'measured' AND status IN ('OK', 'PARTIAL')"
 
@@ -25,6 +25,18 @@ class Selection:
     arm_ids: Sequence[str]
     scenario: str
     title: str
+
+    @classmethod
+    def of_table(cls, board: Board, standing: Standing, table: Table) -> Selection:
+        """The shown rows of a table."""
+        arms = [row["arm_id"] for row in table.rows]
+        return cls(board, [run["run_id"] for run in standing.runs], arms, table.scenario, table.title)
+
+    @classmethod
+    def across_precisions(cls, board: Board, standing: Standing, table: Table) -> Selection:
+        """The arms of every precision under the load of `table`."""
+        rows = [row for other in standing.served if other.scenario == table.scenario for row in other.across_recipes(table.precision)]
+        return cls(board, [run["run_id"] for run in standing.runs], [row["arm_id"] for row in rows], table.scenario, table.title)
 
     @property
     def stem(self) -> str:
@@ -72,10 +84,28 @@ def lanes(data: Rows, width: int) -> tuple[alt.Chart, dict[str, int]]:
     return chart, {"width": width - (20 if narrow else beside + 15), "height": len(order) * (46 if narrow else 34)}
 
 
+def panel_head() -> alt.Header:
+    """The title of a panel among several."""
+    return alt.Header(title=None, labelColor="var(--chart-ink)", labelFontSize=12, labelAnchor="start", labelFontWeight="bold")
+
+
 def dots(base: alt.Chart, data: Rows) -> alt.Chart:
     """The framework's own filled shape."""
     shapes = scale([row["framework"] for row in data])["shape"]
     return base.mark_point(filled=True, size=80, opacity=1).encode(shape=alt.Shape("framework:N", scale=shapes, legend=None))
+
+
+def line_ends(data: Rows, spots: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Per line its name, its framework, and the place of its name on the y axis."""
+    lasts = {row["arm"]: row for row in data}
+    return [{"arm": arm, "framework": row["framework"], "spot": spots[arm]} for arm, row in lasts.items()]
+
+
+def end_names(ends: Rows, scale_y: alt.Scale, colour: alt.Color, narrow: bool) -> alt.Chart:
+    """The names of lines, right of their ends; on phones the short ones."""
+    names = alt.Chart(alt.Data(values=ends)).mark_text(align="left", dx=8)
+    text = alt.Text("framework:N") if narrow else "arm:N"
+    return names.encode(y=alt.Y("spot:Q", scale=scale_y), x=alt.XValue("width"), text=text, color=colour)
 
 
 def spread(values: Mapping[str, float], gap: float) -> dict[str, float]:

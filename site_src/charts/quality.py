@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import altair as alt
 
 from site_src import formatting
-from site_src.charts.chart import NARROW, Chart, finish, literal, rounded
+from site_src.charts.chart import NARROW, Chart, Rows, finish, literal, rounded
 from site_src.charts.parts import Selection, dots, frameworks, scale_of
 
 HEIGHT = 270
@@ -36,31 +37,6 @@ ORDER BY rows_per_s, arm_id"""
         row["label"] = f"{row['precision']} · {row['variant']}" if row["variant"] != "default" else row["precision"]
     front = [row for row in data if row["beaten_by_none"]]
     fastest, best = front[-1], max(data, key=lambda row: (row["precision"] == full, row["rows_per_s"]))
-    low = min(row["lo"] if row["lo"] is not None else row["kept"] for row in data)
-    high = max(row["hi"] if row["hi"] is not None else row["kept"] for row in data)
-    margin = (high - low) * 0.1
-
-    def draw(width: int) -> Any:
-        top = max(row["rows_per_s"] for row in data)
-        # room for the label of the last point, which stands to its right
-        x_scale = alt.Scale(domain=[0, top * (1.45 if width == NARROW else 1.25)], nice=False)
-        y_scale = alt.Scale(domain=[low - margin, high + margin], nice=False)
-        x = alt.X("rows_per_s:Q", title="rows per second", scale=x_scale, axis=alt.Axis(tickCount=5))
-        y = alt.Y("kept:Q", title="quality kept", scale=y_scale, axis=alt.Axis(tickCount=5, format=".3~f", titlePadding=12))
-        base = alt.Chart(alt.NamedData("rows")).encode(x=x, color=alt.Color("framework:N", scale=scale_of(data), legend=None))
-        spans = base.mark_rule(strokeWidth=1.2, opacity=0.5).encode(y=alt.Y("lo:Q", scale=y_scale), y2=alt.Y2("hi"))
-        edge = base.transform_filter("datum.beaten_by_none").mark_line(
-            interpolate="step-before", color="var(--chart-muted)", strokeDash=[2, 3]
-        )
-        text = (
-            base.transform_filter("datum.beaten_by_none")
-            .mark_text(align="left", dx=8, dy=-8)
-            .encode(y=y, text="label:N", color=alt.ColorValue("var(--chart-ink)"))
-        )
-        return alt.layer(
-            spans, edge.encode(y=y, color=alt.ColorValue("var(--chart-muted)")), dots(base, data).encode(y=y), text
-        ).properties(width=width - 60, height=HEIGHT)
-
     return finish(
         f"quality-{chosen.stem}",
         title=f"Speed against quality kept, {chosen.title} (up and right is better)",
@@ -72,6 +48,26 @@ ORDER BY rows_per_s, arm_id"""
         sql=sql,
         rows=rows,
         data=data,
-        draw=draw,
+        draw=partial(_points, data),
         frameworks=frameworks(data),
     )
+
+
+def _points(data: Rows, width: int) -> Any:
+    """A point per arm with its interval, and a dotted line with labels along the front."""
+    low = min(row["lo"] if row["lo"] is not None else row["kept"] for row in data)
+    high = max(row["hi"] if row["hi"] is not None else row["kept"] for row in data)
+    margin = (high - low) * 0.1
+    top = max(row["rows_per_s"] for row in data)
+    # room for the label of the last point, which stands to its right
+    x_scale = alt.Scale(domain=[0, top * (1.45 if width == NARROW else 1.25)], nice=False)
+    y_scale = alt.Scale(domain=[low - margin, high + margin], nice=False)
+    x = alt.X("rows_per_s:Q", title="rows per second", scale=x_scale, axis=alt.Axis(tickCount=5))
+    y = alt.Y("kept:Q", title="quality kept", scale=y_scale, axis=alt.Axis(tickCount=5, format=".3~f", titlePadding=12))
+    base = alt.Chart(alt.NamedData("rows")).encode(x=x, color=alt.Color("framework:N", scale=scale_of(data), legend=None))
+    spans = base.mark_rule(strokeWidth=1.2, opacity=0.5).encode(y=alt.Y("lo:Q", scale=y_scale), y2=alt.Y2("hi"))
+    front = base.transform_filter("datum.beaten_by_none")
+    edge = front.mark_line(interpolate="step-before", color="var(--chart-muted)", strokeDash=[2, 3])
+    text = front.mark_text(align="left", dx=8, dy=-8).encode(y=y, text="label:N", color=alt.ColorValue("var(--chart-ink)"))
+    layers = alt.layer(spans, edge.encode(y=y, color=alt.ColorValue("var(--chart-muted)")), dots(base, data).encode(y=y), text)
+    return layers.properties(width=width - 60, height=HEIGHT)

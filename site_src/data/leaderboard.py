@@ -62,6 +62,15 @@ FROM runs ORDER BY runs.measured_at DESC, run_id DESC
 
 
 @dataclass(frozen=True)
+class TableKey:
+    """One scenario of one run at one precision."""
+
+    run_id: str
+    scenario: str
+    precision: str
+
+
+@dataclass(frozen=True)
 class Table:
     """One scenario at one precision, in the order in which it is shown."""
 
@@ -114,6 +123,16 @@ class Table:
     def every(self) -> tuple[Row, ...]:
         return (*self.rows, *self.variants, *self.failed, *self.floors, *self.controls)
 
+    @property
+    def key(self) -> TableKey:
+        """Where the rows of a table that is not `mixed` come from."""
+        return TableKey(self.rows[0]["run_id"], self.scenario, self.precision)
+
+    def across_recipes(self, full: str) -> list[Row]:
+        """The arms by which a precision is shown: each framework's headline and, beside the precision `full`, every recipe for it."""
+        others = [row for row in self.variants if self.precision != full and not is_setting(row)]
+        return [*self.rows, *(row for row in others if shown(row)), *self.failed, *(row for row in others if not shown(row))]
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -153,6 +172,28 @@ class Standing:
         """True where some table holds rows of several runs."""
         return any(table.mixed for table in self.tables)
 
+    @property
+    def rows(self) -> list[Row]:
+        """Every row of every table."""
+        return [row for table in self.tables for row in table.every]
+
+    @property
+    def headline(self) -> list[Table]:
+        """The tables that are shown in full: the first of single requests and the first of the largest batches, in the first precision."""
+        if not self.served:
+            return []
+        first = self.served[0]
+        batches = [
+            table for table in self.served if table.load == "offline" and table.precision == first.precision and (table.batch or 1) > 1
+        ]
+        largest = max(batches, key=lambda table: table.batch or 1, default=None)
+        return [first, largest] if largest is not None and largest is not first else [first]
+
+    def batched(self, precision: str) -> list[Table]:
+        """Closed loops in which several requests are served together, by number of clients."""
+        family = [t for t in self.tables if t.load == "closed" and (t.batch or 1) > 1 and t.precision == precision]
+        return sorted(family, key=lambda table: (table.clients or 1, table.scenario))
+
 
 class Board:
     """The database, opened for reading."""
@@ -160,6 +201,11 @@ class Board:
     def __init__(self, connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
         self.connection = connection
         self.catalog = catalog
+
+    @property
+    def file(self) -> Path:
+        """The file of the database; it has none where there is no run yet."""
+        return Path(self.query("SELECT path FROM duckdb_databases() WHERE database_name = current_database()")[0]["path"] or "")
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The rows of a query as dictionaries, columns in order."""
@@ -273,6 +319,18 @@ class Board:
             return f"{title} ({formatting.number(row['rate_per_s'])}/s)"
         return f"{title}, {row['clients']} closed-loop clients" if row["served_scenario"] else title
 
+    def load_title(self, row: Row) -> str:
+        """The title of a served load, whichever of its rows is at hand."""
+        return self.scenario_title({**row, "scenario": row["served_scenario"] or row["scenario"], "served_scenario": None})
+
+    @cached_property
+    def measured_frameworks(self) -> list[str]:
+        """The catalogue's measured frameworks in its order, then others that the current rows name."""
+        catalogue = [f.name for f in self.catalog.frameworks.values() if f.role == "measured"]
+        rows = [row for standings in self.standings.values() for standing in standings for row in standing.rows]
+        others = sorted({row["framework"] for row in rows if row["role"] == "measured"} - set(catalogue))
+        return [*catalogue, *others]
+
     def model_title(self, name: str) -> str:
         if name in self.catalog.models:
             return self.catalog.models[name].title
@@ -280,6 +338,11 @@ class Board:
 
     def framework_title(self, name: str) -> str:
         return self.catalog.frameworks[name].title if name in self.catalog.frameworks else name
+
+
+def is_setting(row: Row) -> bool:
+    """Knobs, tuned settings and layouts: the same vectors otherwise served."""
+    return row["variant"].partition(":")[0] in ("knob", "tuned") or row["sessions"] != 1
 
 
 def measured(row: Row) -> bool:

@@ -1,4 +1,4 @@
-"""The start page: per model the answer in one row, then one picture, then the sentences."""
+"""`/`: what to take for each model, and what is not measured yet."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ from site_src import formatting, sentences
 from site_src.charts import chart as drawing
 from site_src.charts import models
 from site_src.data import operating_points
-from site_src.data.leaderboard import Standing, shown
+from site_src.data.leaderboard import Board, Standing, shown
 from site_src.page_writer import Press
-from site_src.pages.model import headline
-from site_src.pages.standing_pages import place_of
 
 
-def overview(press: Press) -> None:
-    """`/`: what to take for each model, and what is not measured yet."""
+def write(press: Press) -> None:
     board = press.board
     lines: list[dict[str, Any]] = []
     waiting: list[dict[str, str]] = []
     for model, standings in board.standings.items():
         facts = sentences.model_facts(board.catalog.models.get(model))
         best = standings[0] if standings else None
-        lead = headline(best) if best else []
+        lead = best.headline if best else []
         if best is None or not lead:
             waiting.append({"model": model, "facts": facts})
             continue
@@ -39,7 +36,7 @@ def overview(press: Press) -> None:
                 "id": formatting.ident(f"{lead[0].scenario}-{lead[0].precision}"),
             }
         )
-    chart = alone_and_together(press, [line["best"] for line in lines])
+    chart = alone_and_together(board, [line["best"] for line in lines])
     if chart:
         press.chart("index", chart)
     machines = {line["best"].machine: None for line in lines}
@@ -58,12 +55,12 @@ def overview(press: Press) -> None:
     )
 
 
-def alone_and_together(press: Press, standings: list[Standing]) -> drawing.Chart | None:
+def alone_and_together(board: Board, standings: list[Standing]) -> drawing.Chart | None:
     """A Pareto panel per model: the headline of single requests against the headline of batches."""
     alone, together = [], []
     for standing in standings:
-        lead = headline(standing)
+        lead = standing.headline
         if len(lead) == 2 and all(table.rows and not table.mixed for table in lead):
-            alone.append(place_of(lead[0]))
-            together.append(place_of(lead[1]))
-    return models.panels(press.board, alone, together) if alone else None
+            alone.append(lead[0].key)
+            together.append(lead[1].key)
+    return models.panels(board, alone, together) if alone else None

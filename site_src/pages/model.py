@@ -1,4 +1,4 @@
-"""A model's page: the best standing in full, the others as tables."""
+"""`/models/<model>/`: the best standing in full, the others as tables. Every model of the catalogue or of the database has its page."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from site_src.charts import chart as drawing
 from site_src.charts import many_loads, one_load, quality
 from site_src.charts.parts import Selection
 from site_src.data import operating_points
-from site_src.data.leaderboard import Row, Standing, Table, shown
-from site_src.page_writer import Press
-
-MOST_CHARTS = 7
+from site_src.data.leaderboard import Board, Row, Standing, Table, is_setting
+from site_src.page_writer import MOST_CHARTS, Press
 
 
-def model(press: Press, name: str, standings: Sequence[Standing]) -> None:
-    """One page per model of the catalogue or of the database, whether measured or not."""
+def write(press: Press) -> None:
+    for name, standings in press.board.standings.items():
+        write_model(press, name, standings)
+
+
+def write_model(press: Press, name: str, standings: Sequence[Standing]) -> None:
     board = press.board
     path = f"models/{formatting.slug(name)}"
     title = board.model_title(name)
     best = standings[0] if standings else None
-    lead = headline(best) if best else []
+    lead = best.headline if best else []
     sql = ""
     drawn: dict[str, list[drawing.Chart]] = {}
     if best:
@@ -30,8 +32,8 @@ def model(press: Press, name: str, standings: Sequence[Standing]) -> None:
             f"SELECT *\nFROM leaderboard\nWHERE run_id IN ({drawing.literals([run['run_id'] for run in best.runs])})\n"
             f"  AND weights = {drawing.literal(best.weights)}\nORDER BY scenario, precision, rank_lo, requests_per_s DESC"
         )
-        press.rows(f"data/{path}/leaderboard", [row for standing in standings for row in every_row(standing)])
-        drawn = figures(press, best, lead)
+        press.rows(f"data/{path}/leaderboard", [row for standing in standings for row in standing.rows])
+        drawn = figures(board, best, lead)
         for chart in (chart for part in drawn.values() for chart in part):
             press.chart(path, chart)
     press.page(
@@ -50,40 +52,22 @@ def model(press: Press, name: str, standings: Sequence[Standing]) -> None:
         open_tables=[table for table in best.served if table.load == "open" and table.precision == lead[0].precision]
         if best and lead
         else [],
-        batched=batched(best, lead[0].precision) if best and lead else [],
+        batched=best.batched(lead[0].precision) if best and lead else [],
         limits=operating_points.limits(board, best) if best else None,
         charts=drawn,
-        precisions=by_precision(press, best, lead) if best else [],
+        precisions=by_precision(board, best, lead) if best else [],
         front={row["arm_id"] for chart in drawn.get("precisions", []) for row in chart.rows if row["beaten_by_none"]},
         variants=other_variants(best, lead) if best else [],
-        fits=fits(press, best) if best else [],
+        fits=fits(board, best) if best else [],
         resource_heads=[(name, unit, help_text) for name, unit, help_text, _column, _why, _text in RESOURCES],
         resources=resources(lead[0].rows) if lead else [],
         floors=[row for table in lead for row in table.floors],
-        controls=controls(press, best) if best else [],
+        controls=controls(board, best) if best else [],
         runs=[run for run in board.runs if run["model"] == name],
         shown_runs={run["run_id"] for standing in standings for run in standing.runs},
-        frameworks=measured_frameworks(press),
+        frameworks=board.measured_frameworks,
         sql=sql,
     )
-
-
-def headline(standing: Standing) -> list[Table]:
-    """The tables that are shown in full: the first of single requests and the first of the largest batches, in the first precision."""
-    if not standing.served:
-        return []
-    first = standing.served[0]
-    batches = [
-        table for table in standing.served if table.load == "offline" and table.precision == first.precision and (table.batch or 1) > 1
-    ]
-    largest = max(batches, key=lambda table: table.batch or 1, default=None)
-    return [first, largest] if largest is not None and largest is not first else [first]
-
-
-def batched(standing: Standing, precision: str) -> list[Table]:
-    """Closed loops in which several requests are served together, by number of clients."""
-    family = [t for t in standing.tables if t.load == "closed" and (t.batch or 1) > 1 and t.precision == precision]
-    return sorted(family, key=lambda table: (table.clients or 1, table.scenario))
 
 
 def section(standing: Standing, table: Table, drawn: dict[str, list[drawing.Chart]]) -> dict[str, Any]:
@@ -97,25 +81,25 @@ def section(standing: Standing, table: Table, drawn: dict[str, list[drawing.Char
     }
 
 
-def figures(press: Press, standing: Standing, lead: Sequence[Table]) -> dict[str, list[drawing.Chart]]:
+def figures(board: Board, standing: Standing, lead: Sequence[Table]) -> dict[str, list[drawing.Chart]]:
     """The charts of the page by the section they stand in, the more telling ones first, at most seven."""
     if not lead or not lead[0].rows:
         return {}
     first = lead[0]
     own = formatting.ident(f"{first.scenario}-{first.precision}")
-    rates = [t.scenario for t in standing.served if press.board.is_poisson(t) and t.precision == first.precision]
+    rates = [t.scenario for t in standing.served if board.is_poisson(t) and t.precision == first.precision]
     alone = [s for s in rates if all((t.batch or 1) == 1 for t in standing.served if t.scenario == s)]
     many = [s for s in rates if s not in alone]
     offline: dict[int, str] = {}
     for table in standing.served:
         if table.load == "offline" and table.precision == first.precision and table.scenario.startswith("offline-"):
             offline.setdefault(table.batch or 1, table.scenario)
-    together = [t.scenario for t in batched(standing, first.precision) if t.served is None]
-    pick = chosen(press, standing, first)
+    together = [t.scenario for t in standing.batched(first.precision) if t.served is None]
+    pick = Selection.of_table(board, standing, first)
     wanted: list[tuple[str, Callable[[], drawing.Chart | None]]] = [
         (own, lambda: one_load.latency(pick)),
-        (own, lambda: None if first.mixed else one_load.ratios(pick)),
-        ("precisions", lambda: quality.speed_and_quality(across_precisions(press, standing, first), first.precision)),
+        (own, lambda: ratios(board, standing, first)),
+        ("precisions", lambda: quality.speed_and_quality(Selection.across_precisions(board, standing, first), first.precision)),
         (own, lambda: one_load.load_curve(pick)),
         (own, lambda: one_load.ecdf(pick)),
         ("shapes", lambda: many_loads.by_shape(pick)),
@@ -123,11 +107,7 @@ def figures(press: Press, standing: Standing, lead: Sequence[Table]) -> dict[str
         ("shapes", lambda: many_loads.scaling(pick, list(offline.values()))),
         ("batched", lambda: one_load.load_curve(pick, [first.scenario, *together], "batched") if together else None),
         ("arrivals", lambda: many_loads.open_loop(pick, many, "batched")),
-        *(
-            (formatting.ident(f"{t.scenario}-{t.precision}"), lambda t=t: None if t.mixed else one_load.ratios(chosen(press, standing, t)))
-            for t in lead[1:]
-            if t.rows
-        ),
+        *((formatting.ident(f"{t.scenario}-{t.precision}"), lambda t=t: ratios(board, standing, t)) for t in lead[1:] if t.rows),
     ]
     drawn: dict[str, list[drawing.Chart]] = {}
     for place, draw in wanted:
@@ -136,21 +116,9 @@ def figures(press: Press, standing: Standing, lead: Sequence[Table]) -> dict[str
     return drawn
 
 
-def across_precisions(press: Press, standing: Standing, of: Table) -> Selection:
-    """The arms of every precision under the load of `of`, for a chart."""
-    rows = [row for table in standing.served if table.scenario == of.scenario for row in in_precision(table, of.precision)]
-    return Selection(press.board, [run["run_id"] for run in standing.runs], [row["arm_id"] for row in rows], of.scenario, of.title)
-
-
-def in_precision(table: Table, full: str) -> list[Row]:
-    """The arms by which a precision is shown: each framework's headline and, beside the precision `full`, every recipe for it."""
-    others = [row for row in table.variants if table.precision != full and not is_setting(row)]
-    return [*table.rows, *(row for row in others if shown(row)), *table.failed, *(row for row in others if not shown(row))]
-
-
-def is_setting(row: Row) -> bool:
-    """Knobs, tuned settings and layouts: the same vectors otherwise served."""
-    return row["variant"].partition(":")[0] in ("knob", "tuned") or row["sessions"] != 1
+def ratios(board: Board, standing: Standing, table: Table) -> drawing.Chart | None:
+    """Ratios to the best of a table, if its rows compare at all."""
+    return None if table.mixed else one_load.ratios(Selection.of_table(board, standing, table))
 
 
 def other_variants(standing: Standing, lead: Sequence[Table]) -> list[tuple[Table, Row]]:
@@ -160,21 +128,21 @@ def other_variants(standing: Standing, lead: Sequence[Table]) -> list[tuple[Tabl
     return [(table, row) for table in tables for row in table.variants if table.precision == full or is_setting(row)]
 
 
-def by_precision(press: Press, standing: Standing, lead: Sequence[Table]) -> list[dict[str, Any]]:
+def by_precision(board: Board, standing: Standing, lead: Sequence[Table]) -> list[dict[str, Any]]:
     """Every framework in every precision and recipe under the headline loads, beside what it costs; empty with one precision."""
     if len(standing.precisions) < 2 or not lead:
         return []
-    found = press.board.query(
+    found = board.query(
         "SELECT arm_a, arm_b, scenario, ratio, ratio_lo, ratio_hi, verdict FROM comparisons WHERE run_id = ?", [standing.runs[0]["run_id"]]
     )
     pairs = {(pair["arm_a"], pair["arm_b"], pair["scenario"]): pair for pair in found}
     lines = []
     for table in standing.served:
-        if table.scenario not in {shown.scenario for shown in lead}:
+        if table.scenario not in {other.scenario for other in lead}:
             continue
         base = next((t for t in lead if t.scenario == table.scenario), None)
         defaults = {row["framework"]: row for row in base.rows} if base else {}
-        for row in in_precision(table, lead[0].precision):
+        for row in table.across_recipes(lead[0].precision):
             other = defaults.get(row["framework"])
             pair = pairs.get((row["arm_id"], other["arm_id"], table.scenario)) if other else None
             lines.append({"table": table, "row": row, "pair": pair, "base": row is other})
@@ -216,10 +184,10 @@ def resources(rows: Sequence[Row]) -> list[tuple[Row, list[tuple[float | None, s
     ]  # fmt: skip
 
 
-def fits(press: Press, standing: Standing) -> list[dict[str, Any]]:
+def fits(board: Board, standing: Standing) -> list[dict[str, Any]]:
     """What was fitted to the times of the standing's runs: per load a line per arm, a column per term, the terms in the order of TERMS."""
     runs = drawing.literals([run["run_id"] for run in standing.runs])
-    found = press.board.query(
+    found = board.query(
         f"SELECT fits.*, framework, precision, variant FROM fits JOIN arms USING (run_id, arm_id) WHERE run_id IN ({runs})"
         " AND role = 'measured' AND variant NOT LIKE 'knob:%' ORDER BY scenario, list_position(?, term), value NULLS LAST, arm_id, run_id",
         [list(sentences.TERMS)],
@@ -241,15 +209,9 @@ def fits(press: Press, standing: Standing) -> list[dict[str, Any]]:
     return listed
 
 
-def chosen(press: Press, standing: Standing, table: Table) -> Selection:
-    """The shown rows of a table, for a chart."""
-    arms = [row["arm_id"] for row in table.rows]
-    return Selection(press.board, [run["run_id"] for run in standing.runs], arms, table.scenario, table.title)
-
-
-def controls(press: Press, standing: Standing) -> list[dict[str, Any]]:
+def controls(board: Board, standing: Standing) -> list[dict[str, Any]]:
     """What the controls of the standing's newest run showed: each against the arm that it was made from."""
-    return press.board.query(
+    return board.query(
         "SELECT control.role, control.framework, other.framework AS other, scenario, ratio, ratio_lo, ratio_hi, blocks, verdict, pair.note"
         " FROM comparisons AS pair JOIN arms AS control ON control.run_id = pair.run_id AND control.arm_id = arm_a"
         " JOIN arms AS other ON other.run_id = pair.run_id AND other.arm_id = arm_b"
@@ -257,15 +219,3 @@ def controls(press: Press, standing: Standing) -> list[dict[str, Any]]:
         " AND control.role NOT IN ('measured', 'floor') ORDER BY ALL",
         [standing.runs[0]["run_id"]],
     )
-
-
-def every_row(standing: Standing) -> list[Row]:
-    return [row for table in standing.tables for row in table.every]
-
-
-def measured_frameworks(press: Press) -> list[str]:
-    """The catalogue's measured frameworks in its order, then others that the current rows name."""
-    catalogue = [f.name for f in press.board.catalog.frameworks.values() if f.role == "measured"]
-    rows = [row for standings in press.board.standings.values() for standing in standings for row in every_row(standing)]
-    others = sorted({row["framework"] for row in rows if row["role"] == "measured"} - set(catalogue))
-    return [*catalogue, *others]

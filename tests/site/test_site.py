@@ -24,6 +24,7 @@ from site_src import formatting, generate, page_writer, preview, sentences
 from site_src.charts import chart as drawing
 from site_src.charts import framework_style, many_loads, one_load
 from site_src.charts import parts as layers
+from site_src.charts.parts import Selection
 from site_src.data import leaderboard, operating_points
 from site_src.pages import model as model_page
 from tests.support import site_fixture
@@ -381,11 +382,11 @@ def test_without_controls_nothing_is_ranked_but_everything_is_shown(tmp_path: Pa
     shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
     best = shown.standings["minilm"][0]
     assert sentences.verdict(shown, best.served[0]).startswith("Not ranked (no controls). In this data: ")
-    for answer in sentences.answers(shown, best, model_page.headline(best), None)[1:3]:
+    for answer in sentences.answers(shown, best, best.headline, None)[1:3]:
         assert answer
         assert (answer.flag, answer.why) == ("not ranked", "no controls")
     assert sentences.leaders(best.served[0]) == ()
-    generate.write(shown, database, tmp_path / "pages")
+    generate.write(shown, tmp_path / "pages")
     assert "not ranked (no controls): the names below" in written(tmp_path, "index").text
 
 
@@ -487,7 +488,7 @@ def test_controls_are_shown(tmp_path: Path) -> None:
         connection.execute(f"""INSERT INTO comparisons BY NAME SELECT * REPLACE ('twin' AS arm_a, 'equivalent' AS verdict, 1.001 AS ratio)
                                FROM comparisons WHERE run_id = '{run}' AND scenario = 'closed-1' AND arm_b = 'pytorch-fp32' LIMIT 1""")
     shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    found = model_page.controls(page_writer.Press(shown, tmp_path), shown.standings["minilm"][0])
+    found = model_page.controls(shown, shown.standings["minilm"][0])
     assert [(pair["role"], pair["framework"], pair["verdict"]) for pair in found] == [("twin", "pytorch", "equivalent")]
 
 
@@ -546,7 +547,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     site_fixture.build_board(folder / "results.duckdb", samples_per_arm=120)
     shown = leaderboard.Board(leaderboard.open_database(folder / "results.duckdb"), catalog.load())
-    generate.write(shown, folder / "results.duckdb", folder / "pages")
+    generate.write(shown, folder / "pages")
     shown.connection.close()
     return folder
 
@@ -557,7 +558,7 @@ def written(whole: Path, path: str) -> Page:
 
 def test_no_page_has_more_than_seven_charts(whole: Path) -> None:
     counts = {file: file.read_text(encoding="utf-8").count('<figure class="chart"') for file in (whole / "pages").rglob("*.md")}
-    assert max(counts.values()) == model_page.MOST_CHARTS == 7
+    assert max(counts.values()) == page_writer.MOST_CHARTS == 7
     assert counts[whole / "pages" / "compare.md"] >= 1
     assert counts[whole / "pages" / "index.md"] == 1
 
@@ -619,7 +620,7 @@ def test_requests_that_finish_late_are_not_in_the_rate(tmp_path: Path) -> None:
                     "WHERE framework = 'candle' AND scenario = 'closed-1'")  # fmt: skip
     shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
     making = page_writer.Press(shown, tmp_path / "pages")
-    model_page.model(making, "minilm", shown.standings["minilm"])
+    model_page.write(making)
     making.settle()
     text = Page((tmp_path / "pages/models/minilm.md").read_text(encoding="utf-8")).text
     assert "84.2" in text
@@ -692,14 +693,14 @@ def test_the_card_of_a_model_is_a_picture_of_its_own(whole: Path, built: Path) -
 def test_the_noise_floor_is_what_two_copies_differed_by(whole: Path) -> None:
     shown = leaderboard.Board(leaderboard.open_database(whole / "results.duckdb"), catalog.load())
     best = shown.standings["minilm"][0]
-    chosen = model_page.chosen(page_writer.Press(shown, whole / "unused"), best, best.served[0])
+    chosen = Selection.of_table(shown, best, best.served[0])
     lo, hi = ask(whole, "SELECT ratio_lo, ratio_hi FROM comparisons JOIN arms USING (run_id) WHERE arms.arm_id = arm_a AND role = 'twin' "
                         "AND scenario = 'closed-1' AND run_id = 'minilm-20261121-090000'")[0]  # fmt: skip
     low, high = float(str(lo)), float(str(hi))
     assert one_load.noise_of(chosen) == [{"lo": pytest.approx(min(low, 1 / high), 1e-5), "hi": pytest.approx(max(high, 1 / low), 1e-5)}]
     assert chosen.board.standings["qwen3"][0].runs[0]["run_id"]
     other = shown.standings["qwen3"][0]
-    assert one_load.noise_of(model_page.chosen(page_writer.Press(shown, whole / "unused"), other, other.served[0])) == []
+    assert one_load.noise_of(Selection.of_table(shown, other, other.served[0])) == []
 
 
 def test_times_over_length_and_batch_are_medians_of_calls(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from site_src import formatting, generate, sentences
 from site_src.charts import chart as drawing
 from site_src.charts import many_loads, one_load, parts
 from site_src.data import leaderboard, operating_points
-from site_src.pages import model
 from tests.support import site_fixture
 
 RUN = "minilm-20261121-090000"
@@ -24,7 +23,7 @@ NEW_LENGTHS = tuple(load for load in site_fixture.STANDARD if not load.has_rate)
 def pages(database: Path, folder: Path) -> Path:
     """The pages of a database: written, not rendered by MkDocs."""
     shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    generate.write(shown, database, folder)
+    generate.write(shown, folder)
     shown.connection.close()
     return folder
 
@@ -114,7 +113,7 @@ def test_a_search_without_a_turn_is_no_limit_that_fails(tmp_path: Path) -> None:
     assert why in line_of(written / "slo.md", "all-MiniLM-L6-v2")
     assert 'class="withheld" title="4 s' not in (written / "slo.md").read_text(encoding="utf-8")
     assert "not measured" in line_of(written / "index.md", "all-MiniLM-L6-v2")
-    assert model.headline(standing)
+    assert standing.headline
 
 
 def test_an_arm_without_its_turn_says_so_beside_those_that_keep_a_limit(tmp_path: Path) -> None:
@@ -202,14 +201,12 @@ def test_clients_served_together_are_drawn_without_those_that_wait_one_behind_an
     shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
     standing = shown.standings["minilm"][0]
     first = standing.served[0]
-    together = [table.scenario for table in model.batched(standing, "fp32") if table.served is None]
+    together = [table.scenario for table in standing.batched("fp32") if table.served is None]
     picked = parts.Selection(shown, [RUN], [row["arm_id"] for row in first.rows], first.scenario, "")
     chart = one_load.load_curve(picked, [first.scenario, *together], "batched")
     assert chart is not None
     assert [row["clients"] for row in chart.rows if row["framework"] == "openvino"] == [1, 4, 32, 64, 128]
-    stored = {
-        row["clients"]: row["p50_ms"] for table in model.batched(standing, "fp32") for row in table.rows if row["framework"] == "openvino"
-    }
+    stored = {row["clients"]: row["p50_ms"] for table in standing.batched("fp32") for row in table.rows if row["framework"] == "openvino"}
     assert all(row["p50_ms"] == stored[row["clients"]] for row in chart.rows if row["framework"] == "openvino" and row["clients"] > 1)
 
 

@@ -13,6 +13,7 @@ from bench import catalog
 from site_src import page_writer
 from site_src.charts import quality
 from site_src.charts.chart import Chart
+from site_src.charts.parts import Selection
 from site_src.data import leaderboard
 from site_src.pages import model
 from tests.support import site_fixture
@@ -29,9 +30,9 @@ def made(folder: Path, variants: Sequence[tuple[str, str, float]], weights: str 
     return leaderboard.Board(leaderboard.open_database(path), catalog.load())
 
 
-def chart_of(shown: leaderboard.Board, folder: Path) -> Chart | None:
+def chart_of(shown: leaderboard.Board) -> Chart | None:
     (best,) = shown.standings["minilm"]
-    return quality.speed_and_quality(model.across_precisions(page_writer.Press(shown, folder), best, best.served[0]), "fp32")
+    return quality.speed_and_quality(Selection.across_precisions(shown, best, best.served[0]), "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> leaderboard.Board:
     return made(tmp_path_factory.mktemp("quality"), PRECISIONS)
 
 
-def test_the_front_is_what_nothing_beats_in_both(shown: leaderboard.Board, tmp_path: Path) -> None:
-    chart = chart_of(shown, tmp_path)
+def test_the_front_is_what_nothing_beats_in_both(shown: leaderboard.Board) -> None:
+    chart = chart_of(shown)
     assert chart is not None
     assert "OpenVINO in int8 · static," in chart.sentence and "fp32, OpenVINO," in chart.sentence
     points = [(row["rows_per_s"], row["kept"]) for row in chart.rows]
@@ -60,12 +61,12 @@ def test_the_front_is_what_nothing_beats_in_both(shown: leaderboard.Board, tmp_p
 def test_one_precision_and_synthetic_weights_draw_nothing(
     tmp_path: Path, variants: tuple[tuple[str, str, float], ...], weights: str
 ) -> None:
-    assert chart_of(made(tmp_path, variants, weights), tmp_path) is None
+    assert chart_of(made(tmp_path, variants, weights)) is None
 
 
 def test_the_table_holds_every_recipe_and_marks_the_front(shown: leaderboard.Board, tmp_path: Path) -> None:
     making = page_writer.Press(shown, tmp_path)
-    model.model(making, "minilm", shown.standings["minilm"])
+    model.write(making)
     making.settle()
     page = next(tmp_path.rglob("minilm.md")).read_text()
     table = page[page.index('aria-label="Precisions"') : page.index('aria-label="Variants"')]

@@ -1,0 +1,116 @@
+"""One run as the database holds it: its rows, arms, and the loads that it served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from site_src import formatting
+from site_src.data import operating_points
+from site_src.data.leaderboard import Board, Row, Standing, Table
+
+
+@dataclass(frozen=True)
+class Load:
+    """One served load of a run, with the rows of it and of what was derived from it."""
+
+    name: str
+    title: str
+    rows: tuple[Row, ...]
+
+
+class RunRecord:
+    def __init__(self, board: Board, run: Row) -> None:
+        self.board = board
+        self.run = run
+
+    def ask(self, sql: str) -> list[dict[str, Any]]:
+        """The rows of a query about this run, whose id stands for the `?` in it."""
+        return self.board.query(sql, [self.run["run_id"]])
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        return self.ask(
+            "SELECT * REPLACE (epoch_us(measured_at) AS measured_at) FROM leaderboard WHERE run_id = ? ORDER BY scenario, arm_id"
+        )
+
+    @cached_property
+    def standing(self) -> Standing:
+        """The run's own rows as tables, whether or not they are the current ones."""
+        run = self.run
+        tables = self.board.tables(self.rows)
+        return Standing(run["model"], run["machine_id"], run["machine"], run["weights"], run["complete"], (run,), tables)
+
+    @cached_property
+    def arms(self) -> list[dict[str, Any]]:
+        """The arms with version and settings as (name, text) rows."""
+        arms = self.ask("SELECT * FROM arms WHERE run_id = ? ORDER BY role = 'floor', framework, precision, variant, arm_id")
+        for arm in arms:
+            arm["version"] = formatting.flatten(formatting.parse(arm["version_json"]))
+            arm["settings"] = formatting.flatten(formatting.parse(arm["settings_json"]))
+        return arms
+
+    @cached_property
+    def titles(self) -> Mapping[str, str]:
+        """Arm id → its name for people."""
+        return {
+            arm["arm_id"]: f"{self.board.framework_title(arm['framework'])} · {arm['precision']} · {arm['variant']}" for arm in self.arms
+        }
+
+    def title_of(self, arm_id: str) -> str:
+        """The name of an arm; of an arm that is not listed its id."""
+        return self.titles.get(arm_id, arm_id)
+
+    @cached_property
+    def checks(self) -> list[dict[str, Any]]:
+        checks = self.ask("SELECT * FROM checks WHERE run_id = ? ORDER BY arm_id, name")
+        return [{**check, "title": self.title_of(check["arm_id"])} for check in checks]
+
+    @cached_property
+    def starts(self) -> list[dict[str, Any]]:
+        starts = self.ask(
+            "SELECT arm_id, start, spawn_ns / 1e6 AS spawn_ms, load_ns / 1e6 AS load_ms, first_ns / 1e6 AS first_ms,"
+            " second_ns / 1e6 AS second_ms FROM starts WHERE run_id = ? ORDER BY arm_id, start"
+        )
+        return [{**start, "name": self.title_of(start["arm_id"])} for start in starts]
+
+    @cached_property
+    def blocks(self) -> list[dict[str, Any]]:
+        """Per scenario how many blocks there are, how many of them are noisy, and why."""
+        return self.ask(
+            "SELECT scenario, count(*) AS blocks, count(*) FILTER (noisy) AS noisy, string_agg(DISTINCT note, '; ' ORDER BY note) AS notes"
+            " FROM blocks WHERE run_id = ? GROUP BY scenario ORDER BY scenario"
+        )
+
+    @cached_property
+    def comparisons(self) -> list[dict[str, Any]]:
+        pairs = self.ask("SELECT * FROM comparisons WHERE run_id = ? ORDER BY scenario, arm_a, arm_b")
+        return [{**pair, "name_a": self.title_of(pair["arm_a"]), "name_b": self.title_of(pair["arm_b"])} for pair in pairs]
+
+    @cached_property
+    def loads(self) -> list[Load]:
+        """The served loads in the order of the catalogue, others after them."""
+        groups: dict[str, list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault(row["served_scenario"] or row["scenario"], []).append(row)
+        order = list(self.board.catalog.scenarios)
+        names = sorted(groups, key=lambda name: (order.index(name) if name in order else len(order), name))
+        return [Load(name, self.board.load_title(groups[name][0]), tuple(groups[name])) for name in names]
+
+    def tables_of(self, load: Load) -> list[Table]:
+        """Of a search its limits, each a table; of any other load the one that was served."""
+        scenarios = {row["scenario"] for row in load.rows}
+        return [
+            table
+            for table in self.standing.tables
+            if table.scenario in scenarios
+            and (table.scenario == load.name if table.load != "slo" else operating_points.limit_of(table) is not None)
+        ]
+
+    @cached_property
+    def limits(self) -> operating_points.Limits | None:
+        """The operating points that the run searched for; None where it did not search."""
+        limits = operating_points.limits(self.board, self.standing)
+        return limits if limits and limits.searched else None

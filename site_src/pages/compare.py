@@ -1,0 +1,94 @@
+"""`/compare/`: all pairs of the current runs: a forest over the models, tables of the headline loads, and the JSON behind the picker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from site_src import formatting
+from site_src.charts import models
+from site_src.charts.chart import Chart
+from site_src.data.leaderboard import Board, Row, Standing, Table, TableKey
+from site_src.page_writer import MOST_CHARTS, Press
+
+
+def write(press: Press) -> None:
+    board = press.board
+    parts, answers, seen = [], [], set()
+    forests: dict[tuple[str, str], list[tuple[TableKey, str]]] = {}
+    for standing in (standings[0] for standings in board.standings.values() if standings):
+        headline = standing.headline
+        for table in standing.served:
+            pairs = pairs_of(board, table)
+            seen |= {pair[f"framework_{end}"] for pair in pairs for end in "ab"}
+            answers += [answer(board, standing, table, pair) for pair in pairs]
+            if pairs and table in headline:
+                forests.setdefault((table.scenario, table.precision), []).append((table.key, table.title))
+                parts.append(part(standing, table, pairs))
+    present = [framework for framework in board.measured_frameworks if framework in seen]
+    charts: list[Chart] = []
+    for (scenario, precision), tables in forests.items():
+        if len(charts) == MOST_CHARTS:
+            break
+        title = f"{tables[0][1]}, {precision}"
+        chart = models.forest(board, [key for key, _ in tables], present[0], title, formatting.ident(f"{scenario}-{precision}"))
+        if chart:
+            press.chart("compare", chart)
+            charts.append(chart)
+    press.text("data/compare.json", formatting.to_json(answers, None))
+    press.page(
+        "compare",
+        "compare.md.j2",
+        title="Compare",
+        section="Compare",
+        description="Any two frameworks: paired ratios with intervals over all models",
+        parts=parts,
+        charts=charts,
+        frameworks=present,
+    )
+
+
+def pairs_of(board: Board, table: Table) -> list[dict[str, Any]]:
+    """The comparisons among the shown rows of a table, with both frameworks and their titles."""
+    if table.mixed or not table.rows:
+        return []
+    rows: Mapping[str, Row] = {row["arm_id"]: row for row in table.rows}
+    pairs = board.query(
+        "SELECT * FROM comparisons WHERE run_id = ? AND scenario = ? ORDER BY arm_a, arm_b", [table.rows[0]["run_id"], table.scenario]
+    )
+    pairs = [pair for pair in pairs if pair["arm_a"] in rows and pair["arm_b"] in rows]
+    for pair in pairs:
+        for end in "ab":
+            framework = rows[pair[f"arm_{end}"]]["framework"]
+            pair |= {f"framework_{end}": framework, f"name_{end}": board.framework_title(framework)}
+    return pairs
+
+
+def answer(board: Board, standing: Standing, table: Table, pair: Mapping[str, Any]) -> dict[str, Any]:
+    """One pair for the picker."""
+    return {
+        "a": pair["framework_a"],
+        "b": pair["framework_b"],
+        **{key: rounded(pair[key]) for key in ("ratio", "ratio_lo", "ratio_hi", "verdict", "blocks", "quantity", "note")},
+        "model": board.model_title(standing.model),
+        "weights": standing.weights,
+        "load": f"{table.title}, {table.precision}",
+    }
+
+
+def part(standing: Standing, table: Table, pairs: list[dict[str, Any]]) -> dict[str, Any]:
+    """One table of pairs."""
+    return {
+        "standing": standing,
+        "title": table.title,
+        "precision": table.precision,
+        "id": formatting.ident(f"{formatting.slug(standing.model)}-{table.scenario}-{table.precision}"),
+        "pairs": pairs,
+        "quantity": pairs[0]["quantity"],
+        "note": next((row["rank_note"] for row in table.rows if not row["ranked"] and row["rank_note"]), ""),
+    }
+
+
+def rounded(value: Any) -> Any:
+    """Six digits are more than an interval is good for."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value

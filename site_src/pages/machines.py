@@ -1,0 +1,26 @@
+"""`/machines/`: each machine with its models and the record of its newest run."""
+
+from __future__ import annotations
+
+from site_src import formatting
+from site_src.data.leaderboard import Row
+from site_src.page_writer import Press
+
+
+def write(press: Press) -> None:
+    groups: dict[str, list[Row]] = {}
+    for run in press.board.runs:
+        groups.setdefault(run["machine_id"], []).append(run)
+    listed = [
+        {
+            "id": machine_id,
+            "title": runs[0]["machine"],
+            "runs": runs,
+            "models": sorted({run["model"] for run in runs}),
+            "facts": formatting.flatten(runs[0]["machine_json"]),
+        }
+        for machine_id, runs in groups.items()
+    ]
+    press.page(
+        "machines", "machines.md.j2", title="Machines", section="Runs", description="The machines behind the numbers", machines=listed
+    )

@@ -1,0 +1,38 @@
+"""`/runs/<id>/<scenario>/`: one load of one run: intervals, clients, pairs and raw rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from site_src import formatting
+from site_src.data.leaderboard import Row
+from site_src.data.run_record import Load, RunRecord
+from site_src.page_writer import Press, anchor, public
+
+
+def write(press: Press, record: RunRecord, load: Load) -> None:
+    run_id = record.run["run_id"]
+    press.page(
+        f"runs/{formatting.slug(run_id)}/{formatting.slug(load.name)}",
+        "run_scenario.md.j2",
+        title=f"{load.title}, run {run_id}",
+        section="Runs",
+        description=f"{load.title} in run {run_id}: intervals, clients, pairs and raw rows",
+        heading=load.title,
+        run=record.run,
+        standing=record.standing,
+        tables=record.tables_of(load),
+        comparisons=[pair for pair in record.comparisons if pair["scenario"] == load.name],
+        rows=[raw(record, row) for row in load.rows],
+    )
+
+
+def raw(record: RunRecord, row: Row) -> dict[str, Any]:
+    """A row as the database holds it, without what is NULL."""
+    return {
+        "anchor": anchor(row),
+        "name": record.title_of(row["arm_id"]),
+        "scenario": row["scenario"],
+        "status": row["status"],
+        "json": formatting.to_lines({key: value for key, value in public(row).items() if value is not None}),
+    }
