@@ -169,14 +169,14 @@ BY_PROCESSES = [name for name, knobs in TOLD.items() if "processes" in knobs]
 @pytest.mark.parametrize("framework", BY_PROCESSES, indirect=True, scope="module")
 def test_sessions_may_be_processes(framework: Framework, model: Path, room: Path, plan: TestPlan, singles: np.ndarray) -> None:
     with Driver(framework, model, room, "--set", "processes=1", sessions=2) as driver:
-        children = counters.family(driver.pid)[1:]
+        children = counters.with_children(driver.pid)[1:]
         assert len(children) == 2 and driver.ready["settings"]["precision"] == "fp32"
         for rate, batch in ((0.0, 1), (0.0, 5), (300.0, 3)):
             served = driver.serve(plan, rate=rate, batch=batch)
             assert served.request.tolist() == list(range(ROWS))
             assert np.abs(served.vectors - singles).max() <= TOLERANCE
         worked = [cpu_seconds(pid) for pid in children]
-        assert min(worked) > 0 and counters.together([counters.meter(pid) for pid in children]).cpu_ns >= 0.9e9 * sum(worked)
+        assert min(worked) > 0 and counters.summed([counters.meter(pid) for pid in children]).cpu_ns >= 0.9e9 * sum(worked)
         os.kill(children[0], signal.SIGKILL)
         answer = driver.ask(f"serve {plan.name} 0 4 0 1 20 {driver.out()}")
         assert answer.startswith("failed") and "has ended" in answer

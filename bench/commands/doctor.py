@@ -13,7 +13,7 @@ from rich.table import Table
 from bench.catalog import Framework
 from bench.core import paths
 from bench.core.errors import BenchError
-from bench.machine import counters, identity, record
+from bench.machine import cgroup, counters, identity, record
 from bench.prepare import launch
 from bench.workers.client import WorkerFailed, state_version
 
@@ -45,8 +45,8 @@ def fact_table() -> Table:
 def advice() -> list[tuple[str, str, str]]:
     """(fact, value, what follows) for each machine fact that decides speed."""
     flags = set(identity.cpu_flags())
-    memory, swap, disk = psutil.virtual_memory(), psutil.swap_memory(), psutil.disk_usage(str(paths.ROOT))
-    governor, quota, load = record.frequency()["governor"], identity.cpu_quota(), os.getloadavg()[0]
+    swap, disk = psutil.swap_memory(), psutil.disk_usage(str(paths.ROOT))
+    governor, quota, load = record.frequency()["governor"], cgroup.cpu_quota(), os.getloadavg()[0]
     exposed = isinstance(governor, str)
     return [
         ("CPU", identity.cpu_name(), ""),
@@ -62,7 +62,7 @@ def advice() -> list[tuple[str, str, str]]:
         ),
         ("virtual machine", _yes("hypervisor" in flags), "neighbours may make it noisy" if "hypervisor" in flags else ""),
         ("swap", _gib(swap.total), f"{_gib(swap.used)} in use; a swapped run is not ranked" if swap.used else ""),
-        ("free memory", _gib(memory.available), f"of {_gib(memory.total)}"),
+        ("free memory", _gib(identity.available_memory_bytes()), f"of {_gib(identity.memory_bytes())} that this process may use"),
         ("free disk", _gib(disk.free), "artefacts of all models want about 30 GiB" if disk.free < 30 * 2**30 else ""),
         ("load average", f"{load:.2f}", "other work is running: numbers will be noisy" if load > 0.5 else ""),
     ]

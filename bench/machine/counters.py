@@ -1,5 +1,6 @@
-"""What a worker and its machine have used so far, from /proc, the cgroup and RAPL: counters are read before and after, memory at the end.
+"""CPU time, memory, faults and energy of a worker and its machine, from /proc, the control groups and RAPL.
 
+Counters are read before and after a slice, memory at its end.
 Nothing samples while a worker is at work. Every reader takes `root`, so that a test can hand it a tree of known content. What this
 machine does not expose is None here, and the reason stands in machine.json (`instruments`).
 """
@@ -8,13 +9,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-ROOT = Path("/")
+from bench.machine import cgroup
+from bench.machine.cgroup import ROOT
+
 RAPL = "sys/class/powercap"
 #: Kernel lines about stalled tasks: (resource, line) → the field of `Pressure`.
 PRESSURES = (("cpu", "some"), ("memory", "some"), ("memory", "full"), ("io", "some"), ("io", "full"))
@@ -52,7 +55,7 @@ class Meter:
     energy_uj: int | None
 
     def since(self, before: Meter) -> Meter:
-        """What was used between `before` and this one; None where either is. RAPL's counter wraps round: such a slice has no energy."""
+        """The difference to `before`, a field at a time; None where either is. Where RAPL's counter wrapped round, energy is None."""
         used = {field.name: _difference(getattr(self, field.name), getattr(before, field.name)) for field in fields(Meter)}
         if self.energy_uj is not None and before.energy_uj is not None and self.energy_uj < before.energy_uj:
             used["energy_uj"] = None
@@ -70,7 +73,10 @@ class Machine:
     pressure_us: Mapping[str, int]
 
     def since(self, before: Machine) -> dict[str, int | None]:
-        """What a block saw, flat, as block.json holds it; pressures as `pressure_cpu_some_us` …, None where the kernel has none."""
+        """The difference to `before`, flat, as block.json holds it: counters, and pressures as `pressure_cpu_some_us` … in µs.
+
+        None where the kernel keeps no such count.
+        """
         plain = {name: _difference(getattr(self, name), getattr(before, name)) for name in MACHINE_COUNTERS}
         stalled = {f"pressure_{key}_us": _difference(self.pressure_us.get(key), before.pressure_us.get(key)) for key in PRESSURE_KEYS}
         return plain | stalled
@@ -83,16 +89,16 @@ MACHINE_COUNTERS = ("steal_ns", "throttled_ns", "throttled_periods", "swapped_ou
 PRESSURE_KEYS = tuple(f"{resource}_{line}" for resource, line in PRESSURES)
 
 
-def family(pid: int, root: Path = ROOT) -> list[int]:
-    """A process and its children (not theirs)."""
+def with_children(pid: int, root: Path = ROOT) -> list[int]:
+    """The pids of a process and its children (not of their children)."""
     children = []
     with suppress(OSError):
         children = [int(word) for word in (_process(pid, root) / "task" / str(pid) / "children").read_text().split()]
     return [pid, *children]
 
 
-def together(readings: Sequence[Reading]) -> Reading:
-    """The readings of several processes as one: their own counts added, the machine's (which all of them show) taken once.
+def summed(readings: Sequence[Reading]) -> Reading:
+    """The readings of several processes as one: their own counts added, the machine's (which all of them show) once.
 
     Resident sets hold what is shared as often as it is mapped; the PSS does not.
     """
@@ -101,8 +107,8 @@ def together(readings: Sequence[Reading]) -> Reading:
         return first
     own = [field.name for field in fields(first) if field.name not in OF_THE_MACHINE]
     counts = {name: [getattr(reading, name) for reading in readings] for name in own}
-    summed: dict[str, Any] = {name: None if None in found else sum(found) for name, found in counts.items()}
-    return replace(first, **summed)
+    sums: dict[str, Any] = {name: None if None in values else sum(values) for name, values in counts.items()}
+    return replace(first, **sums)
 
 
 def memory(pid: int, root: Path = ROOT, proportional: bool = True) -> Memory:
@@ -145,13 +151,13 @@ def meter(pid: int, root: Path = ROOT) -> Meter:
     return Meter(
         cpu_ns=_cpu_ns(pid) if root == ROOT else _ticks_ns(int(stat[11]) + int(stat[12])), minor_faults=int(stat[7]),
         major_faults=int(stat[9]), voluntary_switches=voluntary, involuntary_switches=involuntary, steal_ns=steal_ns(root),
-        throttled_ns=throttling(root)[0], energy_uj=energy_uj(root),
+        throttled_ns=cgroup.throttling(root)[0], energy_uj=energy_uj(root),
     )  # fmt: skip
 
 
 def machine(root: Path = ROOT) -> Machine:
     """The counters of the whole machine, now."""
-    throttled_ns, periods = throttling(root)
+    throttled_ns, periods = cgroup.throttling(root)
     swapped = _words(root / "proc/vmstat").get("pswpout")
     pressure = {f"{resource}_{line}": total for resource, line in PRESSURES if (total := _pressure_us(root, resource, line)) is not None}
     return Machine(steal_ns(root), throttled_ns, periods, None if swapped is None else int(swapped), pressure)
@@ -163,57 +169,24 @@ def steal_ns(root: Path = ROOT) -> int | None:
     return _ticks_ns(int(total[8])) if len(total) > 8 else None
 
 
-def throttling(root: Path = ROOT) -> tuple[int | None, int | None]:
-    """(ns, periods) for which the cgroup's CPU quota held its tasks back; None where the cgroup keeps no such count."""
-    found = []
-    for folder in cgroup_folders("cpu", root):
-        counts = _words(folder / "cpu.stat")
-        if "throttled_usec" in counts:
-            found.append((int(counts["throttled_usec"]) * 1000, int(counts["nr_throttled"])))
-        elif "throttled_time" in counts:
-            found.append((int(counts["throttled_time"]), int(counts["nr_throttled"])))
-    # A quota anywhere above holds us back: the one that did so most.
-    return max(found, default=(None, None))
-
-
-def cgroup_folders(controller: str, root: Path = ROOT) -> Iterator[Path]:
-    """Folders of the cgroups that rule this process for a controller, innermost first; of both hierarchies, v2 before v1."""
-    groups: list[tuple[Path, str]] = []
-    with suppress(OSError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            number, controllers, group = line.split(":", 2)
-            if number == "0":
-                groups.insert(0, (root / "sys/fs/cgroup", group.strip("/")))
-            elif controller in controllers.split(","):
-                groups.append((root / "sys/fs/cgroup" / controller, group.strip("/")))
-    for base, group in groups:
-        # In a container the path may be the host's, of which only the mount's own top is visible.
-        inner = [part for part in Path(group).parts if part != ".."]
-        for depth in range(len(inner), -1, -1):
-            folder = base.joinpath(*inner[:depth])
-            if folder.is_dir():
-                yield folder
-
-
 def energy_uj(root: Path = ROOT) -> int | None:
     """Energy of all packages and their memory by RAPL, in µJ; None where it is not exposed or may not be read."""
-    total, found = 0, False
+    zones_uj: list[int] = []
     for zone in sorted((root / RAPL).glob("intel-rapl:*")):
         try:
             name = (zone / "name").read_text().strip()
             if name.startswith("package") or name == "dram":
-                total += int((zone / "energy_uj").read_text())
-                found = True
+                zones_uj.append(int((zone / "energy_uj").read_text()))
         except (OSError, ValueError):
             return None
-    return total if found else None
+    return sum(zones_uj) if zones_uj else None
 
 
 def instruments(root: Path = ROOT) -> dict[str, str | dict[str, str]]:
-    """For machine.json: what resources are read from, or why one of them is not there."""
+    """For machine.json: where each counter is read from, or why it is not available."""
 
-    def either(there: bool, source: str, reason: str) -> str | dict[str, str]:
-        return source if there else {"unavailable": reason}
+    def either(available: bool, source: str, reason: str) -> str | dict[str, str]:
+        return source if available else {"unavailable": reason}
 
     me = os.getpid() if root == ROOT else 1
     rapl = root / RAPL
@@ -226,7 +199,8 @@ def instruments(root: Path = ROOT) -> dict[str, str | dict[str, str]]:
                               "clear_refs may not be written: peaks hold loading too"),
         "proportional_memory": either((_process(me, root) / "smaps_rollup").exists(), "Pss of smaps_rollup", "no smaps_rollup in /proc"),
         "steal": either(steal_ns(root) is not None, "/proc/stat", "no steal column in /proc/stat"),
-        "throttling": either(throttling(root)[0] is not None, "cpu.stat of the cgroup", "the cgroup has no cpu.stat with throttled time"),
+        "throttling": either(cgroup.throttling(root)[0] is not None, "cpu.stat of the cgroup",
+                             "the cgroup has no cpu.stat with throttled time"),
         "pressure": either(bool(machine(root).pressure_us), "/proc/pressure", "the kernel has no pressure stall information"),
         "energy": either(energy_uj(root) is not None, "RAPL packages and memory", rapl_reason),
     }  # fmt: skip
@@ -256,9 +230,9 @@ def _switches(pid: int, root: Path) -> tuple[int | None, int | None]:
     voluntary = involuntary = 0
     for task in (_process(pid, root) / "task").iterdir():
         with suppress(OSError, KeyError):
-            found = _pairs(task / "status")
-            voluntary += int(found["voluntary_ctxt_switches"])
-            involuntary += int(found["nonvoluntary_ctxt_switches"])
+            status = _pairs(task / "status")
+            voluntary += int(status["voluntary_ctxt_switches"])
+            involuntary += int(status["nonvoluntary_ctxt_switches"])
     return voluntary, involuntary
 
 
@@ -293,5 +267,5 @@ def _kib(text: str | None) -> int | None:
 
 
 def _difference(now: int | None, before: int | None) -> int | None:
-    """None where either is; never below 0, as a thread that ended takes its counts with it."""
+    """`now` − `before`; None where either is, and never below 0, as a thread that ended takes its counts with it."""
     return None if now is None or before is None else max(0, now - before)

@@ -1,4 +1,4 @@
-"""Which machine this is: what decides how fast it can be, and how much of it this process may use.
+"""The identity of a machine, and how much of it this process may use: CPU, cores, memory.
 
 Readers take `root`, so that a test can hand them a tree of known content.
 """
@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 
 from bench.core.files import short_hash
+from bench.machine import cgroup
+from bench.machine.cgroup import ROOT
 
-ROOT = Path("/")
 UNKNOWN = "unknown"
 
 
@@ -34,31 +35,15 @@ def cpu_info(root: Path = ROOT) -> dict[str, str]:
 
 
 def cpu_flags(root: Path = ROOT) -> list[str]:
+    """The instruction sets of the first processor, as the kernel names them (`avx2`, `asimd` …)."""
     info = cpu_info(root)
     return (info.get("flags") or info.get("Features") or "").split()
 
 
 def cpu_name(root: Path = ROOT) -> str:
+    """The processor's marketing name; its part number or its architecture where the kernel has none."""
     info = cpu_info(root)
     return info.get("model name") or info.get("CPU part") or platform.processor() or platform.machine()
-
-
-def cpu_quota(root: Path = ROOT) -> float | None:
-    """CPUs' worth of time that the cgroups above this process allow; None without a limit."""
-    limits: list[float] = []
-    for line in (text(root / "proc/self/cgroup") or "").splitlines():
-        number, controllers, group = line.split(":", 2)
-        if number == "0":
-            for folder in (root / "sys/fs/cgroup" / group.lstrip("/"), root / "sys/fs/cgroup"):
-                quota, _, period = (text(folder / "cpu.max") or "max").partition(" ")
-                if quota != "max":
-                    limits.append(int(quota) / int(period or 100_000))
-        elif "cpu" in controllers.split(","):
-            base = root / "sys/fs/cgroup/cpu" / group.lstrip("/")
-            allowed_us, period_us = text(base / "cpu.cfs_quota_us"), text(base / "cpu.cfs_period_us")
-            if allowed_us and period_us and int(allowed_us) > 0:
-                limits.append(int(allowed_us) / int(period_us))
-    return min(limits) if limits else None
 
 
 def allowed_cpus() -> list[int]:
@@ -79,18 +64,30 @@ def one_cpu_per_core() -> list[int]:
 def physical_cores() -> int:
     """P: physical cores this process may use, by affinity, topology and CPU quota; at least 1."""
     cores = len(one_cpu_per_core())
-    quota = cpu_quota()
+    quota = cgroup.cpu_quota()
     return max(1, min(cores, math.floor(quota) if quota else cores))
 
 
+def memory_bytes() -> int:
+    """Bytes of memory that this process may use: the machine's, or the smallest limit of its control groups."""
+    total = int(psutil.virtual_memory().total)
+    return min(total, cgroup.memory_limit_bytes() or total)
+
+
+def available_memory_bytes() -> int:
+    """Bytes of memory that this process may still use: what is free on the machine, or what its control groups leave it."""
+    available, left = int(psutil.virtual_memory().available), cgroup.memory_left_bytes()
+    return available if left is None else min(available, left)
+
+
 def boot_id() -> str:
+    """The kernel's id of the present boot; `unknown` where there is none."""
     return text(Path("/proc/sys/kernel/random/boot_id")) or UNKNOWN
 
 
 def one_line() -> str:
     """The machine in one line for people: CPU, cores, memory."""
-    memory = psutil.virtual_memory().total / 2**30
-    return f"{cpu_name()}, {physical_cores()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}"
+    return f"{cpu_name()}, {physical_cores()} cores, {memory_bytes() / 2**30:.0f} GiB, {platform.system()} {platform.machine()}"
 
 
 def machine_id() -> str:

@@ -1,4 +1,4 @@
-"""One measurement at a time per machine, and no worker left from a harness that was killed."""
+"""One measurement at a time per machine; workers that a killed harness left are ended before the next one begins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEFAULT = Path("/tmp/embedding-model-benchmarking.lock")
 
 @dataclass
 class MachineLock:
-    """The held lock; it lists the workers so that the next holder can end what a killed one left."""
+    """The held lock. Its file lists the workers by pid and start time, so that the next holder can end those of a killed one."""
 
     file: IO[str]
     about: dict[str, object]
@@ -44,7 +44,7 @@ class MachineLock:
 
 @contextmanager
 def hold(what: str) -> Iterator[MachineLock]:
-    """Hold the machine for `what` (a word for the others, such as the model's name).
+    """Hold the machine while `what` (such as the model's name, for the message to others) is measured.
 
     Raises:
         BenchError: another process holds it; the message says which.

@@ -1,6 +1,7 @@
-"""Files out of the page cache before a cold start, proven page by page; a file that a process has mapped is left alone.
+"""Evicts files from the page cache before a cold start, and proves it page by page; a file that a process has mapped is left alone.
 
-The kernel keeps mapped pages whatever it is told, and evicting them would disturb another worker: then there is no cold start, and why.
+The kernel keeps mapped pages whatever it is told, and evicting them would disturb another worker: then there is no cold
+start, and the reason is given.
 """
 
 from __future__ import annotations
@@ -14,42 +15,42 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.machine.counters import ROOT
+from bench.machine.cgroup import ROOT
 
 #: At most this share of the bytes may still be in memory for the cache to count as cold.
-LEFT_OVER = 0.01
-#: Only files from here on are looked at again: the others are thousands, and hold next to nothing.
-LARGE_BYTES = 1 << 20
+COLD = 0.01
+#: Only files of this size and more are checked: the others are thousands, and hold next to nothing.
+CHECKED_BYTES = 1 << 20
 #: At least this share must be in memory for a file set to count as warm.
 WARM = 0.99
 
 
-def chill(files: Sequence[Path], root: Path = ROOT) -> str | None:
+def evict(files: Sequence[Path], root: Path = ROOT) -> str | None:
     """Evict files from the page cache; None once that is proven, else the reason why they are not all out.
 
-    What this process itself has mapped (the interpreter, its own libraries) is left out: it is warm for every worker alike.
+    Files that this process itself has mapped (the interpreter, its own libraries) are left out: they are warm for every worker alike.
     """
     own = mapped_files("self", root)
-    wanted = [file for file in map(Path.resolve, files) if str(file) not in own]
-    names = {str(file) for file in wanted}
+    unmapped = [file for file in map(Path.resolve, files) if str(file) not in own]
+    names = {str(file) for file in unmapped}
     for process in sorted(root.glob("proc/[0-9]*")):
-        taken = names & mapped_files(process.name, root)
-        if taken and process.name != str(os.getpid()):
-            return f"{_name(process)} has {Path(min(taken)).name} mapped"
-    for file in wanted:
+        mapped = names & mapped_files(process.name, root)
+        if mapped and process.name != str(os.getpid()):
+            return f"{_name(process)} has {Path(min(mapped)).name} mapped"
+    for file in unmapped:
         with suppress(OSError):
-            _evict(file)
-    large = [file for file in wanted if _size(file) >= LARGE_BYTES]
+            _drop(file)
+    large = [file for file in unmapped if _size(file) >= CHECKED_BYTES]
     size, left = sum(map(_size, large)), sum(map(cached_bytes, large))
-    if left > LEFT_OVER * size:
+    if left > COLD * size:
         return f"the kernel keeps {left / 1e6:.0f} of {size / 1e6:.0f} MB in memory"
     return None
 
 
 def is_warm(files: Iterable[Path]) -> bool:
     """Are (nearly) all bytes of the files in memory?"""
-    found = list(files)
-    return sum(map(cached_bytes, found)) >= WARM * sum(map(_size, found))
+    listed = list(files)
+    return sum(map(cached_bytes, listed)) >= WARM * sum(map(_size, listed))
 
 
 def cached_bytes(file: Path) -> int:
@@ -83,10 +84,10 @@ def _paths(maps: str) -> Iterator[str]:
             yield words[5]
 
 
-def _evict(file: Path) -> None:
+def _drop(file: Path) -> None:
     descriptor = os.open(file, os.O_RDONLY)
     try:
-        if os.fstat(descriptor).st_size >= LARGE_BYTES:
+        if os.fstat(descriptor).st_size >= CHECKED_BYTES:
             os.fdatasync(descriptor)  # a page that is not on disk yet cannot be dropped
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:

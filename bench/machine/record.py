@@ -1,7 +1,7 @@
-"""machine.json: everything about a machine that decides speed, nothing silently missing (`{"unavailable": reason}`).
+"""machine.json: everything about a machine that decides speed; a fact that is not there is `{"unavailable": reason}`.
 
 Its shape is machine.schema.json, to which every record is held before anything is measured. Paths of this machine and the words of a
-container's own name are left out: the record is published.
+container's name are left out, since the record is published.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from bench.core import git, paths
 from bench.core.errors import BenchError
 from bench.core.files import short_hash
 from bench.core.redact import portable
-from bench.machine import counters, identity, probe
-from bench.machine.identity import ROOT, text
+from bench.machine import cgroup, counters, identity, probe
+from bench.machine.cgroup import ROOT
+from bench.machine.identity import text
 from bench.machine.versions import versions
 
 SCHEMA = Path(__file__).with_name("machine.schema.json")
@@ -79,12 +80,12 @@ def validate(record: Any) -> None:
         BenchError: the first key that does not fit, and why.
     """
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    found = sorted(
+    errors = sorted(
         jsonschema.Draft202012Validator(schema).iter_errors(record), key=lambda error: [str(part) for part in error.absolute_path]
     )
-    if found:
-        place = ".".join(str(part) for part in found[0].absolute_path) or "its top"
-        raise BenchError(f"machine.json: {place}: {found[0].message[:200]}: report it, with the output of `invoke doctor`")
+    if errors:
+        place = ".".join(str(part) for part in errors[0].absolute_path) or "its top"
+        raise BenchError(f"machine.json: {place}: {errors[0].message[:200]}: report it, with the output of `invoke doctor`")
 
 
 # --- the parts -------------------------------------------------------------------------------------------------------------------------
@@ -92,7 +93,7 @@ def validate(record: Any) -> None:
 
 def cpu(root: Path = ROOT) -> Record:
     info, flags = identity.cpu_info(root), identity.cpu_flags(root)
-    allowed, quota = identity.allowed_cpus(), identity.cpu_quota(root)
+    allowed, quota = identity.allowed_cpus(), cgroup.cpu_quota(root)
     topology = sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*/topology"))
     sockets = {text(folder / "physical_package_id") for folder in topology} - {None}
     cores = {text(folder / "thread_siblings_list") for folder in topology} - {None}
@@ -108,7 +109,7 @@ def cpu(root: Path = ROOT) -> Record:
         "threads_per_core": _or(len(topology) // len(cores) if cores else None, "no topology in /sys"),
         "allowed": allowed,
         "physical_cores_allowed": identity.physical_cores(),
-        "cores_together": _cores_together(root),
+        "cores_together": _parallel_speedup(root),
         "quota_cpus": _or(quota, "no cgroup limit"),
         "caches": _or(_caches(root), "not in /sys"),
         "numa": _or(_numa(root), "no NUMA in /sys"),
@@ -140,8 +141,8 @@ def memory(root: Path = ROOT) -> Record:
     kib = {key: _number(value.split()[0]) for key, _, value in pairs if value.split()}
 
     def size(name: str, unit: int = 1024) -> Any:
-        found = kib.get(name)
-        return _or(None if found is None else found * unit, f"no {name} in /proc/meminfo")
+        value = kib.get(name)
+        return _or(None if value is None else value * unit, f"no {name} in /proc/meminfo")
 
     total, free = kib.get("SwapTotal"), kib.get("SwapFree")
     return {
@@ -174,7 +175,7 @@ def virtualisation(root: Path = ROOT) -> Record:
     dmi = root / "sys/class/dmi/id"
     return {
         "hypervisor_flag": "hypervisor" in identity.cpu_flags(root),
-        "detected": _or(_says("systemd-detect-virt", "--vm") if root == ROOT else None, "systemd-detect-virt does not say"),
+        "detected": _or(_first_line("systemd-detect-virt", "--vm") if root == ROOT else None, "systemd-detect-virt does not say"),
         "vendor": _or(text(dmi / "sys_vendor"), "no DMI in /sys"),
         # Cloud providers write the instance type here.
         "product": _or(text(dmi / "product_name") or text(root / "sys/firmware/devicetree/base/model"), "no DMI in /sys"),
@@ -185,52 +186,46 @@ def container(root: Path = ROOT) -> Record:
     """The limits of the cgroups; their names say only who started us."""
     mounts = [mount for mount, mark in (("v2", "cgroup.controllers"), ("v1", "cpu")) if (root / "sys/fs/cgroup" / mark).exists()]
     marks = {"docker": ".dockerenv", "podman": "run/.containerenv"}
-    limits = [found for name in ("memory.max", "memory.limit_in_bytes") for folder in counters.cgroup_folders("memory", root)
-              if (found := _number(text(folder / name))) is not None]  # fmt: skip
-    sets = [cpus for name in ("cpuset.cpus.effective", "cpuset.cpus") for folder in counters.cgroup_folders("cpuset", root)
-            if (cpus := text(folder / name))]  # fmt: skip
-    quota = identity.cpu_quota(root)
-    # The older hierarchy writes "no limit" as the largest multiple of a page.
-    limit = min((number for number in limits if number < 1 << 60), default=None)
     return {
         "runtime": next((name for name, mark in marks.items() if (root / mark).exists()), "none seen"),
         "cgroup": _or(mounts[0] if mounts else None, "no cgroup is mounted"),
-        "cpu_quota_cpus": _or(quota, "no limit"),
-        "cpuset": _or(next(iter(sets), None), "no limit"),
-        "memory_limit_bytes": _or(limit, "no limit"),
+        "cpu_quota_cpus": _or(cgroup.cpu_quota(root), "no limit"),
+        "cpuset": _or(cgroup.cpuset(root), "no limit"),
+        "memory_limit_bytes": _or(cgroup.memory_limit_bytes(root), "no limit"),
     }
 
 
-def _cores_together(root: Path) -> Record:
+def _parallel_speedup(root: Path) -> Record:
     """How many cores' worth of work the allowed cores really do at once: in a guest two CPUs may be two threads of one core."""
     if root != ROOT:
         return {"unavailable": "only the machine itself can be tried"}
-    return asdict(probe.together(probe.Probe(identity.physical_cores())))
+    return asdict(probe.parallel_speedup(probe.Probe(identity.physical_cores())))
 
 
 def _or(value: Any, reason: str) -> Any:
+    """The value, or why it is not there."""
     return {"unavailable": reason} if value is None else value
 
 
-def _number(found: str | None) -> int | None:
-    return int(found) if found and re.fullmatch(r"-?\d+", found) else None
+def _number(value: str | None) -> int | None:
+    return int(value) if value and re.fullmatch(r"-?\d+", value) else None
 
 
-def _real(found: str | None) -> float | None:
-    return float(found) if found and re.fullmatch(r"\d+(\.\d+)?", found) else None
+def _real(value: str | None) -> float | None:
+    return float(value) if value and re.fullmatch(r"\d+(\.\d+)?", value) else None
 
 
-def _chosen(found: str | None) -> str | None:
+def _chosen(value: str | None) -> str | None:
     """`always [madvise] never` → madvise."""
-    chosen = re.search(r"\[(\w+)\]", found or "")
+    chosen = re.search(r"\[(\w+)\]", value or "")
     return chosen[1] if chosen else None
 
 
-def _cmdline(found: str | None) -> str | None:
-    """The kernel's own parameters: what comes after `--` is for the first process, and a path says nothing about speed."""
-    if found is None:
+def _cmdline(value: str | None) -> str | None:
+    """The kernel's own parameters without paths and without what comes after `--`, which is for the first process."""
+    if value is None:
         return None
-    own = found.split(" -- ", maxsplit=1)[0].split()
+    own = value.split(" -- ", maxsplit=1)[0].split()
     return " ".join(re.sub(r"=(/|[A-Za-z]+=).*", r"={path}", word) if "/" in word else word for word in own)
 
 
@@ -256,7 +251,7 @@ def _distribution() -> Any:
         return {"unavailable": "no os-release file"}
 
 
-def _says(*words: str) -> str | None:
+def _first_line(*words: str) -> str | None:
     """The first line that a program prints, whatever its exit status; None where there is no such program or no line."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)

@@ -1,4 +1,4 @@
-"""Versions and build information of all that takes part: Python, libraries, workers, compilers."""
+"""Versions and build information of Python, libraries, workers and compilers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ COMPILERS = ("rustc", "cargo", "g++", "cmake")
 
 
 def versions(workers: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Part `versions` of machine.json. A worker's own `build` is where torch.__config__, ONNX Runtime's build info and the like stand."""
+    """Part `versions` of machine.json.
+
+    `workers` maps a framework to what its worker's `--version` printed; its `build` holds torch.__config__, ONNX Runtime's build info and
+    the like.
+    """
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}, {platform.python_compiler()}",
         "libraries": {name: _version(name) for name in LIBRARIES},
@@ -33,7 +37,7 @@ def _version(name: str) -> Any:
 
 
 def _compiler(name: str) -> Any:
-    """The first line of what a compiler says of itself."""
+    """The first line that a compiler prints for `--version`."""
     try:
         done = subprocess.run([name, "--version"], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):

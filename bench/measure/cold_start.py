@@ -44,7 +44,7 @@ class Starts:
             return Cache("unknown", OTHER_RELEASE)
         if prepared.arm.id in self._cold:
             return Cache("warm" if page_cache.is_warm(footprint.artefact_files(prepared)) else "unknown")
-        reason = page_cache.chill(footprint.start_files(prepared))
+        reason = page_cache.evict(footprint.start_files(prepared))
         if reason:
             return Cache("unknown", reason)
         self._cold.add(prepared.arm.id)

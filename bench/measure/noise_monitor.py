@@ -35,27 +35,27 @@ class Watch:
 
     def __init__(self, seats: Seats, folder: RunFolder) -> None:
         self.seats, self.folder = seats, folder
-        self._looks: list[probe.Look] = []
+        self._looks: list[probe.Sample] = []
         self._blocks: dict[str, list[Seconds]] = {}
         with seats.measuring():
             self._probe = probe.Probe(identity.physical_cores())
             self._kept = paths.BUILD / "probe" / f"{identity.machine_id()}-{identity.boot_id()}.json"
-            usual = probe.learn(probe.calibrate(self._probe), self._kept)
+            usual = probe.remember(probe.calibrate(self._probe), self._kept)
             self.usual = noise.median(usual.fma_s, usual.copy_s)
         files.write_json(folder.path / "probe.json", asdict(self.usual))
 
     def look(self) -> None:
         """One look, paid from the budget."""
         with self.seats.measuring():
-            self._looks.append(self._probe.look())
+            self._looks.append(self._probe.sample())
 
     def finding(self, scenario: str) -> Finding:
         """What a block's looks came to, beside the blocks of its scenario that this process has measured. The next look belongs to the next
         block."""
-        while len(self._looks) < probe.LOOKS:
+        while len(self._looks) < probe.SAMPLES:
             self.look()
         looks, self._looks = self._looks, []
-        probe.learn(probe.medians(looks), self._kept)
+        probe.remember(probe.medians(looks), self._kept)
         blocks = self._blocks.setdefault(scenario, [])
         seconds = ProbeSeconds(tuple(look.fma_s for look in looks), tuple(look.copy_s for look in looks))
         blocks.append(noise.median(seconds.fma_s, seconds.copy_s))

@@ -6,11 +6,10 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import psutil
-
 from bench.catalog import Model
 from bench.core import paths
 from bench.core.errors import BenchError
+from bench.machine import identity
 from bench.prepare.spec import Experiment, PreparedArm
 
 GIB = 2**30
@@ -58,7 +57,7 @@ def make_room(model: Model, kinds: Sequence[str], done: Sequence[Model], say: Ca
             f"{model.name}: needs about {needed / GIB:.1f} GiB of disk under {paths.BUILD}, {free / GIB:.1f} GiB are free: "
             "`invoke clean --what all` frees what can be made again"
         )
-    memory, available = EXPORT_BYTES + int(EXPORT_COPIES * model.bytes_fp32), psutil.virtual_memory().available
+    memory, available = EXPORT_BYTES + int(EXPORT_COPIES * model.bytes_fp32), identity.available_memory_bytes()
     if memory > available:
         raise BenchError(
             f"{model.name}: its export needs about {memory / GIB:.1f} GiB of memory, {available / GIB:.1f} GiB are free: end other programs"
@@ -87,7 +86,7 @@ def stays_resident(experiment: Experiment) -> bool:
         BenchError: not even one of them fits; the need is named before anything is loaded.
     """
     needs = {prepared.name: worker_bytes(prepared) for prepared in experiment.prepared_arms}
-    available = psutil.virtual_memory().available
+    available = identity.available_memory_bytes()
     for name, need in needs.items():
         if need > available:
             raise BenchError(

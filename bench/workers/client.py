@@ -242,12 +242,12 @@ class LineProcess:
 
     def reset_peak(self) -> bool:
         """Let the high-water mark of its memory begin anew; False where the kernel does not let us."""
-        return all([counters.reset_peak(pid) for pid in counters.family(self.pid)])
+        return all([counters.reset_peak(pid) for pid in counters.with_children(self.pid)])
 
     def _read(self, reader: Callable[[int], Reading]) -> Reading:
         """The sum over its processes: a session may be one of its own."""
         try:
-            return counters.together([reader(pid) for pid in counters.family(self.pid)])
+            return counters.summed([reader(pid) for pid in counters.with_children(self.pid)])
         except (OSError, ValueError, KeyError, IndexError):
             raise self._died() from None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.machine import counters
+from bench.machine import cgroup, counters
 from tests.support import fake_machines
 
 PID = 7
@@ -42,15 +42,15 @@ def test_counters_of_a_process_and_its_machine(root: Path) -> None:
 
 def test_the_processes_of_a_worker_are_one(root: Path) -> None:
     one = counters.meter(PID, root)
-    both = counters.together([one, replace(one, cpu_ns=7, voluntary_switches=None)])
+    both = counters.summed([one, replace(one, cpu_ns=7, voluntary_switches=None)])
     assert (both.cpu_ns, both.minor_faults, both.voluntary_switches) == (one.cpu_ns + 7, 2400, None)
     assert (both.steal_ns, both.throttled_ns, both.energy_uj) == (one.steal_ns, one.throttled_ns, one.energy_uj), "taken once"
     held = counters.memory(PID, root)
-    twice = counters.together([held, held])
+    twice = counters.summed([held, held])
     assert (twice.rss_bytes, twice.pss_bytes, twice.threads) == (1400 * 1024, 1024 * 1024, 6)
     (root / f"proc/{PID}/task/{PID}").mkdir(parents=True, exist_ok=True)
     (root / f"proc/{PID}/task/{PID}/children").write_text("8 9 ")
-    assert counters.family(PID, root) == [PID, 8, 9] and counters.family(6, root) == [6]
+    assert counters.with_children(PID, root) == [PID, 8, 9] and counters.with_children(6, root) == [6]
 
 
 def test_a_difference_is_what_was_used_and_none_where_nothing_is_known(root: Path) -> None:
@@ -79,7 +79,7 @@ def test_throttling_of_the_older_cgroups(tmp_path: Path) -> None:
         "sys/fs/cgroup/cpu/cpu.stat": "nr_periods 4\nnr_throttled 2\nthrottled_time 900\n",
         "sys/fs/cgroup/cpu.stat": None,
     }
-    assert counters.throttling(fake_machines.write(tmp_path, old)) == (900, 2)
+    assert cgroup.throttling(fake_machines.write(tmp_path, old)) == (900, 2)
 
 
 def test_what_is_not_there_is_none_and_its_reason_is_told(tmp_path: Path) -> None:

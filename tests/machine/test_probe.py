@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bench.machine import identity, probe
-from bench.machine.probe import Calibration, Look
+from bench.machine.probe import Calibration, Sample
 from bench.measure import noise_monitor
 from bench.measure.seats import Seats
 from bench.plan.folder import Plan
@@ -30,8 +30,8 @@ def usual(calibration: Calibration) -> Seconds:
     return noise.median(calibration.fma_s, calibration.copy_s)
 
 
-def looks(*fma_ms: float, copy_ms: float = 3.0) -> list[Look]:
-    return [Look(ms / 1e3, copy_ms / 1e3, 0.010, 0.003) for ms in fma_ms]
+def samples(*fma_ms: float, copy_ms: float = 3.0) -> list[Sample]:
+    return [Sample(ms / 1e3, copy_ms / 1e3, 0.010, 0.003) for ms in fma_ms]
 
 
 def test_what_is_usual_is_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,23 +42,23 @@ def test_what_is_usual_is_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self) -> None:
             pass
 
-        def look(self) -> Look:
-            return Look(fma_s=1e9, copy_s=1e9, fma_cpu_s=float(next(cpu)), copy_cpu_s=2.0)
+        def sample(self) -> Sample:
+            return Sample(fma_s=1e9, copy_s=1e9, fma_cpu_s=float(next(cpu)), copy_cpu_s=2.0)
 
-    assert usual(probe.calibrate(Fixed(), looks=9)) == Seconds(11.0, 2.0)
+    assert usual(probe.calibrate(Fixed(), samples=9)) == Seconds(11.0, 2.0)
 
 
-def test_the_looks_of_a_boot_are_kept_together(tmp_path: Path) -> None:
+def test_the_samples_of_a_boot_are_kept_together(tmp_path: Path) -> None:
     """A machine that is at times 12 % slower: what is usual lies between."""
     file = tmp_path / "probe" / "machine-boot.json"
     fast, slow = Calibration((0.0100,) * 10, (0.003,) * 10), Calibration((0.0112,) * 10, (0.003,) * 10)
-    learnt = [usual(probe.learn(calibration, file)) for calibration in (fast, slow, fast)]
+    learnt = [usual(probe.remember(calibration, file)) for calibration in (fast, slow, fast)]
     assert [seconds.fma_s for seconds in learnt] == [0.0100, pytest.approx(0.0106), 0.0100]
     file.write_text('{"fma_s": 1')
-    assert probe.learn(slow, file) == slow, "a file that was cut off is made anew"
+    assert probe.remember(slow, file) == slow, "a file that was cut off is made anew"
     assert len(json.loads(file.read_text())["fma_s"]) == 10
     for _ in range(60):
-        probe.learn(fast, file)
+        probe.remember(fast, file)
     assert len(json.loads(file.read_text())["copy_s"]) == probe.MOST_KEPT
 
 
@@ -84,17 +84,17 @@ def test_a_competing_load_is_noise_even_where_it_was_there_from_the_start() -> N
     probed = probe.Probe(identity.physical_cores())
     before = usual(probe.calibrate(probed, 9))
     with competing():
-        taken = [probed.look() for _ in range(9)]
-        block = noise.median([look.fma_s for look in taken], [look.copy_s for look in taken])
+        seen = [probed.sample() for _ in range(9)]
+        block = noise.median([sample.fma_s for sample in seen], [sample.copy_s for sample in seen])
         for quiet in (before, usual(probe.calibrate(probed, 9))):
-            assert all(noise.notes([block] * 12, quiet)), (taken, quiet)
+            assert all(noise.notes([block] * 12, quiet)), (seen, quiet)
             assert block.fma_s > 1.4 * quiet.fma_s
 
 
 def test_all_cores_together_against_one() -> None:
-    found = probe.together(probe.Probe(identity.physical_cores()), 5)
-    assert 0 < found.by_wall <= identity.physical_cores()
-    assert 0.3 < found.by_cpu <= identity.physical_cores()
+    speedup = probe.parallel_speedup(probe.Probe(identity.physical_cores()), 5)
+    assert 0 < speedup.by_wall <= identity.physical_cores()
+    assert 0.3 < speedup.by_cpu <= identity.physical_cores()
 
 
 # --- blocks ------------------------------------------------------------------------------------------------------------------------
@@ -123,21 +123,21 @@ def test_a_noisy_block_is_measured_again_only_where_there_is_room() -> None:
     assert spare == [64 + 157 * 40, 64 + 156 * 40, 64 + 155 * 40]
 
 
-def test_looks_of_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_of_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Free(Seats):
         def __init__(self) -> None:
             self.measured_s = 0.0
 
     monkeypatch.setattr(noise_monitor.paths, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(probe, "learn", lambda *_: CALM)
+    monkeypatch.setattr(probe, "remember", lambda *_: CALM)
     seats = Free()
     found = noise_monitor.Watch(seats, RunFolder(tmp_path))
     assert json.loads((tmp_path / "probe.json").read_text()) == {"fma_s": 0.010, "copy_s": 0.003}
-    monkeypatch.setattr(probe.Probe, "look", lambda _: looks(25)[0])
+    monkeypatch.setattr(probe.Probe, "sample", lambda _: samples(25)[0])
     found.look()
     finding = found.finding("closed-1")
     assert finding.note and "2.50 ×" in finding.note and finding.probe.fma_s == (0.025,) * 3
-    monkeypatch.setattr(probe.Probe, "look", lambda _: looks(10)[0])
+    monkeypatch.setattr(probe.Probe, "sample", lambda _: samples(10)[0])
     for _ in range(5):
         found.look()
     assert found.finding("closed-1") == noise_monitor.Finding(None, ProbeSeconds((0.01,) * 5, (0.003,) * 5))

@@ -31,7 +31,7 @@ with open(sys.argv[1], "rb") as file:
 def file(tmp_path: Path) -> Path:
     made = tmp_path / "weights"
     made.write_bytes(b"x" * SIZE)
-    page_cache._evict(made)
+    page_cache._drop(made)
     if page_cache.cached_bytes(made) == SIZE:
         pytest.skip("this file system keeps its files in memory")
     made.read_bytes()
@@ -41,7 +41,7 @@ def file(tmp_path: Path) -> Path:
 def test_a_file_that_was_just_read_is_in_memory_and_can_be_put_out(file: Path) -> None:
     assert page_cache.cached_bytes(file) == SIZE
     assert page_cache.is_warm([file])
-    assert page_cache.chill([file]) is None
+    assert page_cache.evict([file]) is None
     assert page_cache.cached_bytes(file) == 0
     assert not page_cache.is_warm([file])
     with file.open("rb") as stream:
@@ -54,7 +54,7 @@ def test_nothing_is_taken_from_under_another_process(file: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", HOLDER, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout and other.stdin
         other.stdout.readline()
-        reason = page_cache.chill([file])
+        reason = page_cache.evict([file])
         other.stdin.close()
     assert reason and f"process {other.pid} " in reason and "weights mapped" in reason
     assert page_cache.cached_bytes(file) == SIZE, "it was left in memory"
@@ -63,19 +63,19 @@ def test_nothing_is_taken_from_under_another_process(file: Path) -> None:
 def test_what_the_harness_itself_has_mapped_is_left_out(file: Path) -> None:
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as view:
         assert view[0] == ord("x")
-        assert page_cache.chill([file]) is None
+        assert page_cache.evict([file]) is None
         assert page_cache.cached_bytes(file) == SIZE
 
 
 def test_pages_that_stay_are_seen(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_cache, "_evict", lambda _: None)
-    assert page_cache.chill([file]) == "the kernel keeps 4 of 4 MB in memory"
+    monkeypatch.setattr(page_cache, "_drop", lambda _: None)
+    assert page_cache.evict([file]) == "the kernel keeps 4 of 4 MB in memory"
 
 
 def test_empty_and_missing_files_hold_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert page_cache.cached_bytes(tmp_path / "empty") == page_cache.cached_bytes(tmp_path / "gone") == 0
-    assert page_cache.chill([tmp_path / "empty", tmp_path / "gone"]) is None
+    assert page_cache.evict([tmp_path / "empty", tmp_path / "gone"]) is None
 
 
 # --- which start is cold ---------------------------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     monkeypatch.setattr(footprint, "start_files", lambda prepared: prepared.arm.id)
     monkeypatch.setattr(footprint, "artefact_files", lambda prepared: prepared.arm.id)
-    monkeypatch.setattr(page_cache, "chill", found.get)
+    monkeypatch.setattr(page_cache, "evict", found.get)
     monkeypatch.setattr(page_cache, "is_warm", lambda arm_id: True)
     return found
 

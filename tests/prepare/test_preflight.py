@@ -50,8 +50,7 @@ def test_artefacts_of_models_that_are_done_make_room(monkeypatch: pytest.MonkeyP
 
 
 def test_too_little_memory_is_refused_with_the_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    Memory = namedtuple("Memory", "available")
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: Usage(0, 0, 10**12))
-    monkeypatch.setattr(preflight.psutil, "virtual_memory", lambda: Memory(2**30))
+    monkeypatch.setattr(preflight.identity, "available_memory_bytes", lambda: 2**30)
     with pytest.raises(BenchError, match=r"qwen3: its export needs about \d\.\d GiB of memory, 1\.0 GiB are free"):
         preflight.make_room(MODELS["qwen3"], KINDS, [], print)
