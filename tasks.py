@@ -253,7 +253,7 @@ def verify(_: Context, only: str = "", quick: bool = False, campaigns: int = 0, 
     """
     from bench.verify import replay
 
-    replay.run(only, quick, campaigns, budget)
+    replay.prove(only, quick, campaigns, budget)
 
 
 @command(help={"what": "artefacts, plans, or all (everything under build/)"})

@@ -1,4 +1,5 @@
-"""The controls of this machine, and many real campaigns of them: ONNX Runtime beside its own twin, itself made 5 % slower, and a stall."""
+"""The controls of this machine, and real campaigns of them in number: ONNX Runtime beside its twin, beside itself 5 % slower, and with a
+stall."""
 
 from __future__ import annotations
 
@@ -11,18 +12,17 @@ from pathlib import Path
 from bench import catalog
 from bench.core import files, paths
 from bench.machine import identity
-from bench.machine.lock import MachineLock
 from bench.runs import reader
 from bench.stats import leaderboard
 from bench.store import controls
 from bench.store.controls import Verdict
 from bench.verify import commands
-from bench.verify.claim import Claim, Found, Tick
+from bench.verify.claim import Claim, Conditions, Outcome, Tick
 
 SUITE, MODEL = "controls", "minilm"
 #: Of 20 campaigns at most 3 may call the twins different, and at least 15 must find the arm that is 5 % slower.
 FALSE_AT_MOST, FOUND_AT_LEAST = 3 / 20, 15 / 20
-#: What a campaign takes beside its budget: loads, the reference, the hard inputs; and when it is given up.
+#: Seconds that a campaign takes beside its budget (loads, the reference, the hard inputs), and after which it is given up.
 BESIDE_S, TIMEOUT_S = 60.0, 1800.0
 
 
@@ -31,36 +31,39 @@ def folder() -> Path:
     return paths.DATA / "verify" / "campaigns"
 
 
-def newest(_: MachineLock, tick: Tick) -> Found:
+def newest_controls(conditions: Conditions) -> Outcome:
     """The newest controls of this machine and boot, measured now where there are none."""
     run_id = controls.newest(MODEL)
     if run_id is None:
-        _campaign(paths.DATA, catalog.parse_seconds(catalog.load().suites[SUITE].budget or "1m"), tick)
+        budget = conditions.catalogue.suites[SUITE].budget or "1m"
+        _run_campaign(paths.DATA, catalog.parse_seconds(budget), conditions.tick)
         run_id = controls.newest(MODEL)
     if run_id is None:
-        return Found("the controls were run and left no finished run", False)
-    came = leaderboard.controls_in(reader.read_run(paths.RUNS / run_id))
+        return Outcome("the controls were run and left no finished run", False)
+    judged = leaderboard.controls_in(reader.read_run(paths.RUNS / run_id))
     verdicts = [verdict for verdict in controls.verdicts(paths.DATABASE) if verdict.run_id == run_id]
-    told = [f"{verdict.variant} {_ratio(verdict)} {verdict.verdict}" for verdict in verdicts]
-    if came is None or not came.held:
-        told += [(came and came.note) or "no controls in it", f"`invoke bench --model {MODEL} --scenario {SUITE}` measures them anew"]
-    return Found(f"run {run_id}: {'; '.join(told)}", came is not None and came.held)
+    texts = [f"{verdict.variant} {_ratio(verdict)} {verdict.verdict}" for verdict in verdicts]
+    held = judged is not None and judged.held
+    if not held:
+        texts += [(judged and judged.note) or "no controls in it", f"`invoke bench --model {MODEL} --scenario {SUITE}` measures them anew"]
+    return Outcome(f"run {run_id}: {'; '.join(texts)}", held)
 
 
-def many(count: int, budget: str) -> Claim:
-    """`count` real campaigns of `budget` measuring time each, those that were measured before included."""
+def real_campaigns(count: int, budget: str) -> Claim:
+    """The claim about `count` real campaigns of `budget` measuring time each, those that were measured before included."""
     budget_s = catalog.parse_seconds(budget)
 
-    def measure(_: MachineLock, tick: Tick) -> Found:
-        while (done := len(finished(budget_s))) < count:
+    def measure(conditions: Conditions) -> Outcome:
+        while (done := len(finished_runs(budget_s))) < count:
 
-            def part(share: float, done: int = done) -> None:
-                tick((done + share) / count)
+            def tick(share: float, done: int = done) -> None:
+                conditions.tick((done + share) / count)
 
-            _campaign(folder(), budget_s, part)
-            if len(finished(budget_s)) == done:
-                return Found("a campaign ended without a finished run of the controls", False)
-        return counted([verdict for verdict in controls.verdicts(folder() / "results.duckdb") if verdict.run_id in finished(budget_s)])
+            _run_campaign(folder(), budget_s, tick)
+            if len(finished_runs(budget_s)) == done:
+                return Outcome("a campaign ended without a finished run of the controls", False)
+        run_ids = finished_runs(budget_s)
+        return outcome_of([verdict for verdict in controls.verdicts(folder() / "results.duckdb") if verdict.run_id in run_ids])
 
     return Claim(
         "campaigns", "In real campaigns at most 3 in 20 call two twins different, and at least 15 in 20 find the arm made 5 % slower",
@@ -68,8 +71,8 @@ def many(count: int, budget: str) -> Claim:
     )  # fmt: skip
 
 
-def counted(verdicts: Sequence[Verdict]) -> Found:
-    """False verdicts between twins and slow arms found, over all campaigns. A comparison that is unresolved has found nothing."""
+def outcome_of(verdicts: Sequence[Verdict]) -> Outcome:
+    """Verdicts against twins, which are false, and slow arms found, over all campaigns. An unresolved comparison has found nothing."""
     tally = controls.tally(verdicts)
     unresolved = sum(verdict.verdict == "unresolved" for verdict in verdicts if verdict.role == "slow")
     held = (
@@ -79,33 +82,33 @@ def counted(verdicts: Sequence[Verdict]) -> Found:
         and tally.false_verdicts <= math.floor(FALSE_AT_MOST * tally.twins + 1e-9)
         and tally.found >= FOUND_AT_LEAST * tally.slow
     )
-    return Found(
+    return Outcome(
         f"{tally.campaigns} campaigns: {tally.false_verdicts} of {tally.twins} twins called different, {tally.found} of {tally.slow} "
         f"slower arms found ({unresolved} unresolved)",
         held,
     )
 
 
-def finished(budget_s: float) -> set[str]:
-    """The run ids of finished campaigns of this machine with this budget in `folder()`."""
-    here, found = identity.machine_id(), set()
+def finished_runs(budget_s: float) -> set[str]:
+    """The ids of the finished runs in `folder()` that are of this machine and had this budget."""
+    machine_id, run_ids = identity.machine_id(), set()
     for done in (folder() / "runs").glob("*/done.json"):
         run = files.read_json(done.parent / "run.json")
-        if run["budget_s"] == budget_s and files.read_json(done.parent / "machine.json")["machine_id"] == here:
-            found.add(str(run["run_id"]))
-    return found
+        if run["budget_s"] == budget_s and files.read_json(done.parent / "machine.json")["machine_id"] == machine_id:
+            run_ids.add(str(run["run_id"]))
+    return run_ids
 
 
-def _campaign(data: Path, budget_s: float, tick: Tick) -> None:
+def _run_campaign(data: Path, budget_s: float, tick: Tick) -> None:
     """One campaign of the controls suite; an interrupted one goes on."""
     began = time.monotonic()
 
-    def waiting() -> None:
+    def on_wait() -> None:
         tick(min(0.98, (time.monotonic() - began) / (budget_s + BESIDE_S)))
 
     words = ("bench", "--model", MODEL, "--scenario", SUITE, "--budget", f"{budget_s:g}s")
     with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
-        commands.invoke(*words, data=data, scratch=Path(scratch), timeout_s=TIMEOUT_S, waiting=waiting)
+        commands.invoke(*words, data=data, scratch=Path(scratch), timeout_s=TIMEOUT_S, on_wait=on_wait)
 
 
 def _ratio(verdict: Verdict) -> str:

@@ -1,4 +1,4 @@
-"""What a promise of the protocol is: a sentence, how it is measured, and what came out."""
+"""A claim of the protocol: a sentence, how it is measured, and the outcome."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 from scipy import stats as scipy_stats
 
+from bench.catalog import Catalog
 from bench.machine.lock import MachineLock
 
-#: Told after each step of a measurement: the share of it that is done, 0 … 1.
+#: Called after each step of a measurement with the share of it that is done, 0 … 1.
 Tick = Callable[[float], None]
 
 
 def silent(_: float) -> None:
-    """Nobody watches."""
+    """A Tick that does nothing."""
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -23,21 +24,40 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a measurement found, in one line, and whether the promise held. None: it could not be measured here, `measured` says why."""
+class Outcome:
+    """What a measurement of a claim came to.
+
+    Attributes:
+        measured: the numbers in one line; where nothing could be measured, the reason.
+        held: whether the claim holds; None where it could not be measured.
+    """
 
     measured: str
     held: bool | None
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """What a claim is measured with: the catalogue, the lock that holds the machine, and where progress is reported to."""
+
+    catalogue: Catalog
+    machine_lock: MachineLock
+    tick: Tick
+
+
+@dataclass(frozen=True)
 class Claim:
-    """One line of the table. `measure` is called with the machine held; `quick` ones need no worker and no model; `seconds` is about
-    what it takes where it was never measured. `needs` names what must be built beforehand: "nulls" (workers), "model" (artefacts)."""
+    """One line of the table.
+
+    Attributes:
+        needs: what must be built before the first measurement: "nulls" (the null workers), "model" (artefacts of MiniLM).
+        quick: it needs no worker and no model.
+        seconds: about how long it takes, for the time left where it was never measured on this machine.
+    """
 
     name: str
     text: str
-    measure: Callable[[MachineLock, Tick], Found]
+    measure: Callable[[Conditions], Outcome]
     needs: frozenset[str]
     quick: bool
     seconds: float

@@ -5,7 +5,8 @@
 
 says `ready`, then answers `clients PLAN FIRST COUNT CLIENTS OUT` with `clients COUNT`. Each client sends one request, waits for its
 answer and sends the next; a session thread takes requests in order of arrival, one at a time. OUT is a CSV `sent_ns,answered_ns` as the
-clients saw it, in the order sent. Nothing of the shared loop of `bench.worker` is used, and no client is derived: that is the point.
+clients saw it, in the order sent. It uses nothing of the shared loop of `bench.worker` and derives no client, so that it can be held
+against both.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from bench.worker import Array, Options, Session
 
 @dataclass
 class Request:
-    """One request under way."""
+    """A request that was sent; `done` is set when it is answered."""
 
     row: int
     sent_ns: int
@@ -37,7 +38,7 @@ def closed_loop(session: Session, inputs: list[tuple[Array, ...]], clients: int)
     """(sent, answered) in ns of each request as its client saw them, in the order sent."""
     waiting: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
     rows, sending = iter(range(len(inputs))), threading.Lock()
-    seen: list[tuple[int, int]] = []
+    times_ns: list[tuple[int, int]] = []
 
     def client() -> None:
         while True:
@@ -48,7 +49,7 @@ def closed_loop(session: Session, inputs: list[tuple[Array, ...]], clients: int)
                 request = Request(row, time.monotonic_ns())
                 waiting.put(request)
             request.done.wait()
-            seen.append((request.sent_ns, time.monotonic_ns()))
+            times_ns.append((request.sent_ns, time.monotonic_ns()))
 
     def serve() -> None:
         while (request := waiting.get()) is not None:
@@ -63,7 +64,7 @@ def closed_loop(session: Session, inputs: list[tuple[Array, ...]], clients: int)
         thread.join()
     waiting.put(None)
     server.join()
-    return sorted(seen)
+    return sorted(times_ns)
 
 
 def inputs_of(plan: Path, first: int, count: int) -> list[tuple[Array, ...]]:
@@ -75,6 +76,7 @@ def inputs_of(plan: Path, first: int, count: int) -> list[tuple[Array, ...]]:
 
 
 def session_of(kind: str, what: str, threads: int) -> Session:
+    """`fixed-service` with milliseconds, or `onnx` with the folder of an artefact."""
     if kind == "fixed-service":
         from bench.verify import fixed_service_worker
 
@@ -94,9 +96,9 @@ def main(kind: str, what: str, threads: int) -> None:
         if words[0] != "clients":
             return
         plan, first, count, clients, out = Path(words[1]), int(words[2]), int(words[3]), int(words[4]), Path(words[5])
-        seen = closed_loop(session, inputs_of(plan, first, count), clients)
-        out.write_text("".join(f"{sent},{answered}\n" for sent, answered in [("sent_ns", "answered_ns"), *seen]))
-        print("clients", len(seen), file=answers)
+        times_ns = closed_loop(session, inputs_of(plan, first, count), clients)
+        out.write_text("".join(f"{sent},{answered}\n" for sent, answered in [("sent_ns", "answered_ns"), *times_ns]))
+        print("clients", len(times_ns), file=answers)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Other commands of this program, run as a user would, in a house of their own: their own data, site and lock."""
+"""Other commands of this program, run as a user would run them, but in a sandbox: their own data folder, site and lock."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ from pathlib import Path
 from bench.core import paths
 from bench.core.errors import BenchError
 
+POLL_S = 0.5
 
-def invoke(*words: str, data: Path, scratch: Path, timeout_s: float, waiting: Callable[[], None]) -> None:
-    """`invoke WORDS` with `data` in place of data/ and our build/. It takes a lock in `scratch`: the machine's is ours while it runs.
 
-    `waiting` is called twice a second. However we end, the command ends with us.
+def invoke(*words: str, data: Path, scratch: Path, timeout_s: float, on_wait: Callable[[], None]) -> None:
+    """Run `invoke WORDS` to its end, with `data` in place of data/ and our build/.
+
+    It takes a lock in `scratch`, because the machine's is held by this process. `on_wait` is called every POLL_S seconds. The command is
+    ended with this function, however that ends.
 
     Raises:
-        BenchError: it failed, or took longer than `timeout_s`; the line is its last words.
+        BenchError: it failed, or took longer than `timeout_s`; the message ends with the last line that it printed.
     """
-    own = {"BENCH_DATA": str(data), "BENCH_SITE": str(scratch / "site"), "BENCH_LOCK": str(scratch / "lock")}
+    sandbox = {"BENCH_DATA": str(data), "BENCH_SITE": str(scratch / "site"), "BENCH_LOCK": str(scratch / "lock")}
     scratch.mkdir(parents=True, exist_ok=True)
     log, deadline = scratch / "log", time.monotonic() + timeout_s
-    with log.open("w") as said:
+    with log.open("w") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", "invoke", *words], cwd=paths.ROOT, env={**os.environ, **own}, stdout=said, stderr=said
+            [sys.executable, "-m", "invoke", *words], cwd=paths.ROOT, env={**os.environ, **sandbox}, stdout=output, stderr=output
         )
         try:
             while child.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.5)
-                waiting()
+                time.sleep(POLL_S)
+                on_wait()
         finally:
             late = child.poll() is None
             child.terminate()

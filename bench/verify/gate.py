@@ -1,8 +1,8 @@
-"""Bugs planted into the model itself, judged by the parity gate on the protocol's hard inputs.
+"""Bugs planted into the reference model, judged by the parity gate on the protocol's hard inputs.
 
     python -m bench.verify.gate ARTEFACT PLAN PAD_ID
 
-prints one JSON object a line, a judged bug each. It is a program of its own, so that torch stays out of the harness.
+prints a JSON object a line, one for each bug. It is a program of its own, so that torch stays out of the harness.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import numpy.typing as npt
 from bench.core import paths
 from bench.correctness import checks
 from bench.stats import parity
-from bench.verify.claim import Found, Tick, silent
+from bench.verify.claim import Outcome, Tick, silent
 from bench.workers.api import Array
 from bench.workers.plan_file import Padder, PlanFile
 
-#: Rows of a batch; and one in so many of the hard inputs is judged: what is caught on fewer is caught on all.
+#: Rows of a batch. Every 4th of the hard inputs is judged: a bug that is caught on fewer inputs is caught on all.
 BATCH, EVERY = 8, 4
-#: What many take for a gate.
+#: The gate that many use: a mean cosine above this.
 NAIVE_COSINE = 0.999
 HONEST = "honest"
 
@@ -36,8 +36,15 @@ Plant = Callable[[Any], None]
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A planted bug: its worst 1 − cosine and |Δ|, what caught it (None: nothing), and whether a mean cosine > 0.999 lets it through."""
+class BugResult:
+    """What the gate said to a model with one bug planted into it.
+
+    Attributes:
+        distance: the worst 1 − cosine to the honest model.
+        max_abs_diff: the worst |Δ| of an element.
+        caught: the check that failed, with its numbers; None where all passed.
+        naive_passes: a mean cosine above NAIVE_COSINE lets it through.
+    """
 
     bug: str
     distance: float
@@ -89,80 +96,86 @@ BUGS: Mapping[str, Plant] = {
 }  # fmt: skip
 
 
-def judge(artefact: Path, rows: Sequence[Array], pad_id: int) -> Iterator[Judged]:
-    """Judge each bug of BUGS on `rows` of token ids, served in batches of mixed length, against the honest model serving them alone."""
+def judge_bugs(artefact: Path, rows: Sequence[Array], pad_id: int) -> Iterator[BugResult]:
+    """Judge each of BUGS on `rows` of token ids, served in batches of mixed length, against the honest model serving them alone."""
+    alone = [[row] for row in range(len(rows))]
+    together = [list(range(first, min(first + BATCH, len(rows)))) for first in range(0, len(rows), BATCH)]
+    expected = _vectors(artefact, nothing, rows, alone, pad_id)
+    for bug, plant in BUGS.items():
+        batched = _vectors(artefact, plant, rows, together, pad_id)
+        single = _vectors(artefact, plant, rows, alone[:BATCH], pad_id)
+        failed = [check for check in checks.hard_inputs("fp32", single, batched, expected) if not check.held]
+        agreement = parity.compare(batched, expected)
+        yield BugResult(
+            bug,
+            float(1 - agreement.cosine.min()),
+            float(agreement.max_abs_diff.max()),
+            f"{failed[0].name}: {failed[0].detail}" if failed else None,
+            bool(agreement.cosine.mean() > NAIVE_COSINE),
+        )
+
+
+def _vectors(artefact: Path, plant: Plant, rows: Sequence[Array], batches: list[list[int]], pad_id: int) -> Vectors:
+    """Vectors of the rows in `batches` of row numbers, by a freshly loaded model into which `plant` has put its bug; (n, dim)."""
     import torch
 
     from bench.model import embedder
 
-    def vectors(plant: Plant, groups: list[list[int]]) -> Vectors:
-        model = embedder.load(artefact).eval()
-        plant(model)
-        found: list[Array] = []
-        with torch.inference_mode():
-            for group in groups:
-                width = max(len(rows[row]) for row in group)
-                ids = np.full((len(group), width), pad_id, dtype=np.int64)
-                mask = np.zeros_like(ids)
-                for place, row in enumerate(group):
-                    ids[place, : len(rows[row])], mask[place, : len(rows[row])] = rows[row], 1
-                found.append(model(torch.from_numpy(ids), torch.from_numpy(mask)).numpy())
-        return np.concatenate(found)
-
-    alone = [[row] for row in range(len(rows))]
-    together = [list(range(first, min(first + BATCH, len(rows)))) for first in range(0, len(rows), BATCH)]
-    expected = vectors(nothing, alone)
-    for bug, plant in BUGS.items():
-        batched = vectors(plant, together)
-        single = vectors(plant, alone[:BATCH])
-        broken = [check for check in checks.hard_inputs("fp32", single, batched, expected) if not check.held]
-        agreement = parity.compare(batched, expected)
-        yield Judged(
-            bug, float(1 - agreement.cosine.min()), float(agreement.max_abs_diff.max()),
-            f"{broken[0].name}: {broken[0].detail}" if broken else None, bool(agreement.cosine.mean() > NAIVE_COSINE),
-        )  # fmt: skip
+    model = embedder.load(artefact).eval()
+    plant(model)
+    vectors: list[Array] = []
+    with torch.inference_mode():
+        for batch in batches:
+            width = max(len(rows[row]) for row in batch)
+            ids = np.full((len(batch), width), pad_id, dtype=np.int64)
+            mask = np.zeros_like(ids)
+            for place, row in enumerate(batch):
+                ids[place, : len(rows[row])], mask[place, : len(rows[row])] = rows[row], 1
+            vectors.append(model(torch.from_numpy(ids), torch.from_numpy(mask)).numpy())
+    return np.concatenate(vectors)
 
 
-def told(judged: Sequence[Judged]) -> Found:
-    """All bugs must be caught, and the honest model not."""
-    missed = [found for found in judged if (found.caught is None) != (found.bug == HONEST)]
-    bugs = [found for found in judged if found.bug != HONEST]
-    worst = ", ".join(f"{found.bug} {found.distance:.0e} / {found.max_abs_diff:.0e}" for found in judged)
-    naive = sum(found.naive_passes for found in bugs)
-    return Found(
-        f"{sum(found.caught is not None for found in bugs)} of {len(bugs)} caught (a mean cosine > {NAIVE_COSINE} lets {naive} through); "
-        f"1 − min cos / max |Δ|: {worst}" + "".join(f"; wrong on {found.bug}" for found in missed),
-        not missed and len(bugs) == len(BUGS) - 1,
+def outcome_of(results: Sequence[BugResult]) -> Outcome:
+    """The claim holds where all bugs are caught and the honest model is not."""
+    wrong = [result for result in results if (result.caught is None) != (result.bug == HONEST)]
+    bugs = [result for result in results if result.bug != HONEST]
+    worst = ", ".join(f"{result.bug} {result.distance:.0e} / {result.max_abs_diff:.0e}" for result in results)
+    naive = sum(result.naive_passes for result in bugs)
+    return Outcome(
+        f"{sum(result.caught is not None for result in bugs)} of {len(bugs)} caught (a mean cosine > {NAIVE_COSINE} lets {naive} through); "
+        f"1 − min cos / max |Δ|: {worst}" + "".join(f"; wrong on {result.bug}" for result in wrong),
+        not wrong and len(bugs) == len(BUGS) - 1,
     )
 
 
-def run(artefact: Path, plan: Path, pad_id: int, tick: Tick = silent) -> Found:
-    """Judge the bugs in a process of its own."""
+def judge_in_process(artefact: Path, plan: Path, pad_id: int, tick: Tick = silent) -> Outcome:
+    """Judge the bugs in a process of its own; reports progress after each."""
     command = [sys.executable, "-m", "bench.verify.gate", str(artefact), str(plan), str(pad_id)]
-    judged: list[Judged] = []
+    results: list[BugResult] = []
     with subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout and child.stderr
         try:
             for line in child.stdout:
-                judged.append(Judged(**json.loads(line)))
-                tick(len(judged) / len(BUGS))
-            said = child.stderr.read()
+                results.append(BugResult(**json.loads(line)))
+                tick(len(results) / len(BUGS))
+            error = child.stderr.read().strip()
         except BaseException:
             child.kill()
             raise
     if child.returncode:
-        return Found(f"the planted bugs could not be judged: {said.strip().splitlines()[-1] if said.strip() else child.returncode}", False)
-    return told(judged)
+        return Outcome(f"the planted bugs could not be judged: {error.splitlines()[-1] if error else child.returncode}", False)
+    return outcome_of(results)
 
 
 def main(artefact: Path, plan: Path, pad_id: int) -> None:
     import torch
 
     torch.set_num_threads(1)
-    mapped = PlanFile.open(plan, None)
-    padder = Padder(mapped, pad_id)
-    for found in judge(artefact, [padder.make(row, 1)[0][0] for row in range(0, len(mapped.lengths), EVERY)], pad_id):
-        print(json.dumps(asdict(found)), flush=True)
+    plan_file = PlanFile.open(plan, None)
+    padder = Padder(plan_file, pad_id)
+    rows = [padder.make(row, 1)[0][0] for row in range(0, len(plan_file.lengths), EVERY)]
+    for result in judge_bugs(artefact, rows, pad_id):
+        print(json.dumps(asdict(result)), flush=True)
 
 
 if __name__ == "__main__":

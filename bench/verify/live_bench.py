@@ -1,4 +1,4 @@
-"""What a live measurement stands on: a scratch folder, small plans, and workers that are driven as a run drives them."""
+"""The bench for live measurements: a scratch folder, small plans, and workers that are driven as a run drives them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench import catalog
-from bench.catalog import Framework
+from bench.catalog import Catalog, Framework
 from bench.core import files, paths
 from bench.core.errors import BenchError
 from bench.machine.lock import MachineLock
@@ -22,21 +21,27 @@ from bench.prepare import launch, native
 from bench.stats.load import Served
 from bench.workers.client import Launch, Order, Worker, WorkerFailed, running
 
+#: Tokens of every row, and seconds in which a worker must be ready.
 TOKENS = 8
 LOAD_S = 60.0
 
 
 @dataclass
 class LiveBench:
-    """Where live promises are measured. `folder` lies under build/, as a worker's plans and OUT folders must; `held` lists the workers
-    for whoever holds the machine next, were we killed."""
+    """Where live claims are measured.
+
+    Attributes:
+        folder: scratch, under build/, as a worker's plans and OUT folders must be.
+        machine_lock: lists the workers, so that the next holder ends them should this process be killed.
+    """
 
     folder: Path
-    held: MachineLock
+    machine_lock: MachineLock
+    catalogue: Catalog
     _count: int = field(default=0)
 
     def plan(self, gaps: npt.NDArray[np.float64]) -> Path:
-        """A plan of rows of TOKENS ids with these gaps (WORKER.md)."""
+        """The folder of a plan (WORKER.md) with one row of TOKENS ids for each gap."""
         folder = self._new("plan")
         folder.mkdir()
         ids = (np.arange(len(gaps) * TOKENS, dtype="<i8") % 30_000) + 1
@@ -47,15 +52,15 @@ class LiveBench:
 
     @contextmanager
     def worker(self, launch: Launch) -> Iterator[Worker]:
-        """A worker with one session that has said `ready`; ended when the block is left.
+        """A worker that has said `ready`, ended on leaving.
 
         Raises:
             BenchError: it does not start.
-            WorkerFailed: it dies later.
+            WorkerFailed: it fails after it was ready.
         """
         started = False
         try:
-            with running(launch, self._new("log"), self.held, LOAD_S) as (worker, _):
+            with running(launch, self._new("log"), self.machine_lock, LOAD_S) as (worker, _):
                 started = True
                 yield worker
         except WorkerFailed as failure:
@@ -78,14 +83,14 @@ class LiveBench:
             yield worker
 
     def serve(self, worker: Worker, plan: Path, count: int, rate: float, guard_s: float = 120.0) -> Served:
-        """Rows 0 … of a plan, one at a time, back to back or at a rate; int64 ns as the worker wrote them."""
+        """Serve the first `count` rows of a plan one at a time, back to back (`rate` 0) or at a rate per second."""
         samples = worker.serve(Order(plan, 0, count, 1, guard_s, rate), self.folder, guard_s + 60).samples
         none, zeros = np.zeros(len(samples), dtype=np.int64), np.zeros(len(samples))
         request, due, start, end = (samples[name].to_numpy() for name in ("request", "due_ns", "start_ns", "end_ns"))
         return Served(none, none, request, none + TOKENS, due, start, end, zeros, zeros, zeros)
 
     def file(self, size: int) -> Path:
-        """A new file of zeros."""
+        """A new file of `size` zero bytes."""
         path = self._new("file")
         path.write_bytes(bytes(size))
         return path
@@ -96,20 +101,20 @@ class LiveBench:
 
 
 @contextmanager
-def opened(held: MachineLock) -> Iterator[LiveBench]:
-    """A live_bench that leaves nothing behind."""
+def opened(machine_lock: MachineLock, catalogue: Catalog) -> Iterator[LiveBench]:
+    """A live bench whose folder is removed at the end."""
     folder = paths.SCRATCH / f"verify-{files.short_hash(time.time_ns())}"
     folder.mkdir(parents=True)
     try:
-        yield LiveBench(folder, held)
+        yield LiveBench(folder, machine_lock, catalogue)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def nulls() -> tuple[list[Framework], list[str]]:
-    """The null workers that can run here, built; and of the others why not."""
+def null_workers(catalogue: Catalog) -> tuple[list[Framework], list[str]]:
+    """The null workers that can run here, built; and for each of the others its language and why it cannot."""
     ready, absent = [], []
-    for framework in catalog.load().frameworks.values():
+    for framework in catalogue.frameworks.values():
         if framework.role != "floor":
             continue
         try:

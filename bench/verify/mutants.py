@@ -1,12 +1,13 @@
-"""Workers with a planted bug: a gate that lets one of them through is blind.
+"""Workers with a planted bug: ONNX Runtime under the shared loop, with one thing wrong.
 
     python -m bench.verify.mutants BUG [worker flags]
 
-Each is ONNX Runtime under the shared loop with one thing wrong. `mutant_catalogue.py` runs them as frameworks of a catalogue of their own.
+`mutant_catalogue.py` runs them as frameworks of a catalogue of their own; a gate that lets one of them through is blind.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -19,112 +20,115 @@ from bench.workers import onnx
 
 Bug = Callable[[Session], Session]
 
+#: Calls that go well before a worker fails.
+CALLS_BEFORE = 60
+
 
 def no_normalisation(session: Session) -> Session:
+    """Vectors of another length than 1."""
     return lambda ids, mask: session(ids, mask) * 3.2
 
 
 def truncation(session: Session) -> Session:
+    """Texts are cut at 128 tokens."""
     return lambda ids, mask: session(np.ascontiguousarray(ids[:, :128]), np.ascontiguousarray(mask[:, :128]))
 
 
 def constant(session: Session) -> Session:
-    answers: list[Array] = []
+    """Every request gets the vector of the first one."""
+    first: list[Array] = []
 
     def serve(ids: Array, mask: Array) -> Array:
-        if not answers:
-            answers.append(session(ids[:1], mask[:1]))
-        return np.repeat(answers[0], len(ids), axis=0)
+        if not first:
+            first.append(session(ids[:1], mask[:1]))
+        return np.repeat(first[0], len(ids), axis=0)
 
     return serve
 
 
 def stale(session: Session) -> Session:
-    """Answers with the vector of the request before."""
-    last: list[Array] = []
+    """Every request gets the vector of the one before it."""
+    previous: list[Array] = []
 
     def serve(ids: Array, mask: Array) -> Array:
-        fresh = session(ids, mask)
-        answer = last[0] if last and len(last[0]) == len(fresh) else fresh
-        last[:] = [fresh]
+        vectors = session(ids, mask)
+        answer = previous[0] if previous and len(previous[0]) == len(vectors) else vectors
+        previous[:] = [vectors]
         return answer
 
     return serve
 
 
 def cached(session: Session) -> Session:
-    """Right answers, but each distinct request is computed once only."""
-    known: dict[bytes, Array] = {}
+    """Right vectors, but each distinct request is computed only once."""
+    vectors: dict[bytes, Array] = {}
 
     def serve(ids: Array, mask: Array) -> Array:
         key = ids.tobytes() + mask.tobytes()
-        if key not in known:
-            known[key] = session(ids, mask)
-        return known[key]
+        if key not in vectors:
+            vectors[key] = session(ids, mask)
+        return vectors[key]
 
     return serve
 
 
 def length_skipping(session: Session) -> Session:
-    """Right answers, but only the first tokens are worked on in the time that is measured: the rest when the answer is looked at."""
+    """Right vectors, but only 4 tokens are computed in the time that is measured, the rest when the vectors are read."""
 
-    class Later:
+    class Deferred:
         def __init__(self, ids: Array, mask: Array) -> None:
-            self.asked = ids.copy(), mask.copy()
+            self.inputs = ids.copy(), mask.copy()
             session(np.ascontiguousarray(ids[:, :4]), np.ascontiguousarray(mask[:, :4]))
 
         def __array__(self, dtype: object = None, copy: object = None) -> Array:
-            return session(*self.asked)
+            return session(*self.inputs)
 
-    return Later  # type: ignore[return-value]
+    return Deferred  # type: ignore[return-value]
 
 
 def nan(session: Session) -> Session:
+    """Vectors of NaN."""
     return lambda ids, mask: session(ids, mask) * np.float32(np.nan)
 
 
 def no_mask(session: Session) -> Session:
-    """Padding takes part: only batches of mixed length show it."""
+    """Padding takes part in the model, which only batches of mixed length show."""
     return lambda ids, mask: session(ids, np.ones_like(mask))
 
 
-def crash(session: Session) -> Session:
-    calls = [0]
+def _after_start(session: Session, fail: Callable[[], None]) -> Session:
+    """`fail` is called before each call after the first CALLS_BEFORE, so that the arm is measured when it happens."""
+    calls = itertools.count(1)
 
     def serve(ids: Array, mask: Array) -> Array:
-        calls[0] += 1
-        if calls[0] > 60:
-            os.abort()
+        if next(calls) > CALLS_BEFORE:
+            fail()
         return session(ids, mask)
 
     return serve
+
+
+def crash(session: Session) -> Session:
+    """The process aborts."""
+    return _after_start(session, os.abort)
 
 
 def hang(session: Session) -> Session:
-    calls = [0]
-
-    def serve(ids: Array, mask: Array) -> Array:
-        calls[0] += 1
-        if calls[0] > 60:
-            time.sleep(3600)
-        return session(ids, mask)
-
-    return serve
+    """A call does not return for an hour."""
+    return _after_start(session, lambda: time.sleep(3600))
 
 
 def exception(session: Session) -> Session:
-    calls = [0]
+    """A call raises."""
 
-    def serve(ids: Array, mask: Array) -> Array:
-        calls[0] += 1
-        if calls[0] > 60:
-            raise RuntimeError("planted")
-        return session(ids, mask)
+    def fail() -> None:
+        raise RuntimeError("planted")
 
-    return serve
+    return _after_start(session, fail)
 
 
 def none(session: Session) -> Session:
+    """The honest worker."""
     return session
 
 

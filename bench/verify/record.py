@@ -1,4 +1,4 @@
-"""What `invoke verify` found, on disk: `data/verify/<machine_id>.json`, one entry per promise, which the site shows."""
+"""The outcomes of `invoke verify` on disk: `data/verify/<machine_id>.json`, one entry per claim, which the site shows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from bench.core import files, git, paths
 from bench.core.errors import BenchError
 from bench.machine import identity
 from bench.stats.leaderboard import STATS_VERSION
-from bench.verify.claim import Claim, Found
+from bench.verify.claim import Claim, Outcome
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One promise as it was measured. `held` is None where it could not be measured; `measured_at` is ISO 8601 UTC."""
+    """One claim as it was measured; the field names are the keys of the published file.
+
+    Attributes:
+        promise: the claim's sentence.
+        held: None where it could not be measured.
+        measured_at: ISO 8601, UTC.
+    """
 
     name: str
     promise: str
@@ -28,14 +34,14 @@ class Entry:
     stats_version: int
 
 
-def entry(promise: Claim, found: Found, seconds: float) -> Entry:
-    """What was found just now."""
-    held = None if found.held is None else bool(found.held)
+def entry_of(claim: Claim, outcome: Outcome, seconds: float) -> Entry:
+    """The entry of a claim that was measured just now, in `seconds`."""
+    held = None if outcome.held is None else bool(outcome.held)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Entry(promise.name, promise.text, found.measured, held, now, round(seconds, 1), STATS_VERSION)
+    return Entry(claim.name, claim.text, outcome.measured, held, now, round(seconds, 1), STATS_VERSION)
 
 
-def file() -> Path:
+def machine_file() -> Path:
     """The file of this machine."""
     return paths.DATA / "verify" / f"{identity.machine_id()}.json"
 
@@ -49,7 +55,7 @@ def read(path: Path) -> dict[str, Entry]:
     if not path.exists():
         return {}
     try:
-        return {found["name"]: Entry(**found) for found in files.read_json(path)["promises"]}
+        return {entry["name"]: Entry(**entry) for entry in files.read_json(path)["promises"]}
     except (ValueError, KeyError, TypeError) as error:
         raise BenchError(f"{path}: not what `invoke verify` writes ({error}): move it away") from None
 
@@ -57,9 +63,9 @@ def read(path: Path) -> dict[str, Entry]:
 def write(path: Path, entries: Mapping[str, Entry], order: Sequence[str]) -> None:
     """Write the entries whose names are in `order`, in that order, with the machine and the code that they belong to."""
     commit, dirty = git.state()
-    about: dict[str, Any] = {
+    content: dict[str, Any] = {
         "machine_id": identity.machine_id(), "machine": identity.one_line(), "code_commit": commit, "code_dirty": dirty,
         "promises": [asdict(entries[name]) for name in order if name in entries],
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(path, about)
+    files.write_json(path, content)

@@ -1,21 +1,24 @@
-"""`invoke verify`: measure the promises one after another, print promise | measured | held, and keep what was found."""
+"""`invoke verify`: measure the claims one after another, print promise | measured | held, and keep the outcomes on disk."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import rich.progress
 from rich.console import Console
 from rich.table import Table
 
+from bench import catalog
+from bench.catalog import Catalog
 from bench.core.errors import BenchError
 from bench.machine import identity, lock
 from bench.verify import campaigns, record
-from bench.verify.claim import Claim, Found, Tick
+from bench.verify.claim import Claim, Conditions, Outcome
 from bench.verify.claims import CLAIMS, pick
-from bench.verify.live_bench import nulls
+from bench.verify.live_bench import null_workers
 from bench.verify.model import subject
 from bench.workers import client
 from bench.workers.client import SliceFailed, WorkerFailed
@@ -23,36 +26,35 @@ from bench.workers.client import SliceFailed, WorkerFailed
 HELD = {True: "yes", False: "NO", None: "not measured"}
 
 
-def run(only: str, quick: bool, count: int = 0, budget: str = "1m") -> None:
-    """Measure what was picked, and `count` real campaigns of `budget`; each result is on disk as soon as it is there.
+def prove(only: str, quick: bool, campaigns_count: int = 0, budget: str = "1m") -> None:
+    """`invoke verify`: measure the picked claims, and the one about that many real campaigns of `budget` measuring time each.
+
+    Each outcome is on disk as soon as it is there.
 
     Raises:
-        BenchError: a promise is not held, or could not be measured.
+        BenchError: a claim does not hold, or could not be measured.
     """
-    if count < 0:
-        raise BenchError(f"--campaigns {count}: wants a whole number of at least 0")
-    chosen = pick(only, quick)
-    real = campaigns.many(count, budget)
-    if count:
-        chosen.append(real)
-    if not all(promise.quick for promise in chosen):
-        client.require_linux()
-    path = record.file()
-    entries = record.read(path)
+    if campaigns_count < 0:
+        raise BenchError(f"--campaigns {campaigns_count}: wants a whole number of at least 0")
+    real_campaigns = campaigns.real_campaigns(campaigns_count, budget)
+    claims = [*pick(only, quick), *([real_campaigns] if campaigns_count else [])]
     busy = _busy()
-    if busy and not all(promise.quick for promise in chosen):
-        Console(stderr=True).print(f"{busy}: promises about time want a quiet machine", markup=False, highlight=False)
+    if not all(claim.quick for claim in claims):
+        client.require_linux()
+        if busy:
+            Console(stderr=True).print(f"{busy}: promises about time want a quiet machine", markup=False, highlight=False)
+    path = record.machine_file()
+    entries, order = record.read(path), [claim.name for claim in (*CLAIMS, real_campaigns)]
+    lasted_s = {name: entry.seconds for name, entry in entries.items()}
+    catalogue = catalog.load()
     # The quick ones too: a proof beside a measurement spoils both.
-    with lock.hold("the protocol's own proof") as held:
-        if any("nulls" in promise.needs for promise in chosen):
-            nulls()
-        if any("model" in promise.needs for promise in chosen):
-            subject()
-        for promise, found, seconds in _measured(chosen, {name: entry.seconds for name, entry in entries.items()}, held):
-            entries[promise.name] = record.entry(promise, found, seconds)
-            record.write(path, entries, [known.name for known in (*CLAIMS, real)])
-    names = [promise.name for promise in chosen]
-    Console().print(table([entries[name] for name in names]))
+    with lock.hold("the protocol's own proof") as machine_lock:
+        _prepare(claims, catalogue)
+        for result in _measured(claims, lasted_s, catalogue, machine_lock):
+            entries[result.claim.name] = record.entry_of(result.claim, result.outcome, result.seconds)
+            record.write(path, entries, order)
+    names = [claim.name for claim in claims]
+    Console().print(claim_table([entries[name] for name in names]))
     if broken := [name for name in names if entries[name].held is not True]:
         why = f" ({busy} before the first)" if busy else ""
         raise BenchError(
@@ -61,32 +63,51 @@ def run(only: str, quick: bool, count: int = 0, budget: str = "1m") -> None:
 
 
 def _busy() -> str | None:
-    """What others do to this machine, where it is more than it has cores for."""
+    """The load of the machine, where it is more than it has cores for."""
     load, cores = os.getloadavg()[0], identity.physical_cores()
     return f"load average {load:.1f} on {cores} cores" if load > cores else None
 
 
-def measure(promise: Claim, held: lock.MachineLock, tick: Tick) -> Found:
-    """Measure one promise. What a user can mend leaves it unmeasured; a worker that fails breaks it."""
+def _prepare(claims: Sequence[Claim], catalogue: Catalog) -> None:
+    """Build and export what the claims need, so that no measurement begins with it."""
+    if any("nulls" in claim.needs for claim in claims):
+        null_workers(catalogue)
+    if any("model" in claim.needs for claim in claims):
+        subject(catalogue)
+
+
+def measure_claim(claim: Claim, conditions: Conditions) -> Outcome:
+    """Measure one claim. An error that a user can mend leaves it unmeasured; a worker that fails breaks it."""
     try:
-        return promise.measure(held, tick)
+        return claim.measure(conditions)
     except BenchError as error:
-        return Found(str(error), None)
+        return Outcome(str(error), None)
     except (WorkerFailed, SliceFailed) as failure:
-        return Found(f"a worker failed: {failure}", False)
+        return Outcome(f"a worker failed: {failure}", False)
 
 
-def table(entries: Sequence[record.Entry]) -> Table:
+def claim_table(entries: Sequence[record.Entry]) -> Table:
     """promise | measured | held."""
-    made = Table("promise", "measured", "held", title="What the protocol promises, and what was measured here", title_justify="left")
+    table = Table("promise", "measured", "held", title="What the protocol promises, and what was measured here", title_justify="left")
     for entry in entries:
-        made.add_row(entry.promise, entry.measured, HELD[entry.held])
-    return made
+        table.add_row(entry.promise, entry.measured, HELD[entry.held])
+    return table
 
 
-def _measured(chosen: Sequence[Claim], lasted: Mapping[str, float], held: lock.MachineLock) -> Iterator[tuple[Claim, Found, float]]:
-    """Each promise with what was found and the seconds it took, behind one bar with the time left."""
-    expected = {promise.name: lasted.get(promise.name) or promise.seconds for promise in chosen}
+@dataclass(frozen=True)
+class Result:
+    """A claim that was measured, its outcome, and the seconds that took."""
+
+    claim: Claim
+    outcome: Outcome
+    seconds: float
+
+
+def _measured(
+    claims: Sequence[Claim], lasted_s: Mapping[str, float], catalogue: Catalog, machine_lock: lock.MachineLock
+) -> Iterator[Result]:
+    """Measure each claim, behind one bar with the time left, by how long the claims lasted the last time."""
+    expected_s = {claim.name: lasted_s.get(claim.name) or claim.seconds for claim in claims}
     columns = (
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(bar_width=24),
@@ -95,17 +116,17 @@ def _measured(chosen: Sequence[Claim], lasted: Mapping[str, float], held: lock.M
         rich.progress.TimeRemainingColumn(),
     )
     with rich.progress.Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as bar:
-        task = bar.add_task("", total=sum(expected.values()))
-        before = 0.0
-        for promise in chosen:
-            bar.update(task, description=promise.name)
-            began, base, span = time.monotonic(), before, expected[promise.name]
+        task = bar.add_task("", total=sum(expected_s.values()))
+        before_s = 0.0
+        for claim in claims:
+            bar.update(task, description=claim.name)
 
-            def tick(share: float, base: float = base, span: float = span) -> None:
-                bar.update(task, completed=base + share * span)
+            def tick(share: float, before_s: float = before_s, span_s: float = expected_s[claim.name]) -> None:
+                bar.update(task, completed=before_s + share * span_s)
 
-            found = measure(promise, held, tick)
-            before += span
-            bar.update(task, completed=before)
-            bar.console.print(f"{promise.name}: {HELD[found.held]}: {found.measured}", markup=False, highlight=False, soft_wrap=True)
-            yield promise, found, time.monotonic() - began
+            began = time.monotonic()
+            outcome = measure_claim(claim, Conditions(catalogue, machine_lock, tick))
+            before_s += expected_s[claim.name]
+            bar.update(task, completed=before_s)
+            bar.console.print(f"{claim.name}: {HELD[outcome.held]}: {outcome.measured}", markup=False, highlight=False, soft_wrap=True)
+            yield Result(claim, outcome, time.monotonic() - began)

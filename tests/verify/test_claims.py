@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench import catalog
 from bench.core import paths
 from bench.core.errors import BenchError
 from bench.machine import lock
 from bench.stats.load import Served
 from bench.store.controls import Verdict
 from bench.verify import campaigns, clients, derived, fixed_service_worker, gate, live, live_bench, mutant_catalogue, record, replay
-from bench.verify.claim import Claim, Found
+from bench.verify.claim import Claim, Outcome
 from bench.verify.claims import CLAIMS, pick
 from bench.workers.client import WorkerFailed
 from site_src.data import verification
@@ -37,24 +38,24 @@ def served(due: list[int], start: list[int], end: list[int]) -> Served:
 
 
 def test_promises_have_names_of_their_own_and_a_sentence() -> None:
-    names = [promise.name for promise in CLAIMS]
+    names = [claim.name for claim in CLAIMS]
     assert len(set(names)) == len(names) >= 17
-    assert all(promise.text and promise.seconds > 0 for promise in CLAIMS)
-    assert sum(promise.seconds for promise in CLAIMS) <= 15 * 60
+    assert all(claim.text and claim.seconds > 0 for claim in CLAIMS)
+    assert sum(claim.seconds for claim in CLAIMS) <= 15 * 60
 
 
 def test_what_is_picked() -> None:
-    assert [promise.name for promise in pick("stall, five-percent", quick=False)] == ["five-percent", "stall"]
+    assert [claim.name for claim in pick("stall, five-percent", quick=False)] == ["five-percent", "stall"]
     assert pick("", quick=False) == list(CLAIMS)
-    assert {promise.quick for promise in pick("", quick=True)} == {True}
-    assert not any(promise.needs for promise in pick("", quick=True))
+    assert {claim.quick for claim in pick("", quick=True)} == {True}
+    assert not any(claim.needs for claim in pick("", quick=True))
     assert pick("none", quick=False) == []
     with pytest.raises(BenchError, match=r"promise nonsense: not known; there are identical-arms, "):
         pick("nonsense", quick=False)
 
 
-def promise(name: str, outcome: Found | Exception) -> Claim:
-    def measure(_: object, tick: object) -> Found:
+def claim(name: str, outcome: Outcome | Exception) -> Claim:
+    def measure(_: object) -> Outcome:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -73,15 +74,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_does_not_hold_costs_the_exit_status_and_everything_is_kept(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = [promise("good", Found("3 of 3", True)), promise("bad", Found("2 of 3", False)),
-            promise("mended", BenchError("cmake: not found: install it")), promise("dead", WorkerFailed("CRASH", "signal 9"))]  # fmt: skip
+    made = [claim("good", Outcome("3 of 3", True)), claim("bad", Outcome("2 of 3", False)),
+            claim("mended", BenchError("cmake: not found: install it")), claim("dead", WorkerFailed("CRASH", "signal 9"))]  # fmt: skip
     monkeypatch.setattr(replay, "CLAIMS", made)
     monkeypatch.setattr(replay.os, "getloadavg", lambda: (100.0, 0.0, 0.0))
     monkeypatch.setattr(replay, "pick", lambda only, quick: [each for each in made if not only or each.name in only])
     with pytest.raises(BenchError, match=r"3 of 4 promises do not hold here: bad, mended, dead \(load average 100\.0 on \d+ cores"):
-        replay.run("", False)
-    kept = json.loads(record.file().read_text())
-    assert record.file().parent == here / "verify"
+        replay.prove("", False)
+    kept = json.loads(record.machine_file().read_text())
+    assert record.machine_file().parent == here / "verify"
     assert [(each["name"], each["held"]) for each in kept["promises"]] == [
         ("good", True),
         ("bad", False),
@@ -92,9 +93,9 @@ def test_what_does_not_hold_costs_the_exit_status_and_everything_is_kept(
     out = capsys.readouterr().out
     assert "good holds" in out and "NO" in out and "not measured" in out
 
-    made[1] = promise("bad", Found("3 of 3", True))
-    replay.run("bad", False)
-    assert {name: entry.held for name, entry in record.read(record.file()).items()} == {
+    made[1] = claim("bad", Outcome("3 of 3", True))
+    replay.prove("bad", False)
+    assert {name: entry.held for name, entry in record.read(record.machine_file()).items()} == {
         "good": True,
         "bad": True,
         "mended": None,
@@ -112,8 +113,8 @@ def test_a_file_that_is_not_ours_is_named(tmp_path: Path) -> None:
 
 def test_the_site_reads_what_is_written(here: Path) -> None:
     assert verification.read(here / "verify") == []
-    kept = record.entry(promise("good", Found("3 of 3", True)), Found("3 of 3", True), 1.0)
-    record.write(record.file(), {"good": kept}, ["good"])
+    kept = record.entry_of(claim("good", Outcome("3 of 3", True)), Outcome("3 of 3", True), 1.0)
+    record.write(record.machine_file(), {"good": kept}, ["good"])
     (found,) = verification.read(here / "verify")
     assert [(row["promise"], row["measured"], row["held"]) for row in found.promises] == [("good holds", "3 of 3", True)]
     (here / "verify" / "other.json").write_text("[]")
@@ -163,7 +164,7 @@ def test_a_stalls_prediction_by_hand() -> None:
      ({"longest_share": 0.5}, False), ({"overrun": True}, False)],
 )  # fmt: skip
 def test_when_a_stall_counts_as_seen(change: dict[str, float], held: bool) -> None:
-    assert replace(live.StallFound(1.0, 0.001, 1.01, False), **change).held is held
+    assert replace(live.StallEffect(1.0, 0.001, 1.01, False), **change).held is held
 
 
 def test_watched_little_by_hand() -> None:
@@ -172,10 +173,10 @@ def test_watched_little_by_hand() -> None:
     looks = np.arange(0, 2_000_001, dtype=np.int64) * 10
     piece = served([0, 10_000_000, 20_000_000], [0, 10_000_000, 25_000_000], [5_000_000, 25_000_000, 30_000_000])
     answered = np.searchsorted(piece.end_ns, looks, side="right")
-    found = live.watched_little(piece, looks, answered)
+    found = live.little_from_readings(piece, looks, answered)
     assert found.in_system == pytest.approx(0.75, rel=1e-5)
     assert found.rate_per_s * found.latency_s == pytest.approx(1.5)
-    sparse = live.watched_little(piece, looks[::1000], answered[::1000])
+    sparse = live.little_from_readings(piece, looks[::1000], answered[::1000])
     assert sparse.in_system == pytest.approx(0.75, rel=0.01)
 
 
@@ -233,14 +234,14 @@ def test_the_fixed_service_worker_takes_its_time_and_counts(tmp_path: Path) -> N
 @pytest.fixture
 def live_bench_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[live_bench.LiveBench]:
     monkeypatch.setenv("BENCH_LOCK", str(tmp_path / "lock"))
-    with lock.hold("a test") as held, live_bench.opened(held) as opened:
+    with lock.hold("a test") as held, live_bench.opened(held, catalog.load()) as opened:
         yield opened
     assert not opened.folder.exists()
 
 
 def test_a_real_worker_shows_a_stall_where_it_must(live_bench_open: live_bench.LiveBench) -> None:
     """Wide bounds: this machine may be busy. `invoke verify` holds the narrow ones."""
-    found = live.stalled(live_bench_open, None, live.Stall(stall_s=0.4, rows=200, rate_per_s=250.0, at_s=0.1))
+    found = live.measure_stall(live_bench_open, None, live.Stall(stall_s=0.4, rows=200, rate_per_s=250.0, at_s=0.1))
     assert found.open_ratio == pytest.approx(1, abs=0.3)
     assert found.longest_share >= 1
     assert found.closed_share < 0.2
@@ -264,7 +265,7 @@ def mutant_rows() -> dict[str, mutant_catalogue.Row]:
 
 
 def test_mutants_as_they_must_be() -> None:
-    assert mutant_catalogue.judged(mutant_rows()).held
+    assert mutant_catalogue.outcome_of(mutant_rows()).held
 
 
 @pytest.mark.parametrize(
@@ -284,16 +285,16 @@ def test_one_mutant_that_gets_through_breaks_the_promise(bug: str, row: mutant_c
         del rows[bug]
     else:
         rows[bug] = row
-    found = mutant_catalogue.judged(rows)
+    found = mutant_catalogue.outcome_of(rows)
     assert not found.held and bug in found.measured
 
 
 def test_the_gate_must_catch_every_bug_and_no_honest_model() -> None:
-    judged = [gate.Judged(bug, 1e-6, 1e-4, None if bug == gate.HONEST else "hard inputs: …", True) for bug in gate.BUGS]
-    assert gate.told(judged).held
-    assert not gate.told(judged[:-1]).held
-    assert not gate.told([replace(judged[0], caught="unit norm: …"), *judged[1:]]).held
-    assert not gate.told([*judged[:-1], replace(judged[-1], caught=None)]).held
+    judged = [gate.BugResult(bug, 1e-6, 1e-4, None if bug == gate.HONEST else "hard inputs: …", True) for bug in gate.BUGS]
+    assert gate.outcome_of(judged).held
+    assert not gate.outcome_of(judged[:-1]).held
+    assert not gate.outcome_of([replace(judged[0], caught="unit norm: …"), *judged[1:]]).held
+    assert not gate.outcome_of([*judged[:-1], replace(judged[-1], caught=None)]).held
 
 
 def control(role: str, verdict: str, number: int) -> Verdict:
@@ -305,7 +306,7 @@ def test_twenty_campaigns(false: int, missed: int, held: bool) -> None:
     """At most 3 false verdicts between the twins of 20 campaigns, at least 15 slower arms found."""
     twins = [control("twin", "faster" if number < false else "equivalent", number) for number in range(20)]
     slow = [control("slow", "unresolved" if number < missed else "slower", number) for number in range(20)]
-    found = campaigns.counted([*twins, *slow])
+    found = campaigns.outcome_of([*twins, *slow])
     assert found.held is held
     assert found.measured == (
         f"20 campaigns: {false} of 20 twins called different, {20 - missed} of 20 slower arms found ({missed} unresolved)"
@@ -313,5 +314,5 @@ def test_twenty_campaigns(false: int, missed: int, held: bool) -> None:
 
 
 def test_no_campaign_proves_nothing() -> None:
-    assert not campaigns.counted([]).held
-    assert not campaigns.counted([control("slow", "slower", 1)]).held
+    assert not campaigns.outcome_of([]).held
+    assert not campaigns.outcome_of([control("slow", "slower", 1)]).held

@@ -63,7 +63,7 @@ def test_bugs_in_the_model_itself_are_caught(artefact: Path) -> None:
     """tanh for erf GELU, a wrong LayerNorm eps, no normalisation, truncation and wrong pooling, planted into the Embedder."""
     rng = np.random.default_rng(3)
     inputs = [rng.integers(1000, 29000, length) for length in (2, 5, 9, 17, 40, 64, 129, 256) * 2]
-    judged = list(gate.judge(artefact, inputs, 0))
-    found = gate.told(judged)
+    judged = list(gate.judge_bugs(artefact, inputs, 0))
+    found = gate.outcome_of(judged)
     assert found.held, found.measured
     assert sum(bug.naive_passes for bug in judged if bug.bug != gate.HONEST) >= 3
