@@ -48,3 +48,13 @@ def test_every_file_that_is_named_is_there() -> None:
     for name in re.findall(r"`((?:bench|native|site_src|tests)/[\w/.*]+)`", (paths.ROOT / "CONTRIBUTING.md").read_text()):
         wanted = name.replace("NAME", "*")
         assert list(paths.ROOT.glob(wanted.rstrip("/"))), f"CONTRIBUTING.md names {name}"
+
+
+def test_references_to_the_method_lead_to_a_section_of_its_page() -> None:
+    method = (paths.ROOT / "site_src" / "pages" / "methodology.md.j2").read_text(encoding="utf-8")
+    sections = set(re.findall(r"^## .*\{: #([\w-]+) \}$", method, re.MULTILINE))
+    sources = {file: file.read_text(encoding="utf-8") for folder in ("bench", "site_src") for file in (paths.ROOT / folder).rglob("*.py")}
+    named = {(file.name, section) for file, text in sources.items() for section in re.findall(r"methodology\.md\.j2#([\w-]+)", text)}
+    assert len(named) >= 4
+    assert [(file, section) for file, section in named if section not in sections] == []
+    assert {"order", "blocks", "budget", "statistics", "gate", "faults"} <= sections

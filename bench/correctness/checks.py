@@ -18,7 +18,7 @@ Vectors = npt.NDArray[np.float32]
 HARD_BATCH, HARD_SINGLES = 8, 64
 #: Unique and repeated pieces alternate; each is this many requests. Below MIN_REPEAT_PAIRS no interval can exclude 1.
 REPEAT_PIECE, REPEAT_PAIRS, MIN_REPEAT_PAIRS = 8, 12, 7
-#: A cache makes unique rows many times slower than repeated ones; MEASUREMENT allows 3 %.
+#: A cache makes unique rows many times slower than repeated ones; 3 % are allowed (site_src/pages/methodology.md.j2#gate).
 REPEAT_GATE = 1.03
 #: Requests of at least LENGTHS_APART times the tokens must take more than LENGTH_GATE times as long; MIN_PAIRS for an interval at 95 %.
 LENGTHS_APART, LENGTH_GATE, MIN_PAIRS = 8, 1.25, 6

@@ -1,7 +1,7 @@
 """Did the framework compute the right vectors? Every timed request is judged against the fp32 Embedder.
 
-The gates are of MEASUREMENT: unit vectors, the worst case and never the mean, cosine in float64 from vectors renormalised in
-float64 (a float32 dot product alone rounds to 1.2e-7).
+The worst request counts, never the mean. Cosines are taken in float64 from vectors renormalised in float64: a float32 dot product alone
+rounds to 1.2e-7. Why the gates are what they are: site_src/pages/methodology.md.j2#gate.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ from bench.verify.claim import Outcome, Tick, percent, silent
 from bench.verify.live_bench import LiveBench, null_workers
 from bench.workers.client import Worker
 
-#: MEASUREMENT's bounds: a stall's p99 to its prediction, Little's law, and what a window's rate may differ from the capacity.
+#: Largest relative differences of a stall's p99 to its prediction, of L to λW, and of a window's rate to the capacity
+#: (site_src/pages/methodology.md.j2#proof).
 STALL_WITHIN, LITTLE_WITHIN, WINDOW_WITHIN = 0.10, 0.02, 0.03
 #: Share of a stall that may show in the p99 of one client back to back.
 CLOSED_SHARE = 0.02

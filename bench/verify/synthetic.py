@@ -1,6 +1,7 @@
 """Claims about the statistics, measured on synthetic experiments whose truth is known. Pure; every seed is fixed.
 
-An experiment's seed is `[claim, number]`, so the first m of n experiments do not depend on n; the bounds are MEASUREMENT's.
+An experiment's seed is `[claim, number]`, so the first m of n experiments do not depend on n. The bounds are those of the method
+(site_src/pages/methodology.md.j2#proof).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from bench.verify.claim import Outcome, Share, Tick, percent, silent
 
 Floats = npt.NDArray[np.float64]
 
-#: Spread of a block's quantity about its true value, ln scale: what MEASUREMENT asks the +5 % to be found in.
+#: Spread of a block's quantity about its true value, ln scale, in which an arm 5 % slower must be found.
 NOISE = 0.04
 #: Upper Clopper–Pearson bound for false verdicts; least share of +5 % found, of six twins in one group; coverage of 95 % intervals.
 FALSE_AT_MOST, FOUND_AT_LEAST, ONE_GROUP_AT_LEAST, COVERED = 0.07, 0.90, 0.95, (0.93, 0.97)
