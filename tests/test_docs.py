@@ -6,14 +6,20 @@ import json
 import re
 import subprocess
 import sys
+from typing import get_args, get_type_hints
 
 import pytest
 
 from bench import catalog
+from bench.catalog import Model
 from bench.core import paths
+from site_src import generate
 
-README = (paths.ROOT / "README.md").read_text()
+README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (paths.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 KNOWN = catalog.load()
+#: Pages that other pages lead to: one for each model and run, and files for programs.
+NOT_IN_THE_MENU = ("model", "run", "llms", "feed")
 
 
 def tasks() -> list[str]:
@@ -48,6 +54,64 @@ def test_every_file_that_is_named_is_there() -> None:
     for name in re.findall(r"`((?:bench|native|site_src|tests)/[\w/.*]+)`", (paths.ROOT / "CONTRIBUTING.md").read_text()):
         wanted = name.replace("NAME", "*")
         assert list(paths.ROOT.glob(wanted.rstrip("/"))), f"CONTRIBUTING.md names {name}"
+
+
+def text(name: str) -> str:
+    return (paths.ROOT / name).read_text(encoding="utf-8")
+
+
+def additions() -> dict[str, list[str]]:
+    """What CONTRIBUTING says an addition edits: files by the first column."""
+    table = CONTRIBUTING.split("| you add |")[1].split("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    return {cells[0]: re.findall(r"`([\w./-]+\.\w+)`", cells[-1]) for cells in rows}
+
+
+def test_a_framework_edits_what_is_listed() -> None:
+    for file in additions()["a framework"]:
+        for name in (name for name, entry in KNOWN.frameworks.items() if entry.role == "measured"):
+            assert name in text(file), f"{file} lacks {name}: is it still touched by a new framework?"
+
+
+def test_an_architecture_edits_what_is_listed() -> None:
+    files = additions()["an architecture"]
+    assert "bench/catalog/schema.py" in files and len(files) >= 8
+    for architecture in get_args(get_type_hints(Model)["architecture"]):
+        for file in files:
+            assert architecture in text(file), f"{file} lacks {architecture}"
+
+
+def test_models_and_scenarios_edit_the_catalogue_alone() -> None:
+    assert additions()["a model of an architecture that we have"] == ["bench/catalog/models.yaml"]
+    assert additions()["a scenario or a suite"] == ["bench/catalog/scenarios.yaml"]
+    for name in (*KNOWN.models, *KNOWN.scenarios):
+        for file in (paths.ROOT / "bench").rglob("*.py"):
+            if "verify" not in file.parts and "commands" not in file.parts:
+                assert f'"{name}"' not in file.read_text(encoding="utf-8"), f"{file} knows {name}"
+
+
+def test_a_page_edits_what_is_listed() -> None:
+    assert additions()["a page"] == ["site_src/generate.py", "mkdocs.yml"]
+    menu = {name for name in re.findall(r": ([\w/-]+)\.md$", text("mkdocs.yml"), re.MULTILINE)}
+    for page in generate.PAGES:
+        name = page.__name__.rpartition(".")[2]
+        assert list((paths.ROOT / "site_src" / "pages").glob(f"{name}.*.j2")), f"{name} has no template beside it"
+        url = name.replace("_", "-")
+        assert {url, f"{url}/index"} & menu or name in NOT_IN_THE_MENU, f"{name} is not in the menu of mkdocs.yml"
+
+
+def test_a_task_edits_what_is_listed() -> None:
+    for file in additions()["a task"]:
+        for name in tasks():
+            assert name in text(file), f"{file} lacks {name}"
+
+
+def test_environment_variables_are_explained() -> None:
+    table = CONTRIBUTING.split("## Environment variables")[1]
+    sources = [file for ending in ("py", "rs", "hpp", "cpp", "yml") for folder in ("bench", "site_src", "native")
+               for file in (paths.ROOT / folder).rglob(f"*.{ending}")]  # fmt: skip
+    used = {name for file in sources for name in re.findall(r"\bBENCH_[A-Z_]+\b", file.read_text(encoding="utf-8"))}
+    assert used and sorted(name for name in used if f"`{name}`" not in table) == []
 
 
 def test_references_to_the_method_lead_to_a_section_of_its_page() -> None:
