@@ -13,7 +13,7 @@ from bench.catalog.schema import Arm, ControlRole
 
 SLOW = 1.05
 #: The stall comes with the first request that starts this long after the start of a slice, and lasts so long. A slice lasts 0.25 s
-#: or more, and what is not recorded is served in stretches that end before it (see `Seats`).
+#: or more, and what is not recorded is served in stretches that end before it (see `WorkerSlot.unrecorded`).
 STALL_AT_S, STALL_FOR_S = 0.1, 0.2
 
 

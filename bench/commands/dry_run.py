@@ -19,7 +19,8 @@ from bench.core import files, paths
 from bench.core.progress import minutes
 from bench.machine import identity
 from bench.measure import budget
-from bench.measure.budget import ServiceTime, Shape
+from bench.measure.budget import Shape
+from bench.measure.service_time import ServiceTime
 from bench.plan import workload
 from bench.prepare import launch, prepare
 from bench.prepare.spec import RunSpec

@@ -22,7 +22,7 @@ from bench.runs import codec
 from bench.runs.schema import Check
 
 #: What judges, and what makes the reference: a changed gate or rule asks anew.
-JUDGES = ("bench.correctness.checks", "bench.correctness.reference", "bench.correctness.determinism", "bench.measure.seats")
+JUDGES = ("bench.correctness.checks", "bench.correctness.reference", "bench.correctness.determinism")
 
 
 def key(experiment: Experiment, prepared: PreparedArm) -> str | None:

@@ -1,4 +1,4 @@
-"""What a process start finds and leaves: an empty or a full page cache before, its memory after.
+"""The page cache before a process start, made cold or left as it is, and the facts of the start that are recorded.
 
 Each arm gets one cold start in a run, after its first and as soon as no other process has its files mapped.
 """
@@ -18,7 +18,7 @@ OTHER_RELEASE = "another release stands in an environment of its own, whose file
 
 
 @dataclass(frozen=True)
-class Cache:
+class PageCacheState:
     """The page cache before a start: `cold` (artefact, library and binary evicted, which was verified), `warm` (all of the artefact in
     it, and the arm was started before) or `unknown`. The note says why it is not cold though it was to be."""
 
@@ -26,8 +26,8 @@ class Cache:
     page_cache_note: str | None = None
 
 
-class Starts:
-    """The starts of a run so far, as far as page caches go."""
+class ColdStarts:
+    """Which arms of a run have had their cold start."""
 
     def __init__(self) -> None:
         self._cold: set[str] = set()
@@ -36,22 +36,22 @@ class Starts:
         """Arms without a cold start come first: then the fewest others have their files mapped."""
         return sorted(prepared_arms, key=lambda prepared: prepared.arm.id in self._cold)
 
-    def prepare(self, prepared: PreparedArm, start: int) -> Cache:
+    def prepare(self, prepared: PreparedArm, start: int) -> PageCacheState:
         """Make the page cache cold for the start numbered `start` of an arm, if it is the arm's turn; say what it is then."""
         if start == 0 or prepared.arm.role != "measured":
-            return Cache("unknown")
+            return PageCacheState("unknown")
         if prepared.framework.release:
-            return Cache("unknown", OTHER_RELEASE)
+            return PageCacheState("unknown", OTHER_RELEASE)
         if prepared.arm.id in self._cold:
-            return Cache("warm" if page_cache.is_warm(footprint.artefact_files(prepared)) else "unknown")
+            return PageCacheState("warm" if page_cache.is_warm(footprint.artefact_files(prepared)) else "unknown")
         reason = page_cache.evict(footprint.start_files(prepared))
         if reason:
-            return Cache("unknown", reason)
+            return PageCacheState("unknown", reason)
         self._cold.add(prepared.arm.id)
-        return Cache("cold")
+        return PageCacheState("cold")
 
 
-def start_of(prepared: PreparedArm, start: int, worker: Worker, ready: Ready, cache: Cache) -> Start:
+def start_of(prepared: PreparedArm, start: int, worker: Worker, ready: Ready, state: PageCacheState) -> Start:
     """The record of the start numbered `start` of an arm: its times, its page cache and its memory when it is ready."""
     memory = worker.memory()
     return Start(
@@ -64,8 +64,8 @@ def start_of(prepared: PreparedArm, start: int, worker: Worker, ready: Ready, ca
         load_pss_bytes=memory.pss_bytes,
         rss_bytes=memory.rss_bytes,
         peak_rss_bytes=memory.peak_rss_bytes,
-        page_cache=cache.page_cache,
-        page_cache_note=cache.page_cache_note,
+        page_cache=state.page_cache,
+        page_cache_note=state.page_cache_note,
         dim=ready.dim,
         version=dict(prepared.version),
         settings=dict(ready.settings),

@@ -50,7 +50,9 @@ def _enlarge(folder: RunFolder, experiment: Experiment, run: Mapping[str, Any]) 
     folder.forget_failures("SKIPPED" if ended else None)
     for scenario in spec.scenarios:
         if allocation := folder.allocation(scenario.name):
-            room = experiment.plans[scenario.name].measured // (allocation.rounds * allocation.rows) - folder.discard_count(scenario.name)
+            room = experiment.plans[scenario.name].measured // (allocation.rounds * allocation.rows) - len(
+                folder.discard_numbers(scenario.name)
+            )
             blocks = max(allocation.blocks, min(BLOCKS, room)) if spec.budget_s is None else allocation.blocks
             folder.write_allocation(scenario.name, replace(allocation, blocks=blocks, until_s=None))
     earlier = {name: run[name] for name in ("budget_s", "command", "code_commit")} | ended

@@ -1,325 +1,468 @@
 """Measures an experiment scenario by scenario, block by block, within its budget.
 
-Small models stay resident, idle workers frozen; where a suite wants fresh processes for every block, scenarios that serve the same shapes
-share them: one block of each, then new processes. Models of 1 GB and more, or too little memory: each arm of a block is a fresh process
-that serves all its rows and ends (see MEASUREMENT, Order). A worker that crashes, hangs or is killed becomes a failure with its reason
-and the others go on; nothing outlives this process (the workers die with it, and the machine's lock lists them for the next holder).
+Small models stay resident, idle workers frozen; where a suite wants new processes for every block, scenarios that serve the same shapes
+share them: one block of each, then new processes. Models of 1 GB and more, or too little memory: each arm of a block is a new process
+that serves all its rows and ends. A worker that crashes, hangs or is killed becomes a failure with its reason and the others go on;
+nothing outlives this process (the workers die with it, and the machine's lock lists them for the next holder).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from bench.catalog import Scenario
 from bench.core import paths
 from bench.core.progress import Progress, minutes
+from bench.core.stopwatch import Stopwatch
+from bench.correctness.admission import Admission
+from bench.correctness.determinism import RunToRun
+from bench.correctness.expected import Expected, ReferenceVectors
 from bench.machine import lock
-from bench.measure import budget, noise_monitor, quality, resume
-from bench.measure.blocks import Expected
-from bench.measure.budget import WARM_UP_SHARE
-from bench.measure.paces import LATE, Paces
-from bench.measure.seats import Seats
+from bench.measure import quality, resume
+from bench.measure.allocator import Allocator, Load, Refused, spare_first
+from bench.measure.block import BlockMeasurer, BlockOrder, BlockRecord
+from bench.measure.budget import BLOCKS, LATER_LOOKS, MIN_BLOCKS, WARM_UP_SHARE
+from bench.measure.clock import BudgetClock
+from bench.measure.failures import Failures
+from bench.measure.ledger import Ledger
+from bench.measure.noise_monitor import NoiseMonitor
+from bench.measure.readiness import Readiness
+from bench.measure.search import RateSearch
+from bench.measure.warm_up import WarmUp
+from bench.measure.worker_pool import WorkerPool, WorkerSlot
 from bench.plan import workload
+from bench.plan.folder import Plan
 from bench.prepare import describe_run, preflight
 from bench.prepare.spec import Experiment
 from bench.runs.schema import Allocation
 from bench.runs.writer import RunFolder
-from bench.stats.load import unsustainable
-from bench.stats.slo import Search
+from bench.workers.client import Launch, Order, Served, Worker
 
 #: Names the scenarios of a run folder that are not decided yet.
 Undecided = Callable[[Path], Collection[str]]
 
 
-class Runner(Paces):
-    """One run of one model: which blocks are measured, and in which order."""
-
-    def __init__(
-        self, experiment: Experiment, folder: RunFolder, seats: Seats, progress: Progress, undecided: Undecided | None = None
-    ) -> None:
-        """
-        Args:
-            undecided: names the scenarios of a run folder that are looked at again with more blocks; none without it.
-        """
-        super().__init__(experiment, folder, seats, progress, preflight.stays_resident(experiment))
-        self.undecided = undecided
-
-    def run(self) -> None:
-        """Measure every scenario, then mark the run as done."""
-        if not self.resident:
-            self.progress.say("one worker at a time: they would not all fit into memory, or their model is large")
-        self.seats.measured_s = self.folder.measured_s()
-        self.watch = noise_monitor.Watch(self.seats, self.folder)
-        self._not_applicable()
-        scenarios = list(self.waiting)
-        while self.waiting:
-            self._each(workload.turns(self.waiting, self.resident and self.experiment.spec.fresh_blocks))
-        if self.experiment.spec.requests is None and self.experiment.spec.budget_s is not None:
-            for scenario in scenarios:
-                self._fill_up(scenario)
-            self._look_again(scenarios)
-        self.seats.leave_all()
-        with self.seats.stage("quality"):
-            quality.measure(self.experiment, self.folder, self.seats.held, self.progress.say)
-        self.folder.write_done({**self.seats.stage.seconds, "measuring": round(self.seats.measured_s, 3)})
-
-    def _each(self, groups: Sequence[Sequence[Scenario]]) -> None:
-        """Every group of scenarios, in their order."""
-        self.warmed = {scenario.name for group in groups for scenario in group[1:]}
-        for place, group in enumerate(groups):
-            self._announce(group)
-            if len(group) > 1:
-                self._in_turns(group, len(groups) - place)
-            else:
-                self._scenario(group[0], len(groups) - place)
-
-    def _announce(self, group: Sequence[Scenario]) -> None:
-        """Which scenarios come now, and how far the run is, with what it had before it was resumed."""
-        scenarios, budget_s = self.experiment.spec.scenarios, self.experiment.spec.budget_s
-        if len(scenarios) > 1:
-            begun = sum(self.folder.block_count(scenario.name) > 0 for scenario in scenarios)
-            spent = minutes(self.seats.measured_s) + (f" of {minutes(budget_s)}" if budget_s is not None else "")
-            names = ", ".join(scenario.name for scenario in group)
-            self.progress.say(f"{begun} of {len(scenarios)} scenarios have blocks, {spent} measured; next: {names}")
-
-    def _not_applicable(self) -> None:
-        """What no arm, or not this one, can serve in a scenario."""
-        for scenario in self.experiment.spec.scenarios:
-            if reason := self.experiment.not_applicable.get(scenario.name):
-                for arm_id in self.arms:
-                    self.folder.write_failure(arm_id, scenario.name, "NOT_APPLICABLE", reason)
-            for prepared in self.experiment.prepared_arms:
-                if prepared.variant.scenarios and scenario.name not in prepared.variant.scenarios:
-                    reason = f"{prepared.variant.name} is for {', '.join(prepared.variant.scenarios)}"
-                    self.folder.write_failure(prepared.arm.id, scenario.name, "NOT_APPLICABLE", reason)
-                if prepared.arm.role == "floor" and scenario.floor_in:
-                    reason = f"the harness's floor is the same as in {scenario.floor_in}"
-                    self.folder.write_failure(prepared.arm.id, scenario.name, "NOT_APPLICABLE", reason)
-
-    # --- scenarios in turns ----------------------------------------------------------------------------------------------
-
-    def _in_turns(self, scenarios: Sequence[Scenario], groups_left: int) -> None:
-        """The blocks of scenarios that serve the same shapes: one of each in the same processes, then new processes.
-
-        Memory stays that of the shape, and a scenario's blocks each come from another process, as when it is measured on its own.
-        """
-        limit_s, self.turns = self._warm_up_limit_s(self._left_s() / groups_left, scenarios[0]), []
-        expected: dict[str, Expected] = {}
-        with self.progress.turns(budget.BLOCKS) as comes:
-            for block in range(budget.BLOCKS):
-                self.seats.leave_all()
-                for scenario in scenarios:
-                    if block == 0:
-                        self._join(scenario, limit_s)
-                    allocation = self.folder.allocation(scenario.name)
-                    if (
-                        allocation is None
-                        or scenario not in self.turns
-                        or block >= allocation.blocks
-                        or self.folder.has_block(scenario.name, block)
-                    ):
-                        continue
-                    if block >= budget.MIN_BLOCKS and self._late(scenario, allocation):
-                        self.turns.remove(scenario)
-                        self.progress.say(f"{scenario.name}: stopped after {block} of {allocation.blocks} blocks, the budget is used up")
-                        continue
-                    comes(block, scenario.name, [one.name for one in self.turns])
-                    plan = self.experiment.plans[scenario.name]
-                    if scenario.name not in expected:
-                        expected[scenario.name] = self._expected(plan, plan.warm, allocation.rows_per_arm)
-                    self._measured(scenario, block, allocation, expected[scenario.name], limit_s)
-        self.turns = []
-        self.warmed -= {scenario.name for scenario in scenarios}
-
-    def _join(self, scenario: Scenario, limit_s: float) -> None:
-        """Let a scenario take its turns, if there is room for it beside those in front; else it goes on waiting."""
-        if self._must_wait(scenario, limit_s):
-            return
-        self.waiting.remove(scenario)
-        if self.folder.allocation(scenario.name) is None:
-            if self._no_room(scenario):
-                return
-            began_s, warm_s = self.seats.measured_s, self.seats.warm_up_s
-            self._ready_all(scenario, limit_s)
-            alive = self._alive(scenario)
-            if not alive or self._allocate(scenario, began_s, self.seats.warm_up_s - warm_s, limit_s, alive) is None:
-                return
-        self.turns.append(scenario)
-
-    def _alive(self, scenario: Scenario) -> list[str]:
-        """The arms that were warmed up for a scenario and have not failed in it."""
-        return [arm_id for arm_id in self.arms if (arm_id, scenario.name) in self.seats.costs and not self._failed(arm_id, scenario)]
-
-    # --- one scenario after another --------------------------------------------------------------------------------------
-
-    def _scenario(self, scenario: Scenario, left: int) -> None:
-        """All blocks of one scenario, within its share of the budget; `left`: how many are still to come, itself included."""
-        began_s, warm_s = self.seats.measured_s, self.seats.warm_up_s
-        limit_s = self._warm_up_limit_s(self._left_s() / left, scenario)
-        if self._must_wait(scenario, limit_s):
-            return
-        self.waiting.remove(scenario)
-        if self._no_room(scenario):
-            return
-        if scenario.process != "suite" or self._fresh(scenario):
-            self.seats.leave_all()
-        # An arm that failed in an earlier scenario gets another chance here.
-        self._ready_all(scenario, limit_s)
-        alive = self._alive(scenario)
-        if not alive:
-            return
-        if scenario.load == "slo":
-            share_s = self._share_s(scenario, self._free_s(scenario, limit_s), self._least_s(scenario, limit_s), limit_s)
-            self._search(scenario, alive, limit_s, began_s + LATE * share_s)
-            return
-        warm_s = self.seats.warm_up_s - warm_s
-        allocation = self.folder.allocation(scenario.name) or self._allocate(scenario, began_s, warm_s, limit_s, alive)
-        if allocation is not None:
-            self._blocks(
-                scenario,
-                allocation,
-                min(limit_s, self._warm_up_limit_s(allocation.blocks * allocation.block_s / (1 - WARM_UP_SHARE), scenario)),
-            )
-
-    def _blocks(self, scenario: Scenario, allocation: Allocation, limit_s: float) -> None:
-        """The blocks of a allocation that are not there yet, until its share of the budget is used up."""
-        plan = self.experiment.plans[scenario.name]
-        expected = self._expected(plan, plan.warm, allocation.rows_per_arm)
-        every = 1 if self._fresh(scenario) else -(-allocation.blocks // self._starts())
-        about = f"{scenario.name}: {allocation.blocks} blocks × {allocation.rounds} rounds × {allocation.rows} rows an arm"
-        with self.progress.steps(about, allocation.blocks) as advance:
-            for block in range(allocation.blocks):
-                if self.folder.has_block(scenario.name, block):
-                    advance()
-                    continue
-                if block >= budget.MIN_BLOCKS and self._late(scenario, allocation):
-                    self.progress.say(
-                        f"{scenario.name}: stopped after {block} of {allocation.blocks} blocks, its share of the budget is used up"
-                    )
-                    break
-                if self.resident and scenario.process != "kept" and (block or scenario.process == "fresh") and block % every == 0:
-                    self.seats.leave_all()
-                self._measured(scenario, block, allocation, expected, limit_s)
-                advance()
-
-    def _measured(self, scenario: Scenario, block: int, allocation: Allocation, expected: Expected, limit_s: float) -> None:
-        """One block, and once more where it was noisy and there is room for that."""
-        plan = self.experiment.plans[scenario.name]
-        if self.resident:
-            self._ready_all(scenario, limit_s)
-        if not self.folder.has_discard(scenario.name, block):
-            self._block(scenario, block, allocation, plan, expected, limit_s, may_redo=partial(self._may_redo, scenario, allocation, plan))
-        if self.folder.has_discard(scenario.name, block) and not self.folder.has_block(scenario.name, block):
-            self._once_more(scenario, block, allocation, limit_s)
-
-    def _once_more(self, scenario: Scenario, block: int, allocation: Allocation, limit_s: float) -> None:
-        """A block that was put aside as noisy, on rows that no process has served."""
-        plan = self.experiment.plans[scenario.name]
-        first = noise_monitor.spare_rows(allocation, plan, self.folder.discard_count(scenario.name))
-        expected = self._expected(plan, first, allocation.rounds * allocation.rows)
-        if self._fresh(scenario):
-            self.seats.leave_all()
-        if self.resident:
-            self._ready_all(scenario, limit_s)
-        self._block(scenario, block, allocation, plan, expected, limit_s, once_more=True)
-
-    # --- more blocks -----------------------------------------------------------------------------------------------------
-
-    def _fill_up(self, scenario: Scenario, blocks: int = budget.BLOCKS) -> None:
-        """What is left of the budget goes to scenarios short of K = 12 blocks, in their order."""
-        allocation, plan = self.folder.allocation(scenario.name), self.experiment.plans[scenario.name]
-        if allocation is None or scenario.load == "slo":
-            return
-        done = self.folder.block_count(scenario.name)
-        room = (plan.rows - plan.warm) // (allocation.rounds * allocation.rows) - self.folder.discard_count(scenario.name)
-        more = min(blocks - done, int(self._left_s() / self._alone_s(scenario, allocation)), room - done)
-        if more > 0:
-            self.progress.say(f"{scenario.name}: {more} more blocks from what is left of the budget")
-            self._go_on(scenario, replace(allocation, blocks=done + more, until_s=None))
-
-    def _look_again(self, scenarios: Sequence[Scenario]) -> None:
-        """Undecided scenarios go on to K = 24, then 48 blocks, in their order and only where all of these fit the budget."""
-        for _ in budget.LATER_LOOKS:
-            undecided = self.undecided(self.folder.path) if self.undecided else frozenset()
-            for scenario in scenarios:
-                done, allocation = self.folder.block_count(scenario.name), self.folder.allocation(scenario.name)
-                look = budget.next_look(done)
-                if scenario.name not in undecided or look is None or allocation is None:
-                    continue
-                plan, more = self.experiment.plans[scenario.name], look - done
-                fits = (
-                    more * self._alone_s(scenario, allocation) <= self._left_s()
-                    and plan.measured >= (look + self.folder.discard_count(scenario.name)) * allocation.rounds * allocation.rows
-                )
-                if fits:
-                    self.progress.say(f"{scenario.name}: not decided after {done} blocks; goes on to {look}")
-                    self._go_on(scenario, replace(allocation, blocks=look, until_s=None))
-
-    def _go_on(self, scenario: Scenario, allocation: Allocation) -> None:
-        self.folder.write_allocation(scenario.name, allocation)
-        self._blocks(scenario, allocation, self._warm_up_limit_s(allocation.blocks * allocation.block_s, scenario))
-
-    # --- searches --------------------------------------------------------------------------------------------------------
-
-    def _search(self, scenario: Scenario, alive: list[str], limit_s: float, until_s: float) -> None:
-        """The search for the largest rate within each limit: a block is one trial of every arm that is still searching."""
-        plan, rows = self.experiment.plans[scenario.name], scenario.piece or 0
-        costs = {arm_id: self.seats.costs[arm_id, scenario.name] for arm_id in alive}
-        for arm_id in alive:
-            if not self._searches(arm_id):
-                self.folder.write_failure(arm_id, scenario.name, "NOT_APPLICABLE", "only measured arms search for a rate")
-        searches = {arm_id: Search(scenario.limits_ms, scenario.q, costs[arm_id].single_s) for arm_id in alive if self._searches(arm_id)}
-        with self.progress.search(scenario.name, plan.measured // rows) as comes:
-            for block in range(plan.measured // rows):
-                if not self.folder.has_block(scenario.name, block):
-                    wanted = {arm_id: rate for arm_id, search in searches.items()
-                              if not self._failed(arm_id, scenario) and (rate := search.next_rate()) is not None}  # fmt: skip
-                    needed_s = sum(budget.arm_s(budget.Shape(1, 1, rows, rate), rows, costs[arm_id]) for arm_id, rate in wanted.items())
-                    if not wanted:
-                        return
-                    if self.seats.measured_s + needed_s > until_s:
-                        self._search_ends(scenario, list(wanted), block, needed_s)
-                        return
-                    comes(block, len(wanted))
-                    first = plan.warm + block * rows
-                    expected = self._expected(plan, first, rows)
-                    self._ready_all(scenario, limit_s)
-                    self._block(scenario, block, Allocation(block + 1, 1, rows, needed_s), plan, expected, limit_s, wanted)
-                    if not self.folder.has_block(scenario.name, block):
-                        return
-                self._record_trials(scenario, block, searches)
-
-    def _record_trials(self, scenario: Scenario, block: int, searches: Mapping[str, Search]) -> None:
-        for trial in self.folder.trials(scenario.name, block):
-            if trial.arm_id in searches:
-                over = trial.cut or unsustainable(trial.due_ns, trial.start_ns, trial.end_ns)
-                latency, service = (trial.end_ns - since for since in (trial.due_ns, trial.start_ns))
-                searches[trial.arm_id].record(trial.rate_per_s, latency.astype(float), service.astype(float), over)
-
-    def _search_ends(self, scenario: Scenario, arms: Sequence[str], block: int, needed_s: float) -> None:
-        said = f"the next trial needs {needed_s:.0f} s, which do not fit the budget{self._would_do(scenario, needed_s)}"
-        for arm_id in arms if block == 0 else ():
-            self.folder.write_failure(arm_id, scenario.name, "SKIPPED", said)
-        self.progress.say(f"{scenario.name}: {'skipped' if block == 0 else 'not finished'}, {said}")
-
-
 def measure(experiment: Experiment, held: lock.MachineLock, progress: Progress, undecided: Undecided | None = None) -> RunFolder:
-    """Measure an experiment, going on with a run of the very same one (bench/measure/resume.py) unless `fresh` was asked for."""
+    """Measure an experiment, going on with a run of the very same one (see resume.py) unless `fresh` was asked for."""
     folder = None if experiment.spec.fresh else resume.take_up(experiment)
     if folder:
         progress.say(f"resuming run {folder.run_id}: finished blocks are kept (`--fresh` begins a new one)")
     else:
         run_id = describe_run.new_run_id(experiment)
-        folder = RunFolder.start(
-            paths.RUNS / run_id,
-            describe_run.run(experiment, run_id),
-            describe_run.machine(experiment),
-            describe_run.failures(experiment),
-        )
-    seats = Seats(experiment, folder, held, progress)
-    with seats.opened():
-        Runner(experiment, folder, seats, progress, undecided).run()
+        facts, machine = describe_run.run(experiment, run_id), describe_run.machine(experiment)
+        folder = RunFolder.start(paths.RUNS / run_id, facts, machine, describe_run.failures(experiment))
+    Run(experiment, folder, held, progress, undecided).measure()
     return folder
+
+
+@dataclass
+class Turn:
+    """A scenario that is being measured.
+
+    Attributes:
+        limit_s: the longest warm-up of an arm.
+        expected: reference vectors of the rows of its allocation, computed before its first block.
+    """
+
+    scenario: Scenario
+    plan: Plan
+    allocation: Allocation
+    limit_s: float
+    expected: Expected | None = None
+
+
+class Run:
+    """One run of one model: which blocks are measured, and in which order."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: RunFolder,
+        held: lock.MachineLock,
+        progress: Progress,
+        undecided: Undecided | None = None,
+        start_worker: Callable[[Launch, Path], Worker] = Worker,
+    ) -> None:
+        """
+        Args:
+            undecided: names the scenarios of a run folder that go on to more blocks; none without it.
+        """
+        spec = experiment.spec
+        self.experiment, self.spec, self.folder, self.held, self.progress, self.undecided = (
+            experiment,
+            spec,
+            folder,
+            held,
+            progress,
+            undecided,
+        )
+        self.arms = {prepared.arm.id: prepared for prepared in experiment.prepared_arms}
+        self.resident = preflight.stays_resident(experiment)
+        self.phase = Stopwatch()
+        self.phase.seconds.update(experiment.stages)
+        self.clock = BudgetClock(spec.budget_s, spec.controls_s, folder.measured_s())
+        self.ledger = Ledger.read(folder, [scenario.name for scenario in spec.scenarios], list(self.arms))
+        self.determinism = RunToRun()
+        self.reference = ReferenceVectors(experiment.reference, experiment.pad_id, self.phase)
+        self.pool = WorkerPool(folder, held, self.phase, experiment.pad_id, self._compare_runs, start_worker)
+        self.failures = Failures(folder, self.ledger, self.pool, progress.say)
+        self.warm_up = WarmUp(experiment.plans, self.clock)
+        admission = Admission(experiment, self.reference, folder.run_id, self.phase, self.clock.measuring)
+        self.readiness = Readiness(spec.model.dim, folder, self.pool, self.warm_up, admission, progress.say)
+        roles = {arm_id: prepared.arm.role for arm_id, prepared in self.arms.items()}
+        self.load = Load(spec.scenarios, experiment.plans, roles, spec.fresh_blocks, spec.requests, self.resident)
+        self.allocator = Allocator(self.load, self.ledger, self.clock, self.warm_up.service_times)
+
+    def measure(self) -> None:
+        """Measure every scenario, then mark the run as done."""
+        if not self.resident:
+            self.progress.say("one worker at a time: they would not all fit into memory, or their model is large")
+        with self.pool.opened():
+            monitor = NoiseMonitor(self.clock, self.folder.path / "probe.json")
+            self.blocks = BlockMeasurer(
+                self.experiment.prepared_arms, self.warm_up.service_times, self.pool, self.readiness, self.clock, monitor, self.failures,
+                self.spec.seed, self.resident,
+            )  # fmt: skip
+            self._record_not_applicable()
+            self._measure_scenarios()
+            self.pool.end_all()
+            with self.phase("quality"):
+                quality.measure(self.experiment, self.folder, self.held, self.progress.say)
+        self.folder.write_done({**self.phase.seconds, "measuring": round(self.clock.measured_s, 3)})
+
+    def _measure_scenarios(self) -> None:
+        """Every scenario in its order; then more blocks from the rest of a budget."""
+        scenarios = list(self.allocator.waiting)
+        while waiting := self.allocator.waiting:
+            groups = workload.turns(waiting, self.resident and self.spec.fresh_blocks)
+            self.allocator.warmed = {scenario.name for group in groups for scenario in group[1:]}
+            for place, group in enumerate(groups):
+                self._announce(group)
+                self._measure_group(group, len(groups) - place)
+        if self.spec.requests is None and self.spec.budget_s is not None:
+            for scenario in scenarios:
+                self._fill_up(scenario)
+            self._look_again(scenarios)
+
+    def _announce(self, group: Sequence[Scenario]) -> None:
+        """Say which scenarios come now, and how far the run is, with what it had before it was resumed."""
+        scenarios, budget_s = self.spec.scenarios, self.spec.budget_s
+        if len(scenarios) > 1:
+            begun = sum(bool(self.ledger[scenario.name].blocks) for scenario in scenarios)
+            spent = minutes(self.clock.measured_s) + (f" of {minutes(budget_s)}" if budget_s is not None else "")
+            names = ", ".join(scenario.name for scenario in group)
+            self.progress.say(f"{begun} of {len(scenarios)} scenarios have blocks, {spent} measured; next: {names}")
+
+    def _record_not_applicable(self) -> None:
+        """Record the cells of scenarios that no arm, or not this one, can serve."""
+        for scenario in self.spec.scenarios:
+            if reason := self.experiment.not_applicable.get(scenario.name):
+                for arm_id in self.arms:
+                    self.failures.record(arm_id, scenario.name, "NOT_APPLICABLE", reason)
+            for prepared in self.experiment.prepared_arms:
+                if prepared.variant.scenarios and scenario.name not in prepared.variant.scenarios:
+                    reason = f"{prepared.variant.name} is for {', '.join(prepared.variant.scenarios)}"
+                    self.failures.record(prepared.arm.id, scenario.name, "NOT_APPLICABLE", reason)
+                if prepared.arm.role == "floor" and scenario.floor_in:
+                    reason = f"the harness's floor is the same as in {scenario.floor_in}"
+                    self.failures.record(prepared.arm.id, scenario.name, "NOT_APPLICABLE", reason)
+
+    # --- a group: one scenario, or several in turns ----------------------------------------------------------------------
+
+    def _measure_group(self, group: Sequence[Scenario], groups_left: int) -> None:
+        """Measure one scenario, or one block of each of several in the same processes, then new processes.
+
+        In turns memory stays that of the shape, and a scenario's blocks each come from another process, as when it is measured alone.
+        """
+        limit_s = self.allocator.warm_up_limit_s(self.clock.left_s / groups_left, group[0])
+        if len(group) > 1:
+            self._measure_blocks(self._in_turns(group, limit_s))
+        elif group[0].load == "slo":
+            self._search(group[0], limit_s)
+        elif turn := self._join(group[0], limit_s):
+            self._measure_blocks(self._alone(turn))
+
+    def _measure_blocks(self, blocks: Iterable[tuple[int, Turn]]) -> None:
+        """Measure blocks as they come."""
+        for block, turn in blocks:
+            self._measure_block(turn, block)
+
+    def _in_turns(self, group: Sequence[Scenario], limit_s: float) -> Iterator[tuple[int, Turn]]:
+        """The missing blocks of scenarios in turns, each round in new processes.
+
+        In the first round a scenario joins if the budget covers it plus what earlier ones still need; the others stay in `waiting`.
+        """
+        turns: dict[str, Turn] = {}
+        with self.progress.turns(BLOCKS) as comes:
+            for block in range(BLOCKS):
+                self.pool.end_all()
+                for scenario in group:
+                    if block == 0 and (joined := self._join_turn(scenario, limit_s)):
+                        turns[scenario.name] = joined
+                        self.allocator.turns.append(scenario)
+                    turn = turns.get(scenario.name)
+                    if turn is None or not self._lacks(turn, block):
+                        continue
+                    if self._is_late(turn, block):
+                        self.progress.say(
+                            f"{scenario.name}: stopped after {block} of {turn.allocation.blocks} blocks, the budget is used up"
+                        )
+                        self.allocator.turns.remove(scenario)
+                        del turns[scenario.name]
+                        continue
+                    comes(block, scenario.name, list(turns))
+                    yield block, turn
+        self.allocator.turns = []
+        self.allocator.warmed -= {scenario.name for scenario in group}
+
+    def _alone(self, turn: Turn) -> Iterator[tuple[int, Turn]]:
+        """The missing blocks of one scenario; where workers stay in memory, in new processes every so many blocks."""
+        scenario, allocation = turn.scenario, turn.allocation
+        about = f"{scenario.name}: {allocation.blocks} blocks × {allocation.rounds} rounds × {allocation.rows} rows an arm"
+        every = 1 if self.load.is_fresh(scenario) else -(-allocation.blocks // self.allocator.starts())
+        with self.progress.steps(about, allocation.blocks) as advance:
+            for block in range(allocation.blocks):
+                if self._lacks(turn, block):
+                    if self._is_late(turn, block):
+                        why = "its share of the budget is used up"
+                        self.progress.say(f"{scenario.name}: stopped after {block} of {allocation.blocks} blocks, {why}")
+                        return
+                    begins = block or scenario.process == "fresh"
+                    if self.resident and scenario.process != "kept" and begins and block % every == 0:
+                        self.pool.end_all()
+                    yield block, turn
+                advance()
+
+    def _lacks(self, turn: Turn, block: int) -> bool:
+        return block < turn.allocation.blocks and block not in self.ledger[turn.scenario.name].blocks
+
+    def _is_late(self, turn: Turn, block: int) -> bool:
+        """Has a scenario used its share? Not before its third block: fewer give no row."""
+        return block >= MIN_BLOCKS and self.allocator.is_late(turn.scenario, turn.allocation)
+
+    # --- a scenario's allocation -----------------------------------------------------------------------------------------
+
+    def _join(self, scenario: Scenario, limit_s: float) -> Turn | None:
+        """A scenario that is measured alone: warmed up, with its allocation; None where it waits, is refused, or no arm serves it."""
+        began_s, warm_s = self.clock.measured_s, self.clock.warm_up_s
+        if not self._begin(scenario, limit_s):
+            return None
+        arms = self._warmed_up(scenario, limit_s, self._renews(scenario))
+        if not arms:
+            return None
+        allocation = self._allocation(scenario, began_s, self.clock.warm_up_s - warm_s, limit_s, arms)
+        if allocation is None:
+            return None
+        share_s = allocation.blocks * allocation.block_s / (1 - WARM_UP_SHARE)
+        limit_s = min(limit_s, self.allocator.warm_up_limit_s(share_s, scenario))
+        return Turn(scenario, self.experiment.plans[scenario.name], allocation, limit_s)
+
+    def _join_turn(self, scenario: Scenario, limit_s: float) -> Turn | None:
+        """The same in turns: processes are shared, and a resumed scenario is warmed up when its next block comes."""
+        if not self._begin(scenario, limit_s):
+            return None
+        allocation = self.ledger[scenario.name].allocation
+        if allocation is None:
+            began_s, warm_s = self.clock.measured_s, self.clock.warm_up_s
+            arms = self._warmed_up(scenario, limit_s, renew=False)
+            allocation = self._allocation(scenario, began_s, self.clock.warm_up_s - warm_s, limit_s, arms) if arms else None
+        return Turn(scenario, self.experiment.plans[scenario.name], allocation, limit_s) if allocation else None
+
+    def _renews(self, scenario: Scenario) -> bool:
+        """Does a scenario want processes that have served no other?"""
+        return scenario.process != "suite" or self.load.is_fresh(scenario)
+
+    def _begin(self, scenario: Scenario, limit_s: float) -> bool:
+        """Is it a scenario's turn, and is there any hope that it fits the budget?"""
+        if self.allocator.must_wait(scenario, limit_s):
+            return False
+        self.allocator.waiting.remove(scenario)
+        return not self._refused(scenario, self.allocator.hopeless(scenario))
+
+    def _warmed_up(self, scenario: Scenario, limit_s: float, renew: bool) -> list[str]:
+        """Ids of the arms that were warmed up for a scenario. `renew`: in processes that have served no other."""
+        if renew:
+            self.pool.end_all()
+        self._make_all_ready(scenario, limit_s)
+        service_times = self.warm_up.service_times
+        return [arm_id for arm_id in self.arms if (arm_id, scenario.name) in service_times and self._serves(arm_id, scenario)]
+
+    def _allocation(self, scenario: Scenario, began_s: float, warm_s: float, limit_s: float, arms: Sequence[str]) -> Allocation | None:
+        """The allocation of a scenario, recorded; that of a resumed run stays. None where it is refused."""
+        if (earlier := self.ledger[scenario.name].allocation) is not None:
+            return earlier
+        answer = self.allocator.allocate(scenario, began_s, warm_s, limit_s, arms)
+        if isinstance(answer, Refused):
+            self._refused(scenario, answer)
+            return None
+        self._set_allocation(scenario, answer)
+        return answer
+
+    def _refused(self, scenario: Scenario, refusal: Refused | None) -> bool:
+        """Was a scenario refused? Then every arm that could have served it gets the reason."""
+        if refusal is None:
+            return False
+        for arm_id in self.arms:
+            if self._serves(arm_id, scenario):
+                self.failures.record(arm_id, scenario.name, "SKIPPED", refusal.reason)
+        self.progress.say(f"{scenario.name}: skipped, {refusal.reason}")
+        return True
+
+    def _set_allocation(self, scenario: Scenario, allocation: Allocation) -> None:
+        self.folder.write_allocation(scenario.name, allocation)
+        self.ledger[scenario.name].allocation = allocation
+
+    def _make_all_ready(self, scenario: Scenario, limit_s: float) -> None:
+        """Warm up and admit every arm; workers are frozen afterwards where they stay in memory, else ended."""
+        for prepared in self.pool.in_starting_order(self.experiment.prepared_arms):
+            arm_id = prepared.arm.id
+            warmed_up = not self.resident and (arm_id, scenario.name) in self.warm_up.service_times
+            if warmed_up or self.ledger.status(arm_id, scenario.name) is not None:
+                continue
+            with self.failures.contained(prepared, scenario.name):
+                slot = self.readiness.ready(prepared, scenario, limit_s)
+                if self.resident:
+                    slot.worker.freeze()
+                else:
+                    self.pool.end(slot)
+
+    def _serves(self, arm_id: str, scenario: Scenario) -> bool:
+        return self.ledger.status(arm_id, scenario.name) is None
+
+    # --- blocks ----------------------------------------------------------------------------------------------------------
+
+    def _measure_block(self, turn: Turn, block: int) -> None:
+        """Measure a block, and once more where it was noisy and there is room for that."""
+        scenario, allocation, entry = turn.scenario, turn.allocation, self.ledger[turn.scenario.name]
+        if turn.expected is None:
+            turn.expected = self._expected(turn.plan, turn.plan.warm, allocation.rows_per_arm)
+        if block not in entry.discards:
+            first = turn.plan.warm + block * allocation.rounds * allocation.rows
+            record = self._block(turn, block, first, turn.expected)
+            if record and record.block.noisy and self.allocator.may_redo(scenario, allocation):
+                self._discard(record)
+            elif record:
+                self._keep(record)
+        if block in entry.discards and block not in entry.blocks:
+            first = spare_first(allocation, turn.plan, len(entry.discards))
+            if self.load.is_fresh(scenario):
+                self.pool.end_all()
+            record = self._block(turn, block, first, self._expected(turn.plan, first, allocation.rounds * allocation.rows))
+            if record:
+                self._keep(record)
+
+    def _block(self, turn: Turn, block: int, first: int, expected: Expected) -> BlockRecord | None:
+        """A block of rows that no process has served, by every arm that has not failed in the scenario."""
+        scenario, allocation = turn.scenario, turn.allocation
+        if self.resident:
+            self._make_all_ready(scenario, turn.limit_s)
+        rates = {arm_id: scenario.rate_per_s for arm_id in self.arms if self._serves(arm_id, scenario)}
+        return self.blocks.measure_block(
+            BlockOrder(scenario, block, turn.plan, first, allocation.rounds, allocation.rows, expected, rates, turn.limit_s)
+        )
+
+    def _expected(self, plan: Plan, first: int, count: int) -> Expected:
+        """Reference vectors of `count` rows; none where only null workers run, whose vectors are not compared."""
+        compared = any(prepared.arm.role != "floor" for prepared in self.experiment.prepared_arms)
+        return Expected(first, self.reference.of(plan, first, count) if compared else np.zeros((0, 0), dtype=np.float32))
+
+    def _keep(self, record: BlockRecord) -> None:
+        """Write a finished block and enter it into the ledger."""
+        block = record.block
+        self.folder.write_block(block, record.samples, record.discards)
+        self.ledger.add_block(block.scenario, block.block, block.seconds)
+
+    def _discard(self, record: BlockRecord) -> None:
+        """Put a noisy block aside, to be measured again."""
+        block = record.block
+        self.folder.write_discard(block, record.samples)
+        self.ledger[block.scenario].discards.add(block.block)
+        self.progress.say(f"{block.scenario}: block {block.block} is measured again: {block.note}")
+
+    def _compare_runs(self, slot: WorkerSlot, plan: Plan, order: Order, served: Served) -> None:
+        """Hold the vectors of a plan's first rows, served alone, against those of the arm's first process."""
+        arm = slot.prepared.arm
+        if arm.role != "measured" or order.first or order.batch > 1 or not plan.warm:
+            return
+        check = self.determinism.see(arm.id, arm.precision, slot.start, plan.hash, served.vectors)
+        if check:
+            self.folder.add_check(arm.id, check)
+            if check.held is False:
+                self.progress.say(f"{slot.prepared.name}: {check.name}: {check.detail}")
+
+    # --- more blocks -----------------------------------------------------------------------------------------------------
+
+    def _fill_up(self, scenario: Scenario) -> None:
+        """The rest of the budget goes to scenarios short of K = 12 blocks, in their order."""
+        entry, more = self.ledger[scenario.name], self.allocator.more_blocks(scenario)
+        if entry.allocation and more > 0:
+            self.progress.say(f"{scenario.name}: {more} more blocks from what is left of the budget")
+            self._go_on(scenario, replace(entry.allocation, blocks=len(entry.blocks) + more, until_s=None))
+
+    def _look_again(self, scenarios: Sequence[Scenario]) -> None:
+        """Undecided scenarios go on to K = 24, then 48 blocks, in their order and only where all of these fit the budget."""
+        for _ in LATER_LOOKS:
+            undecided = self.undecided(self.folder.path) if self.undecided else frozenset()
+            for scenario in scenarios:
+                entry = self.ledger[scenario.name]
+                look = self.allocator.next_look(scenario) if scenario.name in undecided else None
+                if entry.allocation and look is not None:
+                    self.progress.say(f"{scenario.name}: not decided after {len(entry.blocks)} blocks; goes on to {look}")
+                    self._go_on(scenario, replace(entry.allocation, blocks=look, until_s=None))
+
+    def _go_on(self, scenario: Scenario, allocation: Allocation) -> None:
+        self._set_allocation(scenario, allocation)
+        limit_s = self.allocator.warm_up_limit_s(allocation.blocks * allocation.block_s, scenario)
+        self._measure_blocks(self._alone(Turn(scenario, self.experiment.plans[scenario.name], allocation, limit_s)))
+
+    # --- searches --------------------------------------------------------------------------------------------------------
+
+    def _search(self, scenario: Scenario, limit_s: float) -> None:
+        """Trials until every limit of every arm is settled, the plan has no rows left, or the scenario's share is used up."""
+        began_s = self.clock.measured_s
+        arms = self._warmed_up(scenario, limit_s, self._renews(scenario)) if self._begin(scenario, limit_s) else []
+        if not arms:
+            return
+        until_s = self.allocator.search_until_s(scenario, began_s, limit_s)
+        for arm_id in arms:
+            if not self.load.searches(arm_id):
+                self.failures.record(arm_id, scenario.name, "NOT_APPLICABLE", "only measured arms search for a rate")
+        searching = [arm_id for arm_id in arms if self.load.searches(arm_id)]
+        search = RateSearch(scenario, {arm_id: self.warm_up.service_times[arm_id, scenario.name] for arm_id in searching})
+        plan, entry = self.experiment.plans[scenario.name], self.ledger[scenario.name]
+        with self.progress.search(scenario.name, plan.measured // search.rows) as comes:
+            for block in range(plan.measured // search.rows):
+                if block not in entry.blocks:
+                    rates = search.next_rates(arm_id for arm_id in searching if self._serves(arm_id, scenario))
+                    needed_s = search.trial_s(rates)
+                    if not rates:
+                        return
+                    if self.clock.measured_s + needed_s > until_s:
+                        self._end_search(scenario, list(rates), block, needed_s)
+                        return
+                    comes(block, len(rates))
+                    self._measure_trial(scenario, plan, search.rows, block, rates, limit_s)
+                    if block not in entry.blocks:
+                        return
+                search.record(self.folder.trials(scenario.name, block))
+
+    def _measure_trial(self, scenario: Scenario, plan: Plan, rows: int, block: int, rates: dict[str, float], limit_s: float) -> None:
+        """One piece of every arm that is still searching, each at its own rate."""
+        first = plan.warm + block * rows
+        expected = self._expected(plan, first, rows)
+        self._make_all_ready(scenario, limit_s)
+        serving = {arm_id: rate for arm_id, rate in rates.items() if self._serves(arm_id, scenario)}
+        record = self.blocks.measure_block(BlockOrder(scenario, block, plan, first, 1, rows, expected, serving, limit_s))
+        if record:
+            self._keep(record)
+
+    def _end_search(self, scenario: Scenario, arms: Sequence[str], block: int, needed_s: float) -> None:
+        """The next trial does not fit: said, and where it would have been the first the arms are skipped."""
+        reason = f"the next trial needs {needed_s:.0f} s, which do not fit the budget{self.allocator.would_do(scenario, needed_s)}"
+        for arm_id in arms if block == 0 else ():
+            self.failures.record(arm_id, scenario.name, "SKIPPED", reason)
+        self.progress.say(f"{scenario.name}: {'skipped' if block == 0 else 'not finished'}, {reason}")

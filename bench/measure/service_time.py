@@ -1,4 +1,4 @@
-"""What a batch of a scenario will cost an arm, by what its warm-up served. Pure."""
+"""What a request and a batch of a scenario take an arm, as its warm-up shows. Pure."""
 
 from __future__ import annotations
 
@@ -9,19 +9,35 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bench.measure.budget import ServiceTime
 from bench.plan.folder import Plan
 
-#: From this many widths on, times are laid on a straight line.
+#: Batches of at least this many widths are fitted by a straight line.
 MIN_WIDTHS = 8
-#: A mean width this near to the one to come is scaled to it.
+#: Fewer are scaled, where their mean width is within this part of the wanted one.
 NEAR = 0.25
-#: Warm-up serves this many rows one by one, then batches of every length; each for this many seconds at least.
+#: Warm-up serves this many rows one by one, then batches of every length; each of the two for this many seconds at least.
 WARM_UP_SINGLES, LEAST_WARM_UP_S = 64, 0.2
 
 
-def width_to_come(plan: Plan, batch: int) -> float:
-    """The mean over the measured batches of their longest row, in tokens: what a batch is padded to."""
+@dataclass(frozen=True)
+class ServiceTime:
+    """Expected seconds of one arm for a batch of a scenario, and for one request alone."""
+
+    batch_s: float
+    single_s: float
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The service time of an arm in a scenario for which it was warmed up."""
+
+    plan: Plan
+    batch: int
+    service: ServiceTime
+
+
+def mean_width(plan: Plan, batch: int) -> float:
+    """The mean over the measured batches of their longest row, in tokens: the width to which they are padded."""
     lengths = plan.lengths[plan.warm :]
     usable = len(lengths) // batch * batch
     return float(lengths[:usable].reshape(-1, batch).max(axis=1).mean() if usable else lengths.max())
@@ -33,44 +49,39 @@ def typical_first(plan: Plan, batch: int, width: float) -> int:
     return min(firsts, key=lambda first: abs(float(plan.lengths[first : first + batch].max()) - width))
 
 
-def batch_s(samples: pd.DataFrame, plan: Plan, wanted: float) -> float | None:
-    """Expected seconds of a batch of `wanted` width; None where the batches of warm-up are too few, and too unlike it, to tell.
+def batch_s(samples: pd.DataFrame, plan: Plan, width: float) -> float | None:
+    """Expected seconds of a batch of `width` tokens; None where warm-up's batches are too few, and too unlike it, to tell.
 
-    Warm-up rows hold every length once: their times are laid on a straight line. A call that mostly reads weights takes no shorter for
-    few tokens, so a handful of short rows must not be scaled up.
+    Warm-up rows hold every length once: their times are fitted by a straight line over the width. (Scaling a handful of short rows would
+    mislead: a call that mostly reads weights takes no shorter for few tokens.)
+
+    Args:
+        samples: what warm-up served: request, start_ns, end_ns; the rows of a batch share start_ns.
     """
-    services = samples.drop_duplicates("start_ns")
-    if not len(services):
+    batches = samples.drop_duplicates("start_ns")
+    if not len(batches):
         return None
-    seconds = (services["end_ns"] - services["start_ns"]).to_numpy() / 1e9
+    seconds = (batches["end_ns"] - batches["start_ns"]).to_numpy() / 1e9
     chunks = np.array_split(samples["request"].to_numpy(), len(seconds))
-    width = np.array([plan.lengths[chunk].max() for chunk in chunks], dtype=float)
-    if len(set(width)) >= MIN_WIDTHS:
-        slope, base = np.polyfit(width, seconds, 1)
+    widths = np.array([plan.lengths[chunk].max() for chunk in chunks], dtype=float)
+    if len(set(widths)) >= MIN_WIDTHS:
+        slope, base = np.polyfit(widths, seconds, 1)
         if slope > 0:
-            return float(max(base + slope * wanted, seconds.min()))
-    if abs(width.mean() / wanted - 1) <= NEAR:
-        return float(seconds.mean() * wanted / width.mean())
+            return float(max(base + slope * width, seconds.min()))
+    if abs(widths.mean() / width - 1) <= NEAR:
+        return float(seconds.mean() * width / widths.mean())
     return None
 
 
-@dataclass(frozen=True)
-class Known:
-    """What an arm's batches of a plan cost in a scenario that it was warmed up for."""
+def extrapolated(observed: Sequence[Observed], plan: Plan, batch: int) -> ServiceTime:
+    """The service time to expect of another plan: that of the scenario with the nearest batch, in proportion to the tokens."""
+    nearest = min(observed, key=lambda other: abs(math.log(other.batch / batch)))
 
-    plan: Plan
-    batch: int
-    cost: ServiceTime
+    def ratio(batch: int, observed_batch: int) -> float:
+        return batch * mean_width(plan, batch) / (observed_batch * mean_width(nearest.plan, observed_batch))
 
-
-def elsewhere(known: Sequence[Known], plan: Plan, batch: int) -> ServiceTime:
-    """What batches of another plan will cost, about: by the scenario with the nearest batch, and in proportion to the tokens."""
-    nearest = min(known, key=lambda one: abs(math.log(one.batch / batch)))
-
-    def more(batch: int, known_batch: int) -> float:
-        return batch * width_to_come(plan, batch) / (known_batch * width_to_come(nearest.plan, known_batch))
-
-    return ServiceTime(nearest.cost.batch_s * more(batch, nearest.batch), nearest.cost.single_s * more(1, 1))
+    service = nearest.service
+    return ServiceTime(service.batch_s * ratio(batch, nearest.batch), service.single_s * ratio(1, 1))
 
 
 def warm_up_limits_s(limit_s: float) -> tuple[float, float]:
@@ -78,7 +89,7 @@ def warm_up_limits_s(limit_s: float) -> tuple[float, float]:
     return max(LEAST_WARM_UP_S, limit_s / 4), max(LEAST_WARM_UP_S, limit_s * 3 / 4)
 
 
-def warm_up_s(plan: Plan, batch: int, cost: ServiceTime, limit_s: float) -> float:
-    """Seconds that one arm's warm-up will take, about."""
+def warm_up_s(plan: Plan, batch: int, service: ServiceTime, limit_s: float) -> float:
+    """Expected seconds of one arm's warm-up."""
     singles_s, batches_s = warm_up_limits_s(limit_s)
-    return min(singles_s, min(plan.warm, WARM_UP_SINGLES) * cost.single_s) + min(batches_s, plan.warm / batch * cost.batch_s)
+    return min(singles_s, min(plan.warm, WARM_UP_SINGLES) * service.single_s) + min(batches_s, plan.warm / batch * service.batch_s)

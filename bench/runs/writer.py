@@ -125,11 +125,9 @@ class RunFolder:
         """Put a noisy block aside that is measured again. No reader looks at it; it is kept so that a person can."""
         _write_block(self._discard(block.scenario, block.block), block, samples)
 
-    def has_discard(self, scenario: str, block: int) -> bool:
-        return self._discard(scenario, block).exists()
-
-    def discard_count(self, scenario: str) -> int:
-        return len(list((self.path / "discards" / scenario).glob("*/block.json")))
+    def discard_numbers(self, scenario: str) -> set[int]:
+        """Numbers of the blocks of a scenario that were put aside."""
+        return {int(file.parent.name) for file in (self.path / "discards" / scenario).glob("*/block.json")}
 
     def measured_s(self) -> float:
         """Seconds of the budget that the finished blocks of the run say are used; a resumed run counts on from there."""

@@ -10,18 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bench.machine import identity, probe
 from bench.machine.probe import Calibration, Sample
-from bench.measure import noise_monitor
-from bench.measure.seats import Seats
-from bench.plan.folder import Plan
 from bench.runs import noise
 from bench.runs.noise import Seconds
-from bench.runs.schema import Allocation, ProbeSeconds
-from bench.runs.writer import RunFolder
 
 CALM = Calibration(fma_s=(0.010,), copy_s=(0.003,))
 
@@ -95,50 +89,3 @@ def test_all_cores_together_against_one() -> None:
     speedup = probe.parallel_speedup(probe.Probe(identity.physical_cores()), 5)
     assert 0 < speedup.by_wall <= identity.physical_cores()
     assert 0.3 < speedup.by_cpu <= identity.physical_cores()
-
-
-# --- blocks ------------------------------------------------------------------------------------------------------------------------
-
-
-def plan_of(rows: int, warm: int) -> Plan:
-    nothing = np.zeros(rows, dtype=np.int64)
-    return Plan(Path("p"), "p", "h", rows, warm, "text", nothing, nothing, nothing, nothing)
-
-
-PACE = Allocation(blocks=12, rounds=2, rows=20, block_s=1.0)
-
-
-def test_a_noisy_block_is_measured_again_only_where_there_is_room() -> None:
-    """564 rows: 64 for warm-up, 12 blocks of 40, and 20 over: half a block. 604 hold one more block."""
-    assert not noise_monitor.may_redo(PACE, 0, 0, plan_of(564, 64), 100)
-    enough = plan_of(604, 64)
-    assert noise_monitor.may_redo(PACE, 0, 0, enough, 12.0)
-    assert noise_monitor.spare_rows(PACE, enough, 1) == 64 + 12 * 40
-    assert not noise_monitor.may_redo(PACE, 0, 0, enough, 11.9), "the other eleven and this one must fit the time that is left"
-    assert noise_monitor.may_redo(PACE, 11, 0, enough, 1.0)
-    assert not noise_monitor.may_redo(PACE, 0, 1, enough, 100), "no rows for a second one"
-    plenty = plan_of(6400, 64)
-    assert [noise_monitor.may_redo(PACE, 0, before, plenty, 100) for before in range(4)] == [True, True, True, False]
-    spare = [noise_monitor.spare_rows(PACE, plenty, number) for number in (1, 2, 3)]
-    assert spare == [64 + 157 * 40, 64 + 156 * 40, 64 + 155 * 40]
-
-
-def test_samples_of_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Free(Seats):
-        def __init__(self) -> None:
-            self.measured_s = 0.0
-
-    monkeypatch.setattr(noise_monitor.paths, "BUILD", tmp_path / "build")
-    monkeypatch.setattr(probe, "remember", lambda *_: CALM)
-    seats = Free()
-    found = noise_monitor.Watch(seats, RunFolder(tmp_path))
-    assert json.loads((tmp_path / "probe.json").read_text()) == {"fma_s": 0.010, "copy_s": 0.003}
-    monkeypatch.setattr(probe.Probe, "sample", lambda _: samples(25)[0])
-    found.look()
-    finding = found.finding("closed-1")
-    assert finding.note and "2.50 ×" in finding.note and finding.probe.fma_s == (0.025,) * 3
-    monkeypatch.setattr(probe.Probe, "sample", lambda _: samples(10)[0])
-    for _ in range(5):
-        found.look()
-    assert found.finding("closed-1") == noise_monitor.Finding(None, ProbeSeconds((0.01,) * 5, (0.003,) * 5))
-    assert seats.measured_s > 0

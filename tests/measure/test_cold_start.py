@@ -13,7 +13,7 @@ import pytest
 
 from bench.machine import page_cache
 from bench.measure import cold_start
-from bench.measure.cold_start import Cache
+from bench.measure.cold_start import PageCacheState
 from bench.prepare import footprint
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page caches are read the Linux way")
@@ -97,25 +97,30 @@ def verdicts(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
 
 
 def test_each_measured_arm_has_one_cold_start_after_its_first(verdicts: dict[str, str | None]) -> None:
-    known, a, null = cold_start.Starts(), prepared("a"), prepared("null", "floor")
-    assert [known.prepare(a, number) for number in range(4)] == [Cache("unknown"), Cache("cold"), Cache("warm"), Cache("warm")]
-    assert known.prepare(null, 3) == Cache("unknown")
+    known, a, null = cold_start.ColdStarts(), prepared("a"), prepared("null", "floor")
+    assert [known.prepare(a, number) for number in range(4)] == [
+        PageCacheState("unknown"),
+        PageCacheState("cold"),
+        PageCacheState("warm"),
+        PageCacheState("warm"),
+    ]
+    assert known.prepare(null, 3) == PageCacheState("unknown")
 
 
 def test_another_release_has_no_cold_start(verdicts: dict[str, str | None]) -> None:
     """Its wheels are not those of this environment: what was put out would be the wrong files."""
     other = prepared("a")
     other.framework.release = "1.30.0"
-    assert cold_start.Starts().prepare(other, 1) == Cache("unknown", cold_start.OTHER_RELEASE)
+    assert cold_start.ColdStarts().prepare(other, 1) == PageCacheState("unknown", cold_start.OTHER_RELEASE)
 
 
 def test_an_arm_whose_files_are_in_use_comes_first_next_time(verdicts: dict[str, str | None]) -> None:
-    known, a, b = cold_start.Starts(), prepared("a"), prepared("b")
+    known, a, b = cold_start.ColdStarts(), prepared("a"), prepared("b")
     verdicts["b"] = "process 7 (a) has libonnxruntime.so mapped"
-    assert [known.prepare(one, 1) for one in known.order([a, b])] == [Cache("cold"), Cache("unknown", verdicts["b"])]
+    assert [known.prepare(one, 1) for one in known.order([a, b])] == [PageCacheState("cold"), PageCacheState("unknown", verdicts["b"])]
     assert [one.arm.id for one in known.order([a, b])] == ["b", "a"]
     verdicts.clear()
-    assert known.prepare(b, 2) == Cache("cold")
+    assert known.prepare(b, 2) == PageCacheState("cold")
     assert [one.arm.id for one in known.order([a, b])] == ["a", "b"]
 
 

@@ -34,9 +34,9 @@ def served(rows: list[int], batch: int = 1) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def test_the_width_to_come_is_that_of_the_longest_row_of_a_batch() -> None:
-    assert service_time.width_to_come(plan(), 1) == pytest.approx(64)
-    assert service_time.width_to_come(plan(), 2) == pytest.approx(96)
+def test_the_mean_width_is_that_of_the_longest_row_of_a_batch() -> None:
+    assert service_time.mean_width(plan(), 1) == pytest.approx(64)
+    assert service_time.mean_width(plan(), 2) == pytest.approx(96)
 
 
 def test_many_lengths_lie_on_a_line() -> None:
@@ -57,10 +57,10 @@ def test_the_typical_batch_is_the_nearest_one() -> None:
     assert plan().lengths[service_time.typical_first(plan(), 2, 55.0) :][:2].max() == 60
 
 
-def test_elsewhere_goes_by_the_nearest_batch_and_by_the_tokens() -> None:
+def test_extrapolated_goes_by_the_nearest_batch_and_by_the_tokens() -> None:
     """Measured batches of two are as wide as their longer row: 96 tokens, single ones 64."""
-    known = [service_time.Known(plan(), 1, ServiceTime(0.2, 0.2)), service_time.Known(plan(), 2, ServiceTime(0.3, 0.2))]
-    assert service_time.elsewhere(known, plan(), 2) == ServiceTime(pytest.approx(0.3), pytest.approx(0.2))
-    assert service_time.elsewhere(known, plan(), 32) == ServiceTime(pytest.approx(0.3 * 16 * 96 / 96), pytest.approx(0.2))
+    known = [service_time.Observed(plan(), 1, ServiceTime(0.2, 0.2)), service_time.Observed(plan(), 2, ServiceTime(0.3, 0.2))]
+    assert service_time.extrapolated(known, plan(), 2) == ServiceTime(pytest.approx(0.3), pytest.approx(0.2))
+    assert service_time.extrapolated(known, plan(), 32) == ServiceTime(pytest.approx(0.3 * 16 * 96 / 96), pytest.approx(0.2))
     twice = replace(plan(), lengths=2 * plan().lengths)
-    assert service_time.elsewhere(known[:1], twice, 1) == ServiceTime(pytest.approx(0.4), pytest.approx(0.4))
+    assert service_time.extrapolated(known[:1], twice, 1) == ServiceTime(pytest.approx(0.4), pytest.approx(0.4))

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from bench import catalog
 from bench.artefacts.export import Artefact
 from bench.catalog import DEFAULT, Arm, control_arms
 from bench.machine import identity
-from bench.measure.seats import Seat, Seats, Served
 from bench.prepare.spec import PreparedArm
 from bench.runs import reader
 from bench.stats import leaderboard
@@ -72,30 +70,6 @@ def test_a_measured_arm_never_has_a_fault(role: Any) -> None:
         prepared(replace(BASE, role=role), "slow=1.05")
     assert "--fault" not in prepared(BASE, None).launch(0).argv
     assert prepared(replace(BASE, role="slow"), "slow=1.05").launch(0).argv[-2:] == ["--fault", "slow=1.05"]
-
-
-def test_a_stall_is_left_for_a_recorded_slice() -> None:
-    """What is not recorded ends before the stall, in as many stretches as it takes; another worker does it in one."""
-    asked: list[tuple[int, int, float]] = []
-
-    class Watched(Seats):
-        def __init__(self) -> None:
-            pass
-
-        def serve(self, seat: Seat, plan: Any, first: int, count: int, batch: int, seconds: float) -> Served:
-            asked.append((first, count, seconds))
-            rows = np.arange(first, first + min(count, 15))
-            frame = pd.DataFrame({"request": rows, "due_ns": 0, "start_ns": rows, "end_ns": rows + 1})
-            return Served(frame, np.zeros((len(rows), 1), dtype=np.float32), 0)
-
-    stall = Seat(prepared(replace(BASE, role="stall"), "stall=0.1:0.2"), None, 0)  # type: ignore[arg-type]
-    samples = Watched().unrecorded(stall, None, 40, 1, 3.0)  # type: ignore[arg-type]
-    assert samples["request"].tolist() == list(range(40))
-    assert [(first, count) for first, count, _ in asked] == [(0, 40), (15, 25), (30, 10)]
-    assert max(seconds for *_, seconds in asked) == pytest.approx(0.08)
-    asked.clear()
-    Watched().unrecorded(Seat(prepared(BASE, None), None, 0), None, 40, 1, 3.0)  # type: ignore[arg-type]
-    assert asked == [(0, 40, 3.0)]
 
 
 # --- what they prove ---------------------------------------------------------------------------------------------------------------
