@@ -84,7 +84,9 @@ def test_an_architecture_edits_what_is_listed() -> None:
 def test_models_and_scenarios_edit_the_catalogue_alone() -> None:
     assert additions()["a model of an architecture that we have"] == ["bench/catalog/models.yaml"]
     assert additions()["a scenario or a suite"] == ["bench/catalog/scenarios.yaml"]
-    for name in (*KNOWN.models, *KNOWN.scenarios):
+    # code may know architectures and kinds of load, and one model and one scenario have the name of theirs
+    kinds = {model.architecture for model in KNOWN.models.values()} | {scenario.load for scenario in KNOWN.scenarios.values()}
+    for name in {*KNOWN.models, *KNOWN.scenarios} - kinds:
         for file in (paths.ROOT / "bench").rglob("*.py"):
             if "verify" not in file.parts and "commands" not in file.parts:
                 assert f'"{name}"' not in file.read_text(encoding="utf-8"), f"{file} knows {name}"
