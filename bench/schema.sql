@@ -1,5 +1,5 @@
--- The results database. Every number in `results` and `comparisons` was written by bench/stats/leaderboard.py; the view only selects.
--- Units are in the names. NULL means: not measured, not printable (the reason is in tail_note), or not yet filled.
+-- The results database. bench/stats/leaderboard.py computes every number in `results`, `comparisons` and `fits`.
+-- Units are in the names. NULL means not measured, or withheld for the reason in a note column (tail_note for percentiles).
 
 CREATE TABLE IF NOT EXISTS runs (
     run_id          VARCHAR PRIMARY KEY,
@@ -33,41 +33,41 @@ CREATE TABLE IF NOT EXISTS arms (
     threads         INTEGER NOT NULL,
     role            VARCHAR NOT NULL,      -- measured | floor | twin | slow | stall
     artefact_hash   VARCHAR,
-    version_json    JSON,                  -- what `--version` printed
-    settings_json   JSON,                  -- what the worker read back
-    knobs_json      JSON,                  -- what its variant sets: {knob: value}
-    headline        BOOLEAN,               -- stands for its framework in a precision that has no default
-    note            VARCHAR,               -- what its variant is; of tuned settings, who chose them
+    version_json    JSON,                  -- the worker's answer to --version
+    settings_json   JSON,                  -- settings as the worker read them back from its runtime
+    knobs_json      JSON,                  -- knobs that the variant sets: {knob: value}
+    headline        BOOLEAN,               -- the arm that stands for its framework in a precision without a default variant
+    note            VARCHAR,               -- description of the variant; of tuned settings, who chose them
     PRIMARY KEY (run_id, arm_id)
 );
 
--- One row per process start: cold start is measured here.
+-- One row per process start.
 CREATE TABLE IF NOT EXISTS starts (
     run_id VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, start INTEGER NOT NULL,
     spawn_ns BIGINT, load_ns BIGINT, first_ns BIGINT, second_ns BIGINT,
-    load_pss_bytes BIGINT, rss_bytes BIGINT, peak_rss_bytes BIGINT, -- when it says that it is ready: two calls on one short row are behind it
-    first_pss_bytes BIGINT,                -- after the first requests of a plan (its first warm-up)
-    page_cache VARCHAR,                    -- cold (artefact and library evicted before, verified) | warm | unknown
-    page_cache_note VARCHAR,               -- why it is not cold though it was to be
+    load_pss_bytes BIGINT, rss_bytes BIGINT, peak_rss_bytes BIGINT, -- when the worker reports that it is ready, after two calls on one short row
+    first_pss_bytes BIGINT,                -- after its first warm-up, which are requests of a plan
+    page_cache VARCHAR,                    -- cold (artefact and library evicted before the start, and verified) | warm | unknown
+    page_cache_note VARCHAR,               -- why a start that was meant to be cold is not
     PRIMARY KEY (run_id, arm_id, start)
 );
 
 CREATE TABLE IF NOT EXISTS blocks (
     run_id VARCHAR NOT NULL, scenario VARCHAR NOT NULL, block INTEGER NOT NULL,
     started_at TIMESTAMPTZ NOT NULL, ended_at TIMESTAMPTZ NOT NULL, noisy BOOLEAN NOT NULL, note VARCHAR,
-    -- the whole machine over the block; NULL where it keeps no such count (machine.json, `instruments`, says why)
+    -- the whole machine during the block; NULL if the machine has no such counter (machine.json, `instruments`, says why)
     steal_ns BIGINT, throttled_ns BIGINT, throttled_periods BIGINT, swapped_out_pages BIGINT, pressure_cpu_some_us BIGINT,
     pressure_memory_some_us BIGINT, pressure_memory_full_us BIGINT, pressure_io_some_us BIGINT, pressure_io_full_us BIGINT,
     PRIMARY KEY (run_id, scenario, block)
 );
 
--- Exactly the samples that the statistics used.
+-- The samples that the statistics used, no more and no fewer.
 CREATE TABLE IF NOT EXISTS samples (
     run_id VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, scenario VARCHAR NOT NULL,
     block INTEGER NOT NULL, slice INTEGER NOT NULL, request INTEGER NOT NULL, tokens INTEGER NOT NULL,
     due_ns BIGINT NOT NULL, start_ns BIGINT NOT NULL, end_ns BIGINT NOT NULL,
-    preprocess_ns BIGINT,                  -- tokenising or image decode + resize of this request, measured apart
-    cosine DOUBLE, max_abs_diff DOUBLE     -- this request's vector against the fp32 reference
+    preprocess_ns BIGINT,                  -- tokenising, or image decoding and resizing, of this request; measured separately
+    cosine DOUBLE, max_abs_diff DOUBLE     -- this request's vector compared with the fp32 reference
 );
 
 CREATE TABLE IF NOT EXISTS results (
@@ -81,35 +81,36 @@ CREATE TABLE IF NOT EXISTS results (
     p50_lo_ms DOUBLE, p50_hi_ms DOUBLE, p99_lo_ms DOUBLE, p99_hi_ms DOUBLE, tail_note VARCHAR,
     service_p50_ms DOUBLE, wait_p50_ms DOUBLE, preprocess_p50_ms DOUBLE, text_p50_ms DOUBLE,
     requests_per_s DOUBLE, requests_per_s_lo DOUBLE, requests_per_s_hi DOUBLE, embeddings_per_s DOUBLE, tokens_per_s DOUBLE,
-    token_share DOUBLE,                    -- useful tokens of those computed; the rest is padding within batches (tokens_per_s is useful ones)
-    -- open loop: offered load (rate × service per request; > 1 cannot be kept up), how late a free session takes a due request, and
-    -- |L − λW| / L of Little's law (from 500 requests)
+    token_share DOUBLE,                    -- share of useful tokens among computed ones; the rest is padding within batches (tokens_per_s counts useful ones)
+    -- open loop: rho is the offered load (rate × service time per request; above 1 the backlog grows), late_p99_ms how late a free session
+    -- takes a due request, little_error |L − λW| / L of Little's law (from 500 requests on)
     rho DOUBLE, late_p99_ms DOUBLE, little_error DOUBLE,
-    -- SLO search: the limit; rate_per_s is the largest rate that holds it, slo_fails_per_s the smallest tried above it that does not
+    -- SLO search: the latency limit; rate_per_s is the largest rate that keeps it, slo_fails_per_s the smallest tried rate that does not
     slo_ms DOUBLE, slo_fails_per_s DOUBLE,
-    -- starts: medians; *cold* ones, with an empty page cache, apart (cold_note: why there is none); start_to_first from the start of the process
+    -- starts: medians. cold_*: starts with an empty page cache (cold_note: why there is none). start_to_first_ms: process start to first vector
     load_ms DOUBLE, first_ms DOUBLE, second_ms DOUBLE, start_to_first_ms DOUBLE, cold_load_ms DOUBLE, cold_start_to_first_ms DOUBLE,
     cold_note VARCHAR,
-    -- memory: highest peak (VmHWM, begun anew in each block), the rest medians over the ends of blocks; load_peak holds loading
+    -- memory: peak_rss is the highest VmHWM of a block (reset at its start), load_peak_rss the peak while loading; the rest are medians over
+    -- the ends of blocks
     peak_rss_bytes BIGINT, load_peak_rss_bytes BIGINT, rss_bytes BIGINT, rss_anon_bytes BIGINT, rss_file_bytes BIGINT, rss_shmem_bytes BIGINT,
     pss_load_bytes BIGINT, pss_first_bytes BIGINT, pss_bytes BIGINT, swap_bytes BIGINT, os_threads INTEGER,
-    -- counted over the slices: per 1 000 embeddings, or percent of the wall time of one CPU
+    -- counted during slices: per 1 000 embeddings, or in percent of the wall time of one CPU
     cpu_percent DOUBLE, cpu_s_per_1000 DOUBLE, voluntary_switches_per_1000 DOUBLE, involuntary_switches_per_1000 DOUBLE,
     minor_faults_per_1000 DOUBLE, major_faults_per_1000 DOUBLE, steal_percent DOUBLE, throttled_percent DOUBLE,
-    energy_j_per_1000 DOUBLE, energy_note VARCHAR, -- packages and their memory by RAPL, else `not exposed`
-    artefact_bytes BIGINT, library_bytes BIGINT, binary_bytes BIGINT, footprint_note VARCHAR, -- on disk; the note says what is withheld
+    energy_j_per_1000 DOUBLE, energy_note VARCHAR, -- by RAPL, packages and their memory; energy_note: why there is none
+    artefact_bytes BIGINT, library_bytes BIGINT, binary_bytes BIGINT, footprint_note VARCHAR, -- on disk; the note names what is left out
     min_cosine DOUBLE, mean_cosine DOUBLE, max_abs_diff DOUBLE,
-    quality DOUBLE, quality_lo DOUBLE, quality_hi DOUBLE, quality_metric VARCHAR, -- nDCG@10 kept, as a ratio to fp32; NULL without real weights
-    top10_overlap DOUBLE,                  -- of what the arm and fp32 find, over all retrieval queries
-    precision_note VARCHAR,                -- what this CPU has no instructions for
-    compile_ms DOUBLE,                     -- once per model, version and CPU, before the first load
+    quality DOUBLE, quality_lo DOUBLE, quality_hi DOUBLE, quality_metric VARCHAR, -- ratio of nDCG@10 to fp32's; NULL without real weights
+    top10_overlap DOUBLE,                  -- mean overlap of the ten best documents with fp32's, over all retrieval queries
+    precision_note VARCHAR,                -- instructions that the precision needs and this CPU lacks
+    compile_ms DOUBLE,                     -- compilation once per model, version and CPU, before the first load
     ratio_to_best DOUBLE, ratio_lo DOUBLE, ratio_hi DOUBLE, rank_lo INTEGER, rank_hi INTEGER, tie_group INTEGER,
     ranked BOOLEAN NOT NULL, rank_note VARCHAR,
     status VARCHAR NOT NULL, reason VARCHAR, plan_hash VARCHAR, artefact_hash VARCHAR, stats_version INTEGER NOT NULL,
     PRIMARY KEY (run_id, arm_id, scenario)
 );
 
--- Every pair of arms that was compared: ratio of A to B in the scenario's quantity, > 1 means A is better.
+-- Every compared pair of arms: ratio of A to B in the named quantity, oriented so that above 1 A is better.
 CREATE TABLE IF NOT EXISTS comparisons (
     run_id VARCHAR NOT NULL, scenario VARCHAR NOT NULL, arm_a VARCHAR NOT NULL, arm_b VARCHAR NOT NULL,
     quantity VARCHAR NOT NULL, blocks INTEGER NOT NULL, ratio DOUBLE, ratio_lo DOUBLE, ratio_hi DOUBLE,
@@ -117,31 +118,31 @@ CREATE TABLE IF NOT EXISTS comparisons (
     PRIMARY KEY (run_id, scenario, arm_a, arm_b)
 );
 
--- What was checked besides the timed requests: hard inputs, repeats, batch = single.
+-- Checks besides those of timed requests: hard inputs, repeats, batch equals single, and others.
 CREATE TABLE IF NOT EXISTS checks (
     run_id VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, name VARCHAR NOT NULL,
     n BIGINT, value DOUBLE, lo DOUBLE, hi DOUBLE, held BOOLEAN, detail VARCHAR,
     PRIMARY KEY (run_id, arm_id, name)
 );
 
--- Numbers about one arm in one scenario that are no column of the leaderboard: the terms of a fitted cost curve (base_ms, per_token_us,
--- per_token2_ns: milliseconds = base + per_token·L + per_token2·L²) and what a new shape costs (new_shape_ratio: × a known one's time).
+-- Fitted numbers about one arm in one scenario: the terms of the curve of time over length L (base_ms, per_token_us, per_token2_ns:
+-- time = base + per_token·L + per_token2·L²), and new_shape_ratio, the time of a length that is new to the process over that of a known one.
 CREATE TABLE IF NOT EXISTS fits (
     run_id VARCHAR NOT NULL, scenario VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, term VARCHAR NOT NULL, unit VARCHAR NOT NULL,
     blocks INTEGER NOT NULL, value DOUBLE, lo DOUBLE, hi DOUBLE, note VARCHAR, stats_version INTEGER NOT NULL,
     PRIMARY KEY (run_id, scenario, arm_id, term)
 );
 
--- What an arm's vectors are worth: nDCG@10 and top-10 overlap by set and over all sets, Spearman with human scores; `kept` is the ratio
--- to fp32 on the same items. `held` is NULL where nothing is judged, false where the lower end lies below 99 %.
+-- The quality of an arm's vectors: nDCG@10 and top-10 overlap per set and over all sets, Spearman correlation with human scores. `kept` is
+-- the ratio to fp32 on the same items. `held` is false if the lower end of its interval is below 99 %, NULL if that is not judged.
 CREATE TABLE IF NOT EXISTS quality (
     run_id VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, measure VARCHAR NOT NULL, quality_set VARCHAR NOT NULL,
     n BIGINT NOT NULL, value DOUBLE, reference DOUBLE, kept DOUBLE, kept_lo DOUBLE, kept_hi DOUBLE, held BOOLEAN, note VARCHAR,
     PRIMARY KEY (run_id, arm_id, measure, quality_set)
 );
 
--- May I swap without re-indexing? An index that `built_arm` built, asked by `asked_arm`, on the run's probe set. `reference` stands for
--- the fp32 Embedder. verdict: yes (the same documents come back), nearly (others do, as good ones), re-index.
+-- Swapping arms without re-indexing: an index of the run's probe set built by `built_arm` and queried by `asked_arm`; the arm `reference` is
+-- the fp32 Embedder. verdict: yes (the same documents come back), nearly (other documents of equal nDCG do), re-index.
 CREATE TABLE IF NOT EXISTS swaps (
     run_id VARCHAR NOT NULL, built_arm VARCHAR NOT NULL, asked_arm VARCHAR NOT NULL, queries BIGINT NOT NULL,
     overlap DOUBLE NOT NULL, overlap_lo DOUBLE, ndcg DOUBLE, ndcg_kept DOUBLE, ndcg_kept_lo DOUBLE, verdict VARCHAR NOT NULL,
@@ -150,8 +151,8 @@ CREATE TABLE IF NOT EXISTS swaps (
 
 CREATE OR REPLACE VIEW leaderboard AS SELECT * FROM results;
 
--- What the board shows: per machine × model × weights × precision × scenario the rows of the newest complete run in which some arm was
--- at least tried; one whose arms were all SKIPPED hides no older one.
+-- The current rows: per machine × model × weights × precision × scenario those of the newest complete run in which some arm was tried. A run
+-- whose arms were all SKIPPED or NOT_APPLICABLE hides no older one.
 CREATE OR REPLACE VIEW current_leaderboard AS
 WITH known AS (
     SELECT results.*, bool_or(role = 'measured' AND status NOT IN ('SKIPPED', 'NOT_APPLICABLE'))

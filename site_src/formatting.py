@@ -1,4 +1,4 @@
-"""Numbers and names as text: decimals, units, dates, slugs, and the escape that makes any name inert in Markdown and HTML."""
+"""Numbers and names as text: decimals, units, dates, slugs, and escaping for Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from typing import Any
 
 from markupsafe import Markup
 
+#: Characters with a meaning in Markdown or HTML, as character references.
 INERT = {ord(char): f"&#{ord(char)};" for char in "\\`*_{}[]|~#!:<>&\"'"}
+#: In place of a value that is NULL.
 DASH = "–"
 
 
 def escape(value: Any) -> Markup:
-    """Any value as inert text: the same string is safe in Markdown prose, in an HTML block and in a quoted attribute."""
+    """Any value as text without markup, safe in Markdown prose, in an HTML block and in a quoted attribute."""
     if hasattr(value, "__html__"):
         return Markup(value.__html__())
     text = "" if value is None else re.sub(r"[\x00-\x1f\x7f\u0085\u2028\u2029]+", " ", str(value))
@@ -26,29 +28,29 @@ def escape(value: Any) -> Markup:
 
 
 def pre(value: Any) -> Markup:
-    """Text for a `<pre>`: line ends are written as entities, so that a blank line never ends the HTML block."""
+    """Text for a `<pre>`. Line ends become character references, because a blank line would end the HTML block."""
     return Markup(html.escape(str(value)).replace("\n", "&#10;"))
 
 
 def plain(value: Any) -> str:
-    """A name for a page title: the theme prints titles without escaping, so angle brackets become look-alikes."""
+    """A name for a page title. The theme prints titles unescaped, so special characters become look-alikes."""
     text = " ".join(str(value).split()).replace("&", "＆")
     return text.replace("<", "‹").replace(">", "›").replace('"', "”")
 
 
 def slug(name: str) -> str:
-    """A name as a folder of a URL. Names that lose characters get a few digits of their hash, so that two never meet."""
+    """A name as a folder of a URL. A name that loses characters gets six digits of its hash, so that no two share a folder."""
     short = re.sub(r"[^a-z0-9.-]+", "-", name.lower()).strip("-.")[:60]
     return short if short == name else f"{short or 'x'}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def ident(name: str) -> str:
-    """A name as an id inside a page: Markdown reads a dot in an attribute list as a class."""
+    """A name as an id inside a page, without dots, which Markdown reads as a class in an attribute list."""
     return slug(name).replace(".", "-")
 
 
 def decimals(values: Iterable[float | None], digits: int = 3) -> int:
-    """Decimals (0 to 4) with which the smallest of a column's values still shows `digits` digits, so that a column lines up."""
+    """The number of decimals (0 to 4) for a column, so that its smallest value shows `digits` digits and the points line up."""
     sizes = [abs(value) for value in values if value and math.isfinite(value)]
     if not sizes:
         return 0
@@ -56,7 +58,7 @@ def decimals(values: Iterable[float | None], digits: int = 3) -> int:
 
 
 def number(value: float | None, places: int | None = None) -> str:
-    """`1234.5` → `1,235`; ∞ for a latency that never ends; a dash for NULL."""
+    """`1234.5` → `1,234`, with `places` decimals or as many as show three digits; ∞ for an infinite latency, a dash for NULL."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return DASH
     if math.isinf(value):
@@ -65,11 +67,12 @@ def number(value: float | None, places: int | None = None) -> str:
 
 
 def count(value: float | None) -> str:
+    """`12345` → `12,345`; a dash for NULL."""
     return DASH if value is None else f"{value:,.0f}"
 
 
 def distance(cosine: float | None) -> str:
-    """1 − cos, because 0.999999999998 says nothing at a glance. A float64 cosine resolves 1e-16."""
+    """A cosine as 1 − cos, which is easier to read: `0.999999999998` → `2.0e−12`. A float64 cosine resolves 1e-16."""
     if cosine is None:
         return DASH
     gap = 1.0 - cosine
@@ -80,7 +83,7 @@ def distance(cosine: float | None) -> str:
 
 
 def small(value: float | None) -> str:
-    """A small error such as max |Δ|: `2.9e−07` → `2.9e−7`."""
+    """A small number such as max |Δ|: `2.9e-07` → `2.9e−7`, from 0.001 on four decimals."""
     if value is None:
         return DASH
     if value == 0:
@@ -90,16 +93,17 @@ def small(value: float | None) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """Whole milliseconds, as for starts and loads."""
+    """Whole milliseconds, for starts and loads."""
     return number(value, 0)
 
 
 def megabytes(value: float | None) -> str:
+    """Bytes as whole MB (10⁶ bytes), without the unit."""
     return DASH if value is None else f"{value / 1e6:,.0f}"
 
 
 def size(value: float | None) -> str:
-    """Bytes as people say them, in powers of ten: `90852864` → `90.9 MB`."""
+    """Bytes with a decimal unit: `90852864` → `90.9 MB`."""
     if value is None:
         return DASH
     for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
@@ -122,19 +126,19 @@ def iso(microseconds: int) -> str:
 
 
 def parse(text: str | None) -> Any:
-    """A JSON column that may be NULL: nothing is an empty record."""
+    """The value of a JSON column; an empty dict for NULL."""
     return json.loads(text) if text else {}
 
 
 def span(lo: int | None, hi: int | None) -> str:
-    """A rank interval: `1–2`, or `3` where both ends meet."""
+    """A rank interval: `1–2`, or `3` if both ends are equal."""
     if lo is None or hi is None:
         return DASH
     return str(lo) if lo == hi else f"{lo}{DASH}{hi}"
 
 
 def interval(lo: float | None, hi: float | None, places: int) -> str:
-    """`[265.1, 277.3]`, or nothing where there is none."""
+    """`[265.1, 277.3]`; empty if an end is NULL."""
     return "" if lo is None or hi is None else f"[{number(lo, places)}, {number(hi, places)}]"
 
 
@@ -145,18 +149,19 @@ def listing(names: Iterable[str]) -> str:
 
 
 def to_json(value: Any, indent: int | None = 1) -> str:
-    """JSON that is the same on every build; NaN and ∞, which JSON lacks, as text."""
+    """JSON with sorted keys; NaN and ∞, which JSON lacks, become strings."""
     return json.dumps(finite(value), indent=indent, sort_keys=True, ensure_ascii=False, default=str)
 
 
 def to_lines(value: dict[str, Any] | list[dict[str, Any]]) -> str:
-    """The same with a line for each entry, or each row: for what is too long to indent every value of it."""
+    """JSON with one line per entry of a dict or per row of a list."""
     if isinstance(value, dict):
         return "{\n " + ",\n ".join(f"{to_json(key)}: {to_json(entry, None)}" for key, entry in sorted(value.items())) + "\n}"
     return "[\n " + ",\n ".join(to_json(row, None) for row in value) + "\n]"
 
 
 def finite(value: Any) -> Any:
+    """A nested value with NaN and ∞ as strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
@@ -167,7 +172,7 @@ def finite(value: Any) -> Any:
 
 
 def flatten(value: Any, path: str = "") -> list[tuple[str, str]]:
-    """A nested record as (path, text) rows; `{"unavailable": reason}` becomes `not available: reason`."""
+    """A nested record as (path, text) pairs; `{"unavailable": reason}` becomes `not available: reason`."""
     if isinstance(value, dict):
         if set(value) == {"unavailable"}:
             return [(path, f"not available: {value['unavailable']}")]

@@ -1,7 +1,7 @@
-"""The site: data/results.duckdb → Markdown, data files and charts in build/pages → `mkdocs build --strict` → site/.
+"""Generating the site: data/results.duckdb → Markdown, data files and charts in build/pages → `mkdocs build --strict` → site/.
 
-Everything that the pages show is written to build/pages first, where a person can open it. Two builds from one database give the same
-bytes: rows are sorted, floats rounded, and the only date a page knows is that of a measurement.
+All content of the pages is in build/pages first, where a person can open it. Two builds from one database give the same bytes: rows are
+sorted, floats rounded, and the only dates are those of measurements.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from bench.core import paths
 from bench.core.errors import BenchError
 from site_src import social_card
 from site_src.charts import framework_style, render
-from site_src.data.leaderboard import Board, open_database
-from site_src.page_writer import HERE, Press
+from site_src.data.leaderboard import Leaderboard, open_database
+from site_src.page_writer import HERE, PageWriter
 from site_src.pages import (
     bias,
     changelog,
@@ -54,16 +54,22 @@ PAGES = (
     index, model, frameworks, compare, cold_start, coverage, slo, knobs, history, swap,
     run, runs, machines, data, methodology, bias, submit, changelog, llms, feed,
 )  # fmt: skip
-EPOCH_S = 1_750_000_000  # the date that files of an empty database carry
+#: The modification time of files, in seconds since 1970, where there is no measurement to take it from.
+EPOCH_S = 1_750_000_000
 
 
 def build(database: Path = paths.DATABASE, out: Path = paths.SITE, pages: Path = paths.PAGES) -> None:
-    """Render the site of `database` into `out`, by way of `pages`; both are replaced whole, and only after everything worked.
+    """Build the site.
+
+    Args:
+        database: the results; a file that does not exist is taken as an empty database.
+        out: the folder of the site; replaced as a whole, and only if nothing failed.
+        pages: the folder of Markdown and data files that MkDocs reads; replaced likewise.
 
     Raises:
-        BenchError: the database cannot be read, or MkDocs finds a broken page.
+        BenchError: the database cannot be read, or MkDocs rejects a page.
     """
-    board = Board(open_database(database), catalog.load())
+    board = Leaderboard(open_database(database), catalog.load())
     pages.parent.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pages-", dir=pages.parent) as scratch:
@@ -79,28 +85,31 @@ def build(database: Path = paths.DATABASE, out: Path = paths.SITE, pages: Path =
         put_in_place(fresh, out)
 
 
-def write(board: Board, folder: Path) -> None:
-    """Every page of the site, as Markdown and data files."""
-    with render.side_by_side():
-        press = Press(board, folder)
-        lay_out(press)
-        press.settle()
+def write(board: Leaderboard, folder: Path) -> None:
+    """Write every page of the site, as Markdown and data files."""
+    with render.worker_processes():
+        writer = PageWriter(board, folder)
+        write_assets(writer)
+        for page in PAGES:
+            page.write(writer)
+        social_card.write(writer)
+        writer.flush()
 
 
-def lay_out(press: Press) -> None:
-    """Every page, one after another; some pictures are still being drawn when the last is written."""
-    press.later("assets/vega.js", render.vega())
-    shutil.copytree(HERE / "assets", press.folder / "assets")
-    press.text("assets/frameworks.css", framework_style.stylesheet())
-    press.text("assets/dark-without-scripts.css", dark_without_scripts())
-    for page in PAGES:
-        page.write(press)
-    social_card.write(press)
+def write_assets(writer: PageWriter) -> None:
+    """Write scripts and styles."""
+    writer.write_when_drawn("assets/vega.js", render.vega())
+    shutil.copytree(HERE / "assets", writer.folder / "assets")
+    writer.write_file("assets/frameworks.css", framework_style.stylesheet())
+    writer.write_file("assets/dark-without-scripts.css", dark_without_scripts())
 
 
 def dark_without_scripts() -> str:
-    """The dark scheme for readers without JavaScript: what the theme, our own style and the frameworks' colours set on `slate`, set on the
-    scheme that a page has when no script has chosen one."""
+    """A stylesheet with the dark scheme for readers without JavaScript.
+
+    A script sets the scheme `slate` on dark pages; without one a page keeps `default`. So every rule for `slate`, of the theme, of our own
+    style and of the frameworks' colours, is repeated for `default`; the page links this sheet for readers who prefer dark.
+    """
     theme = resources.files("material") / "templates" / "assets" / "stylesheets"
     palettes = sorted((file for file in theme.iterdir() if re.fullmatch(r"palette\..*\.css", file.name)), key=lambda file: file.name)
     sheets = [file.read_text(encoding="utf-8") for file in (*palettes, HERE / "assets" / "board.css")]
@@ -109,7 +118,7 @@ def dark_without_scripts() -> str:
 
 
 def put_in_place(fresh: Path, target: Path) -> None:
-    """Put a finished folder in place of the old one."""
+    """Replace the folder `target` by the finished folder `fresh`."""
     old = fresh.parent / "old"
     if target.exists():
         target.rename(old)
@@ -118,18 +127,25 @@ def put_in_place(fresh: Path, target: Path) -> None:
 
 
 def mkdocs(pages: Path, out: Path, epoch_s: int) -> None:
-    """Run `mkdocs build --strict`; SOURCE_DATE_EPOCH keeps the day of the build out of the files."""
+    """Run `mkdocs build --strict`.
+
+    Args:
+        epoch_s: the time that MkDocs writes into files in place of the time of the build, in seconds since 1970.
+
+    Raises:
+        BenchError: MkDocs failed, with its last lines.
+    """
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--config-file", str(paths.ROOT / "mkdocs.yml")]
     environment = {**os.environ, "BENCH_PAGES": str(pages.resolve()), "SOURCE_DATE_EPOCH": str(epoch_s), "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run([*command, "--site-dir", str(out.resolve())], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        told = " · ".join(lines[-6:]) or "no message"
-        raise BenchError(f"mkdocs build: failed ({told}); the pages it read are in {pages}")
+        message = " · ".join(lines[-6:]) or "no message"
+        raise BenchError(f"mkdocs build: failed ({message}); the pages it read are in {pages}")
 
 
 def allow_inline_scripts(site: Path) -> None:
-    """Name the theme's own inline scripts by hash in each page's policy, so that nothing else can run."""
+    """Put the hashes of the theme's inline scripts into each page's content security policy, so that no other script can run."""
     for page in sorted(site.rglob("*.html")):
         text = page.read_text(encoding="utf-8")
         hashes = sorted({base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in INLINE_SCRIPT.findall(text)})

@@ -1,4 +1,4 @@
-"""Writes pages and data files into one folder. It knows how a page is made, and no page in particular."""
+"""Writing pages and data files into one folder: how a page is rendered, whatever page it is."""
 
 from __future__ import annotations
 
@@ -15,50 +15,55 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from site_src import formatting
-from site_src.charts import chart as drawing
-from site_src.charts import framework_style
-from site_src.charts import render as pictures
-from site_src.data.leaderboard import Board, Row, latency, measured, shown
+from site_src.charts import framework_style, render
+from site_src.charts.chart import Chart, plain_colours
+from site_src.data.leaderboard import Leaderboard, Row, is_measured, is_shown, latency
 
+#: The folder of the site's sources: templates, assets, theme.
 HERE = Path(__file__).resolve().parent
-#: A page has no more charts than this.
+#: The largest number of charts on one page.
 MOST_CHARTS = 7
 
 
-class Press:
-    """One folder of pages made from one board.
+class PageWriter:
+    """Writes the pages of one leaderboard into one folder.
 
-    Pictures take most of a build's time and are drawn elsewhere: what needs one is owed until `settle`.
+    Charts are rendered in other processes, which takes most of a build's time. Pages that embed a chart are therefore queued in `pending`
+    and written by `flush`, when their charts are there.
     """
 
-    def __init__(self, board: Board, folder: Path) -> None:
+    def __init__(self, board: Leaderboard, folder: Path) -> None:
         self.board = board
         self.folder = folder
         self.env = environment(board)
-        self.owed: deque[Callable[[], None]] = deque()
+        self.pending: deque[Callable[[], None]] = deque()
 
-    def text(self, path: str, content: str | bytes) -> None:
-        """Write one file."""
+    def write_file(self, path: str, content: str | bytes) -> None:
+        """Write one file now. `path` is relative to the folder."""
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content.encode() if isinstance(content, str) else content)
 
-    def later(self, path: str, picture: Future[bytes]) -> None:
-        """Owe one file that is being drawn."""
-        self.owed.append(lambda: self.text(path, picture.result()))
+    def write_when_drawn(self, path: str, picture: Future[bytes]) -> None:
+        """Queue a file whose content is still being drawn."""
+        self.pending.append(lambda: self.write_file(path, picture.result()))
 
-    def settle(self) -> None:
-        """Write all that is owed."""
-        while self.owed:
-            self.owed.popleft()()
+    def flush(self) -> None:
+        """Write everything that is pending, waiting for pictures where necessary."""
+        while self.pending:
+            self.pending.popleft()()
 
-    def page(
+    def write_page(
         self, path: str, template: str, *, title: str, description: str, section: str, sidebars: str = "", image: str = "", **context: Any
     ) -> None:
-        """Owe `<path>.md`, rendered from one template.
+        """Queue the page `<path>.md`, rendered from a template with `context`.
 
-        In templates `root` leads to the top of the site and `base` to this page's data files. `section` is the tab that is lit;
-        `sidebars` may name "navigation" and "toc", which are hidden otherwise.
+        Templates also get `root`, the relative path to the top of the site, and `base`, the folder of this page's data files.
+
+        Args:
+            section: the navigation tab that is highlighted.
+            sidebars: "navigation", "toc", both or none; a sidebar that is not named is hidden.
+            image: the picture for links to this page (og:image), relative to the top of the site.
         """
         depth = path.count("/") + (0 if path.rsplit("/", 1)[-1] == "index" else 1)
         root = "../" * depth
@@ -67,37 +72,38 @@ class Press:
         front |= {"image": image} if image else {}
         head = "".join(f"{name}: {formatting.to_json(value, None)}\n" for name, value in front.items())
 
-        def render() -> None:
+        def render_page() -> None:
             body = self.env.get_template(template).render(root=root, base=f"{root}data/{path}/", title=title, **context)
-            self.text(f"{path}.md", f"---\n{head}---\n{body.rstrip()}\n")
+            self.write_file(f"{path}.md", f"---\n{head}---\n{body.rstrip()}\n")
 
-        self.owed.append(render)
+        self.pending.append(render_page)
 
-    def plain_text(self, path: str, template: str, **context: Any) -> None:
-        """Render a template that is neither Markdown nor HTML."""
-        self.text(path, self.env.get_template(template).render(**context).strip() + "\n")
+    def write_template(self, path: str, template: str, **context: Any) -> None:
+        """Render a template that is neither Markdown nor HTML, and write it now."""
+        self.write_file(path, self.env.get_template(template).render(**context).strip() + "\n")
 
-    def chart(self, path: str, chart: drawing.Chart) -> None:
-        """The chart of the page `path` to take away: its data, a picture with plain colours, its specification."""
+    def write_chart(self, path: str, chart: Chart) -> None:
+        """Write the downloads of a chart on the page `path`: CSV, SVG and PNG in fixed colours, Vega-Lite specification."""
         stem = f"data/{path}/{chart.name}"
-        self.text(f"{stem}.csv", as_csv(chart.columns, chart.rows))
-        self.text(f"{stem}.vl.json", formatting.to_json(chart.spec, None))
+        self.write_file(f"{stem}.csv", as_csv(chart.columns, chart.rows))
+        self.write_file(f"{stem}.vl.json", formatting.to_json(chart.spec, None))
 
-        def pictures_of_it() -> None:
-            picture = drawing.plain_colours(chart.wide)
-            self.text(f"{stem}.svg", picture)
-            self.later(f"{stem}.png", pictures.png(picture))
+        def write_pictures() -> None:
+            svg = plain_colours(chart.wide)
+            self.write_file(f"{stem}.svg", svg)
+            self.write_when_drawn(f"{stem}.png", render.png(svg))
 
-        self.owed.append(pictures_of_it)
+        self.pending.append(write_pictures)
 
-    def rows(self, stem: str, rows: Sequence[Row]) -> None:
-        """Rows of the leaderboard as JSON and CSV."""
-        self.text(f"{stem}.json", formatting.to_lines([public(row) for row in rows]))
-        self.text(f"{stem}.csv", as_csv(list(public(rows[0])), [public(row) for row in rows]))
+    def write_rows(self, stem: str, rows: Sequence[Row]) -> None:
+        """Write rows of the leaderboard as `<stem>.json` and `<stem>.csv`."""
+        public = [public_row(row) for row in rows]
+        self.write_file(f"{stem}.json", formatting.to_lines(public))
+        self.write_file(f"{stem}.csv", as_csv(list(public[0]), public))
 
 
-def environment(board: Board) -> Environment:
-    """Jinja with every output escaped for Markdown and HTML alike, and a missing name an error."""
+def environment(board: Leaderboard) -> Environment:
+    """The Jinja environment: every output is escaped for Markdown and HTML, an undefined name raises."""
     env = Environment(
         loader=FileSystemLoader(HERE / "pages"),
         autoescape=True,
@@ -121,16 +127,16 @@ def environment(board: Board) -> Environment:
         "dash": formatting.DASH,
         "decimals": formatting.decimals,
         "distance": formatting.distance,
-        "find": find,
+        "same_arm": same_arm,
         "framework_title": board.framework_title,
         "ident": formatting.ident,
         "interval": formatting.interval,
         "iso": formatting.iso,
         "in_catalogue": board.catalog.frameworks.__contains__,
         "latency": latency,
-        "is_measured": measured,
-        "is_shown": shown,
-        "mark": framework_style.mark,
+        "is_measured": is_measured,
+        "is_shown": is_shown,
+        "style_of": framework_style.style_of,
         "megabytes": formatting.megabytes,
         "model_title": board.model_title,
         "number": formatting.number,
@@ -145,38 +151,39 @@ def environment(board: Board) -> Environment:
 
 
 def code(value: Any) -> Markup:
-    """A name inside a Markdown code span."""
+    """A name for a Markdown code span, in which a backtick would end the span."""
     return Markup(str(value).replace("`", "'"))
 
 
 def reason(text: str) -> Markup:
-    """A reason, with commands that it writes in backticks as code."""
+    """A reason as HTML; text between backticks becomes `<code>`."""
     return Markup(re.sub(r"&#96;(.+?)&#96;", r"<code>\1</code>", str(formatting.escape(text))))
 
 
 def anchor(row: Row) -> str:
-    """Where a row stands on its run page."""
+    """The id of a row on the page of its run and load."""
     return formatting.ident(f"row-{row['arm_id']}-{row['scenario']}".lower())
 
 
-def find(rows: Iterable[Row], like: Row) -> Row | None:
-    """The row of the same arm in another table."""
-    return next((row for row in rows if row["arm_id"] == like["arm_id"] and row["run_id"] == like["run_id"]), None)
+def same_arm(rows: Iterable[Row], arm: Row) -> Row | None:
+    """The row of the same arm and run among the rows of another table."""
+    return next((row for row in rows if row["arm_id"] == arm["arm_id"] and row["run_id"] == arm["run_id"]), None)
 
 
 def cell(value: Any) -> str:
-    """A value of a data table: floats to six digits, as the charts draw them."""
+    """A value of a chart's data table: floats with six significant digits, as in the chart."""
     return formatting.DASH if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def public(row: Row) -> dict[str, Any]:
-    """A row under its public names, the time in ISO 8601."""
+def public_row(row: Row) -> dict[str, Any]:
+    """A row with the columns of `leaderboard` alone, `measured_at` in ISO 8601."""
     return {key: formatting.iso(value) if key == "measured_at" else value for key, value in row.items() if key != "run_complete"}
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(columns)
-    table.writerows([row[column] for column in columns] for row in rows)
-    return out.getvalue()
+    """Rows as CSV with a header; NULL is an empty field."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([row[column] for column in columns] for row in rows)
+    return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The site on this machine, built again whenever what it is made from changes."""
+"""`invoke preview`: the site served on this machine, and built again whenever its sources change."""
 
 from __future__ import annotations
 
@@ -14,38 +14,40 @@ from bench.core.errors import BenchError
 from site_src import generate
 from site_src.page_writer import HERE
 
-LOOK_S = 0.7
+#: Seconds between two looks at the sources.
+POLL_S = 0.7
 
-
+#: Name, modification time in ns and size in bytes of every file.
 State = tuple[tuple[str, int, int], ...]
 
 
 def state(sources: Sequence[Path]) -> State:
-    """Name, time and size of every file: what changes when one of them does."""
+    """The state of all files in `sources`, which are files and folders."""
     files = [file for source in sources for file in ([source] if source.is_file() else sorted(source.rglob("*")))]
-    found = []
+    states = []
     for file in files:
         try:
-            told = file.stat()
-        except FileNotFoundError:  # it went away while we looked
+            status = file.stat()
+        except FileNotFoundError:  # removed since it was listed
             continue
         if file.suffix != ".pyc" and not file.is_dir():
-            found.append((str(file), told.st_mtime_ns, told.st_size))
-    return tuple(found)
+            states.append((str(file), status.st_mtime_ns, status.st_size))
+    return tuple(states)
 
 
-def watch(sources: Sequence[Path], seen: State, build: Callable[[], None], ended: threading.Event, look_s: float = LOOK_S) -> None:
-    """Build whenever `sources` differ from what was `seen` when they were built last, until `ended`.
+def watch(sources: Sequence[Path], built: State, build: Callable[[], None], ended: threading.Event, poll_s: float = POLL_S) -> None:
+    """Build whenever the state of `sources` differs from `built`, that of the last build, until `ended` is set.
 
-    It waits until two looks find the same, so that no half-written file is built. A build that fails is told, and the old site stays.
+    A change is built once two polls agree, so that no half-written file is read. If a build fails, its error is printed and the old site
+    stays.
     """
-    before = seen
-    while not ended.wait(look_s):
+    before = built
+    while not ended.wait(poll_s):
         now = state(sources)
         settled, before = now == before, now
-        if now == seen or not settled:
+        if now == built or not settled:
             continue
-        seen = now
+        built = now
         began = time.monotonic()
         try:
             build()
@@ -56,21 +58,21 @@ def watch(sources: Sequence[Path], seen: State, build: Callable[[], None], ended
 
 
 def server(port: int, folder: Path = paths.SITE) -> http.server.ThreadingHTTPServer:
-    """A server of `folder` on 127.0.0.1; port 0 takes a free one.
+    """An HTTP server of `folder` on 127.0.0.1. Port 0 takes a free one.
 
     Raises:
         BenchError: the port is taken.
     """
 
     class Handler(http.server.SimpleHTTPRequestHandler):
-        """The folder is replaced whole by each build, and nothing of it is to be kept by a browser."""
+        """Tells browsers to cache nothing: each build replaces the whole folder."""
 
         def end_headers(self) -> None:
             self.send_header("Cache-Control", "no-store")
             super().end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Requests are no news."""
+            """Print nothing for a request."""
 
     try:
         return http.server.ThreadingHTTPServer(("127.0.0.1", port), functools.partial(Handler, directory=str(folder)))
@@ -79,9 +81,9 @@ def server(port: int, folder: Path = paths.SITE) -> http.server.ThreadingHTTPSer
 
 
 def serve(port: int) -> None:
-    """Build, serve, and build again on changes of the database, the catalogue, the templates and styles, until interrupted.
+    """Build the site, serve it, and build it again on changes of the database, the catalogue, templates and styles, until interrupted.
 
-    A change of the generator's own Python code takes a new start.
+    Changes of the generator's own Python code take effect after a restart.
     """
     with server(port) as listening:
         build = functools.partial(generate.build, paths.DATABASE, paths.SITE, paths.PAGES)
@@ -93,10 +95,10 @@ def serve(port: int) -> None:
             HERE / "theme",
             paths.ROOT / "mkdocs.yml",
         ]
-        seen = state(sources)
+        built = state(sources)
         build()
         ended = threading.Event()
-        watcher = threading.Thread(target=watch, args=(sources, seen, build, ended), daemon=True)
+        watcher = threading.Thread(target=watch, args=(sources, built, build, ended), daemon=True)
         watcher.start()
         print(f"http://127.0.0.1:{listening.server_port}/ (built again on every change; Ctrl-C ends it)")
         try:

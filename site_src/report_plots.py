@@ -1,4 +1,4 @@
-"""The charts of a run for a report: those of the site's model page, in the colours of the light scheme."""
+"""The charts of a run for a report: those of the site's page of a model, in the colours of the light scheme."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from bench import catalog
-from site_src.charts import chart, one_load
+from site_src.charts import one_load
+from site_src.charts.chart import plain_colours
 from site_src.charts.parts import SHOWN, Selection
-from site_src.data.leaderboard import Board, open_database
+from site_src.data.leaderboard import Leaderboard, open_database
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture: its file name, an SVG that stands alone, and the sentence that says what it shows."""
+    """One picture.
+
+    Attributes:
+        name: its file name.
+        svg: an SVG that needs no stylesheet.
+        sentence: what it shows.
+    """
 
     name: str
     svg: str
@@ -23,10 +30,10 @@ class Plot:
 
 
 def draw(database: Path, run: Mapping[str, Any]) -> list[Plot]:
-    """The charts of one run, of each of its served scenarios that has arms to show."""
+    """Latency, load curve and ratios of every served scenario of a run, as far as there are arms to show."""
     plots = []
     with open_database(database) as connection:
-        board = Board(connection, catalog.load())
+        board = Leaderboard(connection, catalog.load())
         served = board.query(
             """
             SELECT scenario, arm_id, role, status FROM leaderboard WHERE run_id = ? AND served_scenario IS NULL
@@ -37,8 +44,8 @@ def draw(database: Path, run: Mapping[str, Any]) -> list[Plot]:
         for scenario in dict.fromkeys(row["scenario"] for row in served):
             arms = [row["arm_id"] for row in served if row["scenario"] == scenario and row["role"] == "measured" and row["status"] in SHOWN]
             selection = Selection(board, [run["run_id"]], arms, scenario, scenario)
-            for of_load in (one_load.latency, one_load.load_curve, one_load.ratios):
-                drawn = of_load(selection) if arms else None
-                if drawn:
-                    plots.append(Plot(f"{run['run_id']}-{drawn.name}.svg", chart.plain_colours(drawn.wide), drawn.sentence))
+            for draw_chart in (one_load.latency, one_load.load_curve, one_load.ratios):
+                chart = draw_chart(selection) if arms else None
+                if chart:
+                    plots.append(Plot(f"{run['run_id']}-{chart.name}.svg", plain_colours(chart.wide), chart.sentence))
     return plots

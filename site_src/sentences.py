@@ -1,4 +1,4 @@
-"""Sentences made from rows: verdicts, tasks, facts of a model. Every figure in them is a column of the row it names."""
+"""Sentences made from rows: verdicts, answers, facts of a model or a run. Every figure in them is a column of a row."""
 
 from __future__ import annotations
 
@@ -8,25 +8,35 @@ from typing import Any
 
 from bench.catalog import Framework, Model, Scenario
 from site_src import formatting
-from site_src.data.leaderboard import Board, Row, Standing, Table
-from site_src.data.operating_points import Limits
+from site_src.data.leaderboard import Leaderboard, ModelResults, Row, Table
+from site_src.data.operating_points import OperatingPoints
 
 
 @dataclass(frozen=True)
-class Task:
-    """One question of the overview with its answer."""
+class Answer:
+    """The answer to one question of the start page.
+
+    Attributes:
+        title: the question in short.
+        link: the section of the model's page (or the page) with the details.
+        leaders: the rows of the arms that are the answer.
+        value: the number that makes them so.
+        under: the condition of the value: the latency limit, or the load.
+        flag: "not ranked", if the leaders come from no ranking.
+        why: the reason of the flag.
+    """
 
     title: str
     link: str
     leaders: tuple[Row, ...]
     value: str
     under: str = ""
-    """What the value was found under: the latency limit that is kept, the load."""
     flag: str = ""
     why: str = ""
 
 
 def model_facts(model: Model | None) -> str:
+    """Modality, size, pooling, input and licence of a model; empty for a model outside of the catalogue."""
     if model is None:
         return ""
     pooling = {"mean": "mean pooling", "cls": "first-token pooling", "last": "last-token pooling"}.get(
@@ -44,17 +54,19 @@ def model_facts(model: Model | None) -> str:
 
 
 def leaders(table: Table) -> tuple[Row, ...]:
-    """The arms that nothing beats: rank interval from 1. Empty where nothing is ranked."""
+    """The arms whose rank interval begins at 1; empty if nothing is ranked."""
     return () if table.mixed else tuple(row for row in table.rows if row["ranked"] and row["rank_lo"] == 1)
 
 
-def name(board: Board, row: Row, table: Table) -> str:
+def name(board: Leaderboard, row: Row, table: Table) -> str:
+    """The framework, with the variant if the table has several rows of the framework."""
     title = board.framework_title(row["framework"])
-    twice = sum(other["framework"] == row["framework"] for other in table.rows) > 1
-    return f"{title} ({row['variant']})" if twice else title
+    several = sum(other["framework"] == row["framework"] for other in table.rows) > 1
+    return f"{title} ({row['variant']})" if several else title
 
 
 def rate(row: Row) -> str:
+    """Throughput with its interval."""
     places = formatting.decimals([row["requests_per_s"]])
     text = f"{formatting.number(row['requests_per_s'], places)} per second"
     ends = formatting.interval(row["requests_per_s_lo"], row["requests_per_s_hi"], places)
@@ -62,7 +74,7 @@ def rate(row: Row) -> str:
 
 
 def merit(row: Row, table: Table) -> str:
-    """The quantity by which a table is ranked: throughput, or latency."""
+    """The quantity by which a table is ranked, throughput or latency, with its interval."""
     if not table.by_latency:
         return rate(row)
     tail = table.tail.removesuffix("_ms")
@@ -72,39 +84,40 @@ def merit(row: Row, table: Table) -> str:
     return text if table.rate_per_s is None else f"{text} at {formatting.number(table.rate_per_s)} requests per second"
 
 
-def verdict(board: Board, table: Table) -> str:
-    """Who leads in the quantity of the table, how sure that is, and how far the last one is behind."""
+def verdict(board: Leaderboard, table: Table) -> str:
+    """Who leads a table and by which quantity, whether that is ranked, and how far the others are behind."""
     if not table.rows:
         return f"No framework has a number for {table.title}: the table gives the reasons."
-    what = f"{table.title[:1].upper()}{table.title[1:]}, {table.precision}"
-    lead = leaders(table)
+    load = f"{table.title[:1].upper()}{table.title[1:]}, {table.precision}"
+    ranked = leaders(table)
     if table.mixed:
-        return f"{what}: not ranked, since these rows come from different runs."
-    first = lead[0] if lead else table.rows[0]
-    if len(lead) > 1:
-        names = formatting.listing([name(board, row, table) for row in lead])
-        together = f"{what}: {names} lead together, none shown to be better than the others"
+        return f"{load}: not ranked, since these rows come from different runs."
+    first = ranked[0] if ranked else table.rows[0]
+    if len(ranked) > 1:
+        names = formatting.listing([name(board, row, table) for row in ranked])
+        together = f"{load}: {names} lead together, none shown to be better than the others"
         text = f"{together}; {name(board, first, table)} gave {merit(first, table)}."
     else:
         best = "has the lowest" if table.by_latency else "serves the most,"
-        text = f"{what}: {name(board, first, table)} {best} {merit(first, table)}."
-    behind = [row for row in table.rows if row is not first and row not in lead and row["ratio_to_best"] is not None]
+        text = f"{load}: {name(board, first, table)} {best} {merit(first, table)}."
+    behind = [row for row in table.rows if row is not first and row not in ranked and row["ratio_to_best"] is not None]
     if behind:
         nearest, last = behind[0], behind[-1]
         text += f" {name(board, nearest, table)} reaches {ratio(nearest)} of the best"
         text += f", {name(board, last, table)} {ratio(last)}." if last is not nearest else "."
-    if not lead:
+    if not ranked:
         why = next((row["rank_note"] for row in table.rows if row["rank_note"]), "no rank was computed")
         text = f"Not ranked ({why}). In this data: {text[:1].lower()}{text[1:]}"
     return text
 
 
 def ratio(row: Row) -> str:
+    """The ratio to the best, with its interval."""
     ends = formatting.interval(row["ratio_lo"], row["ratio_hi"], 2)
     return f"{formatting.number(row['ratio_to_best'], 2)} {ends}".strip()
 
 
-#: The questions of the start page, each with what its answer is read from.
+#: The questions of the start page: title, and how the answer is determined.
 QUESTIONS = (
     ("Within the tightest limit", "the largest rate of arrivals at the smallest latency limit that some framework keeps"),
     ("Fastest single query", "median latency, one client"),
@@ -114,100 +127,106 @@ QUESTIONS = (
 )
 
 
-def answers(board: Board, standing: Standing, lead: Sequence[Table], limits: Limits | None) -> list[Task | None]:
-    """The answers to QUESTIONS for one model, None where nothing was measured for it."""
-    found: list[Task | None] = [within(limits)]
-    alone = lead[0]
-    link = formatting.ident(f"{alone.scenario}-{alone.precision}")
-    found.append(fastest(alone, QUESTIONS[1][0], link))
-    found.append(most(fullest(board, standing, alone), QUESTIONS[2][0], lead))
-    rows = alone.rows
-    found.append(smallest(rows, QUESTIONS[3][0], "resources", lambda row: row["peak_rss_bytes"], lambda v: f"{formatting.megabytes(v)} MB"))
-    found.append(smallest(rows, QUESTIONS[4][0], "resources", lambda row: row["load_ms"], lambda v: f"{formatting.number(v, 0)} ms"))
-    return found
+def answers(board: Leaderboard, results: ModelResults, points: OperatingPoints | None) -> list[Answer | None]:
+    """The answers to QUESTIONS for one model that has a headline; None if nothing was measured for a question."""
+    single = results.headline[0]
+    tightest, query, throughput, memory, load = (title for title, _ in QUESTIONS)
+    return [
+        within(tightest, points),
+        fastest(query, single),
+        most(throughput, fullest(board, results, single), results.headline),
+        smallest(memory, "resources", single.rows, "peak_rss_bytes", lambda value: f"{formatting.megabytes(value)} MB"),
+        smallest(load, "resources", single.rows, "load_ms", lambda value: f"{formatting.number(value, 0)} ms"),
+    ]
 
 
-def within(limits: Limits | None) -> Task | None:
-    """The arms with the largest rate at the smallest limit that any arm keeps."""
-    limit = limits.smallest_met if limits else None
-    if limits is None or limit is None:
+def within(title: str, points: OperatingPoints | None) -> Answer | None:
+    """The arms with the largest rate within the smallest limit that any arm keeps."""
+    limit_ms = points.smallest_met if points else None
+    if points is None or limit_ms is None:
         return None
-    points = limits.leaders(limit)
-    rate_text = f"{'' if limits.searched else '≥ '}{formatting.number(points[0].rate_per_s)}/s"
-    return Task(QUESTIONS[0][0], "slo", tuple(p.row for p in points), rate_text, f"p99\u00a0≤\u00a0{limit:g}\u00a0ms")
+    best = points.leaders(limit_ms)
+    rate_text = f"{'' if points.searched else '≥ '}{formatting.number(best[0].rate_per_s)}/s"
+    return Answer(title, "slo", tuple(point.row for point in best), rate_text, f"p99\u00a0≤\u00a0{limit_ms:g}\u00a0ms")
 
 
-def fullest(board: Board, standing: Standing, alone: Table) -> Table:
-    """The load back to back under which some framework serves the most rows per second: single ones, or batches of inputs as they come.
-    Sweeps over chosen lengths say nothing of that."""
-    whole = [t for t in standing.served if t.rows and t.load == "offline" and t.precision == alone.precision
-             and not board.scenario_entry(t.rows[0]).get("lengths")]  # fmt: skip
-    return max([alone, *whole], key=lambda table: max((row["requests_per_s"] or 0.0 for row in table.rows), default=0.0))
+def fullest(board: Leaderboard, results: ModelResults, single: Table) -> Table:
+    """The table with the largest throughput of all: single requests, or batches of inputs as they come.
+
+    Sweeps over chosen text lengths are left out: their rows per second depend on the lengths that were chosen.
+    """
+    batches = [
+        table
+        for table in results.served
+        if table.rows and table.load == "offline" and table.precision == single.precision
+        and not board.scenario_entry(table.rows[0]).get("lengths")
+    ]  # fmt: skip
+    return max([single, *batches], key=lambda table: max((row["requests_per_s"] or 0.0 for row in table.rows), default=0.0))
 
 
-def most(table: Table, title: str, sections: Sequence[Table]) -> Task | None:
-    """The leading tie group of a table by throughput. `sections`: the tables that the model's page has in full."""
+def most(title: str, table: Table, sections: Sequence[Table]) -> Answer | None:
+    """The leading arms of a table by throughput. `sections`: the tables that the model's page has in full, to link to."""
     if not table.rows or not table.has_rate:
         return None
-    lead = leaders(table)
-    group = lead or (table.rows[0],)
-    best = group[0]
-    return Task(
+    ranked = leaders(table)
+    first = ranked[0] if ranked else table.rows[0]
+    return Answer(
         title=title,
         link=formatting.ident(f"{table.scenario}-{table.precision}") if table in sections else "every-load",
-        leaders=group,
-        value=f"{formatting.number(best['requests_per_s'], formatting.decimals([best['requests_per_s']]))} rows/s",
+        leaders=ranked or (first,),
+        value=f"{formatting.number(first['requests_per_s'], formatting.decimals([first['requests_per_s']]))} rows/s",
         under=table.title.partition(",")[0],
-        flag="" if lead else "not ranked",
-        why="" if lead else why_unranked(table, best),
+        flag="" if ranked else "not ranked",
+        why="" if ranked else why_unranked(table, first),
     )
 
 
-def fastest(table: Table, title: str, link: str) -> Task | None:
-    """The arm with the lowest median, with those that the ranking shows no worse; flagged where nothing is ranked."""
-    found = smallest(table.rows, title, link, lambda row: row["p50_ms"], lambda value: f"{formatting.number(value)} ms")
-    if found is None:
+def fastest(title: str, table: Table) -> Answer | None:
+    """The arm with the lowest median, and the arms that the ranking puts level with it."""
+    link = formatting.ident(f"{table.scenario}-{table.precision}")
+    answer = smallest(title, link, table.rows, "p50_ms", lambda value: f"{formatting.number(value)} ms")
+    if answer is None:
         return None
-    best, lead = found.leaders[0], leaders(table)
-    if not lead:
-        return replace(found, flag="not ranked", why=why_unranked(table, best))
-    return replace(found, leaders=(best, *(row for row in lead if row is not best))) if best in lead else found
+    best, ranked = answer.leaders[0], leaders(table)
+    if not ranked:
+        return replace(answer, flag="not ranked", why=why_unranked(table, best))
+    return replace(answer, leaders=(best, *(row for row in ranked if row is not best))) if best in ranked else answer
 
 
 def why_unranked(table: Table, row: Row) -> str:
+    """The reason why a row of a table has no rank."""
     return "rows of different runs do not rank against each other" if table.mixed else str(row["rank_note"] or "no rank was computed")
 
 
-def smallest(rows: Sequence[Row], title: str, link: str, key: Callable[[Row], float | None], text: Callable[[float], str]) -> Task | None:
-    """The row with the smallest value of one column."""
-    known = sorted(((value, str(row["framework"]), row) for row in rows if (value := key(row)) is not None), key=lambda item: item[:2])
-    if not known:
+def smallest(title: str, link: str, rows: Sequence[Row], column: str, text: Callable[[float], str]) -> Answer | None:
+    """The row with the smallest value of a column, of equal ones the first framework by name; None if all are NULL."""
+    candidates = [row for row in rows if row[column] is not None]
+    if not candidates:
         return None
-    best = known[0]
-    return Task(title=title, link=link, leaders=(best[2],), value=text(best[0]))
+    best = min(candidates, key=lambda row: (row[column], str(row["framework"])))
+    return Answer(title=title, link=link, leaders=(best,), value=text(best[column]))
 
 
-def framework_summary(board: Board, framework: Framework, rows: Sequence[Row]) -> str:
-    """In how many of its current rows a framework leads, and where it stands otherwise."""
+def framework_summary(board: Leaderboard, framework: Framework, rows: Sequence[Row]) -> str:
+    """The range of a framework's ratios to the best over its current rows, and how many of the ranked ones it leads."""
     compared = [row for row in rows if row["ratio_to_best"] is not None]
     if not compared:
         return ""
     ranked = [row for row in compared if row["ranked"]]
-    lead = [row for row in ranked if row["rank_lo"] == 1]
+    leading = [row for row in ranked if row["rank_lo"] == 1]
     low, high = min(compared, key=lambda row: row["ratio_to_best"]), max(compared, key=lambda row: row["ratio_to_best"])
-    what = f"{len(compared)} current comparison{'s' if len(compared) > 1 else ''}"
-    text = (
-        f"In {what} it reaches between {ratio(low)} and {ratio(high)} of the best, in throughput, or in latency where arrivals set the rate"
-    )
+    count = f"{len(compared)} current comparison{'s' if len(compared) > 1 else ''}"
+    where = "in throughput, or in latency where arrivals set the rate"
+    text = f"In {count} it reaches between {ratio(low)} and {ratio(high)} of the best, {where}"
     if low is high:
-        text = f"In {what} it reaches {ratio(low)} of the best"
+        text = f"In {count} it reaches {ratio(low)} of the best"
     if ranked:
-        return f"{text}. It is in the leading group in {len(lead)} of {len(ranked)} ranked."
+        return f"{text}. It is in the leading group in {len(leading)} of {len(ranked)} ranked."
     return f"{text}. None of them is ranked."
 
 
 def scenario_text(scenario: Scenario) -> str:
-    """What a scenario does, from its fields."""
+    """A scenario in words, from its fields."""
     rows = "one request at a time" if scenario.batch == 1 else f"{scenario.batch} rows together, padded to the longest of them"
     if scenario.load == "open":
         rate_text = (
@@ -222,7 +241,7 @@ def scenario_text(scenario: Scenario) -> str:
     return f"{rows}, back to back, from a plan of {formatting.count(scenario.rows)} rows{clients}"
 
 
-#: What the terms of the table `fits` say.
+#: The terms of the table `fits`, for people.
 TERMS = {
     "base_ms": "Whatever the length",
     "per_token_us": "For each token",
@@ -232,7 +251,7 @@ TERMS = {
 
 
 def run_facts(run: Row) -> list[tuple[str, Any]]:
-    """What identifies a run, as (name, value)."""
+    """What identifies a run, as (name, value) pairs."""
     record = run["run_json"]
     facts: list[tuple[str, Any]] = [
         ("Run", run["run_id"]),

@@ -1,7 +1,7 @@
-"""A chart from its query to its specification: shared by all charts, knowing none of them.
+"""A chart from its query to its specification and pictures: what all charts share.
 
-Colours are CSS variables, so that light and dark share one SVG; each SVG is made twice, for wide and for narrow screens, because
-scaled-down text cannot be read.
+Colours are CSS variables, so that one SVG serves the light and the dark scheme. Each chart is drawn twice, for wide and for narrow
+screens, because text that is scaled down with a picture cannot be read.
 """
 
 from __future__ import annotations
@@ -16,19 +16,31 @@ from typing import Any
 
 from altair.utils.schemapi import debug_mode
 
-from site_src.charts import render
-from site_src.charts.framework_style import INK, MARKS, OTHER
-from site_src.data.leaderboard import Board
+from site_src.charts import framework_style, render
+from site_src.data.leaderboard import Leaderboard
 
 Rows = Sequence[Mapping[str, Any]]
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+#: Width in pixels of a chart on wide screens and on phones.
 WIDE, NARROW = 560, 340
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart for a page; its pictures may still be on the way."""
+    """A chart for a page. Its pictures may still be in the making.
+
+    Attributes:
+        name: its id on the page, and the stem of its files.
+        title: what is drawn, with the direction that is better.
+        sentence: what the chart shows, in one sentence with numbers.
+        note: how to read it.
+        sql: the query whose rows are drawn.
+        rows: the result of the query, for the data table.
+        spec: the Vega-Lite specification of the wide picture.
+        svgs: the pictures for wide and for narrow screens.
+        frameworks: what a legend below has to name; empty where each mark has its name beside it.
+    """
 
     name: str
     title: str
@@ -38,9 +50,7 @@ class Chart:
     rows: Rows
     spec: Mapping[str, Any]
     svgs: tuple[Future[bytes], Future[bytes]]
-    """For wide and for narrow screens, as Vega draws them."""
     frameworks: tuple[str, ...] = ()
-    """What a legend below has to name; empty where each mark has its name beside it."""
 
     @property
     def columns(self) -> list[str]:
@@ -48,38 +58,39 @@ class Chart:
 
     @cached_property
     def wide(self) -> str:
-        """The SVG for wide screens, to stand in a page."""
+        """The SVG for wide screens, to embed in HTML."""
         return render.inline(self.svgs[0].result(), f"{self.name}-w")
 
     @cached_property
     def narrow(self) -> str:
-        """The SVG for phones."""
+        """The SVG for phones, to embed in HTML."""
         return render.inline(self.svgs[1].result(), f"{self.name}-n")
 
 
-def plain_colours(picture: str) -> str:
-    """An SVG that stands alone: the variables replaced by the colours of the light scheme, on white."""
-    values = {f"--fw-{name}": m.light for name, m in MARKS.items()} | {"--fw-other": OTHER.light, "--md-default-bg-color": "#ffffff"}
-    values |= {f"--chart-{name}": light for name, (light, _dark) in INK.items()}
-    picture = re.sub(r"var\((--[a-z-]+)\)", lambda match: values[match.group(1)], picture)
-    return re.sub(r"(<svg[^>]*>)", r'\1<rect width="100%" height="100%" fill="#ffffff"/>', picture, count=1)
+def plain_colours(svg: str) -> str:
+    """An SVG for use outside of the site: on white, CSS variables replaced by the colours of the light scheme."""
+    values = {f"--{name}": value for name, value in framework_style.variables(dark=False).items()} | {"--md-default-bg-color": "#ffffff"}
+    svg = re.sub(r"var\((--[a-z-]+)\)", lambda match: values[match.group(1)], svg)
+    return re.sub(r"(<svg[^>]*>)", r'\1<rect width="100%" height="100%" fill="#ffffff"/>', svg, count=1)
 
 
 def literal(text: str) -> str:
-    """A text as an SQL literal."""
+    """A string as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def literals(texts: Sequence[str]) -> str:
+    """Distinct strings as SQL literals, sorted, for an IN list."""
     return ", ".join(literal(text) for text in sorted(set(texts)))
 
 
 def rounded(rows: Rows) -> list[dict[str, Any]]:
-    """Six significant digits are more than a screen shows and keep a page small; what never ends has no place on an axis."""
+    """The rows with floats at six significant digits, which is more than a screen shows; ∞ and NaN, which no axis has, become None."""
     return [{k: (float(f"{v:.6g}") if math.isfinite(v) else None) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
 
 
 def config() -> dict[str, Any]:
+    """Fonts, paddings and colours of every chart."""
     axis = {
         "labelColor": "var(--chart-muted)",
         "titleColor": "var(--chart-muted)",
@@ -113,10 +124,15 @@ def finish(
     frameworks: tuple[str, ...] = (),
     wide_width: int = WIDE,
 ) -> Chart:
-    """Draw at both widths. `draw(width)` returns the Altair chart, in which the data set "rows" stands for `data`.
+    """Make the chart and start drawing it at both widths.
 
-    Altair copies data at each step and checks each piece against the schema as it is made, which would take most of a build's time:
-    the data is put in last, and a test checks the finished specifications.
+    Altair copies its data at each step and validates each part of a chart as it is made, which would take most of a build's time. So the
+    data is inserted last, and validation is left to a test of the finished specifications.
+
+    Args:
+        rows: the result of `sql`, for the data table.
+        data: what is drawn: the rows, rounded, perhaps with columns for labels.
+        draw: makes the Altair chart for a width in pixels; in it the data set "rows" stands for `data`.
     """
     specs = {}
     for width in (wide_width, NARROW):
@@ -127,14 +143,12 @@ def finish(
     return Chart(name, title, sentence, note, sql.strip(), rows, specs[wide_width], svgs, frameworks)
 
 
-def labels(board: Board, rows: Rows) -> dict[str, str]:
-    """A name for every arm: the framework, with precision and variant only where the framework appears twice."""
+def labels(board: Leaderboard, rows: Rows) -> dict[str, str]:
+    """Arm id → name: the framework, with precision and variant where several arms are of that framework."""
     arms = {row["arm_id"]: row for row in rows}
-    titles: dict[str, list[str]] = {}
-    for arm_id, row in arms.items():
-        titles.setdefault(row["framework"], []).append(arm_id)
+    frameworks = [row["framework"] for row in arms.values()]
     names = {}
     for arm_id, row in arms.items():
         title = board.framework_title(row["framework"])
-        names[arm_id] = title if len(titles[row["framework"]]) == 1 else f"{title} · {row['precision']} · {row['variant']}"
+        names[arm_id] = title if frameworks.count(row["framework"]) == 1 else f"{title} · {row['precision']} · {row['variant']}"
     return names

@@ -1,4 +1,4 @@
-"""The charts over several loads of one model: arrival rate, batch, length."""
+"""The charts over several loads of one model: latency over arrival rate, throughput over batch size, time over length × batch."""
 
 from __future__ import annotations
 
@@ -12,33 +12,38 @@ import altair as alt
 from site_src import formatting
 from site_src.charts.chart import NARROW, Chart, Rows, finish, literals
 from site_src.charts.framework_style import scale
-from site_src.charts.parts import SHOWN, Selection, dots, end_names, line_ends, named, panel_head, room, spread
+from site_src.charts.parts import SHOWN, Selection, dots, end_names, line_ends, panel_head, room, spread, with_names
 
 HEIGHT = 250
 
 
-def open_loop(chosen: Selection, scenarios: Sequence[str], what: str) -> Chart | None:
-    """Latency against the rate at which requests arrive, a line per arm; a line ends where its backlog grew without end. p99 where every
-    point has one, else p50."""
-    where = f"""{chosen.arms}
+def open_loop(selection: Selection, scenarios: Sequence[str], how: str) -> Chart | None:
+    """Latency over arrival rate, a line per arm: p99 if every point has one, else p50.
+
+    Rates at which an arm's backlog grew without end are left out, so that its line ends before them.
+
+    Args:
+        how: how requests are served, for the title: "one at a time" or "batched".
+    """
+    where = f"""{selection.arms}
   AND scenario IN ({literals(scenarios)}) AND {SHOWN} AND rate_per_s IS NOT NULL"""
-    whole = chosen.board.query(f"SELECT bool_and(p99_ms IS NOT NULL) AS known FROM leaderboard WHERE {where}")[0]["known"]
+    whole = selection.board.query(f"SELECT bool_and(p99_ms IS NOT NULL) AS whole FROM leaderboard WHERE {where}")[0]["whole"]
     percentile = "p99" if whole else "p50"
     sql = f"""
 SELECT framework, arm_id, precision, variant, rate_per_s, n, {percentile}_ms
 FROM leaderboard
 WHERE {where} AND isfinite({percentile}_ms) AND (p99_ms IS NULL OR isfinite(p99_ms))
 ORDER BY framework, arm_id, rate_per_s"""
-    rows = chosen.board.query(sql)
+    rows = selection.board.query(sql)
     if len({row["rate_per_s"] for row in rows}) < 2:
         return None
-    data = named(chosen.board, rows)
+    data = with_names(selection.board, rows)
     column = f"{percentile}_ms"
     lasts = {row["arm"]: row for row in data}
     best = min(lasts.values(), key=lambda row: (-row["rate_per_s"], row[column]))
     return finish(
-        f"open-loop-{formatting.ident(what)}",
-        title=f"Latency under arrivals, {what} (lower is better)",
+        f"open-loop-{formatting.ident(how)}",
+        title=f"Latency under arrivals, {how} (lower is better)",
         sentence=f"At {formatting.number(best['rate_per_s'])} arrivals per second {best['arm']} keeps the lowest {percentile}, "
         f"{formatting.number(best[column])} ms.",
         note="Requests arrive at random and do not wait for answers; latency counts from when a request was due. A line that ends early: "
@@ -66,18 +71,18 @@ def _rate_lines(data: Rows, percentile: str, width: int) -> Any:
     return lines_over(data, width, x, y, scale_y, {arm: math.exp(spot) for arm, spot in spots.items()})
 
 
-def scaling(chosen: Selection, scenarios: Sequence[str]) -> Chart | None:
-    """Rows a second against the number of rows that are served together."""
+def scaling(selection: Selection, scenarios: Sequence[str]) -> Chart | None:
+    """Rows per second over the number of rows that are served together, a line per arm."""
     sql = f"""
 SELECT framework, arm_id, precision, variant, batch, n, requests_per_s AS rows_per_s, requests_per_s_lo AS lo, requests_per_s_hi AS hi
 FROM leaderboard
-WHERE {chosen.arms}
+WHERE {selection.arms}
   AND scenario IN ({literals(scenarios)}) AND {SHOWN} AND requests_per_s IS NOT NULL
 ORDER BY framework, arm_id, batch"""
-    rows = chosen.board.query(sql)
+    rows = selection.board.query(sql)
     if len({row["batch"] for row in rows}) < 2:
         return None
-    data = named(chosen.board, rows)
+    data = with_names(selection.board, rows)
     lasts = {row["arm"]: row for row in data}
     firsts = {row["arm"]: row for row in reversed(data)}
     best = max(lasts.values(), key=lambda row: row["rows_per_s"])
@@ -110,7 +115,7 @@ def _batch_lines(data: Rows, width: int) -> Any:
 
 
 def lines_over(data: Rows, width: int, x: alt.X, y: alt.Y, scale_y: alt.Scale, spots: dict[str, float]) -> Any:
-    """A line per arm with its name at the end. `spots`: the places of the names on the y axis, whose scale is `scale_y`."""
+    """A line per arm with its name at the end. `spots`: arm → position of its name on the y axis, whose scale is `scale_y`."""
     narrow = width == NARROW
     scales = scale([row["framework"] for row in data])
     colour = alt.Color("framework:N", scale=scales["color"], legend=None)
@@ -122,15 +127,15 @@ def lines_over(data: Rows, width: int, x: alt.X, y: alt.Y, scale_y: alt.Scale, s
     return layers.properties(width=width - 55 - room(names), height=HEIGHT)
 
 
-def by_shape(chosen: Selection) -> Chart | None:
-    """Milliseconds a row over padded length × batch, a panel per arm, from the samples of every load without a schedule."""
+def by_shape(selection: Selection) -> Chart | None:
+    """Milliseconds per row over padded length × batch, a heat map per arm, from the samples of all loads without an arrival rate."""
     sql = f"""
 WITH calls AS (
   SELECT framework, arm_id, precision, variant, samples.scenario, block, slice, start_ns, count(*) AS rows,
          max(tokens) AS longest, max(end_ns - start_ns) / 1e6 AS call_ms
   FROM samples
   JOIN leaderboard USING (run_id, arm_id, scenario)
-  WHERE {chosen.arms}
+  WHERE {selection.arms}
     AND {SHOWN} AND rate_per_s IS NULL AND samples.scenario NOT LIKE 'slo%'
   GROUP BY ALL
 ), cells AS (
@@ -138,18 +143,18 @@ WITH calls AS (
          count(*) AS calls, median(call_ms / rows) AS ms_per_row
   FROM calls GROUP BY ALL HAVING count(*) >= 3
 ), held_by_all AS (
-  SELECT batch, up_to_tokens FROM cells GROUP BY ALL HAVING count(DISTINCT arm_id) = {len(set(chosen.arm_ids))}
+  SELECT batch, up_to_tokens FROM cells GROUP BY ALL HAVING count(DISTINCT arm_id) = {len(set(selection.arm_ids))}
 )
 SELECT framework, arm_id, precision, variant, batch::INTEGER AS batch, up_to_tokens::INTEGER AS up_to_tokens, calls, ms_per_row,
        min(ms_per_row) OVER (PARTITION BY batch, up_to_tokens) / ms_per_row AS share_of_best
 FROM cells SEMI JOIN held_by_all USING (batch, up_to_tokens)
 WHERE batch IN (1, 2, 4, 8, 16, 32, 64)
 ORDER BY framework, arm_id, batch, up_to_tokens"""
-    rows = chosen.board.query(sql)
+    rows = selection.board.query(sql)
     cells = {(row["batch"], row["up_to_tokens"]) for row in rows}
     if len(cells) < 3 or len({row["arm_id"] for row in rows}) < 2:
         return None
-    data = named(chosen.board, rows)
+    data = with_names(selection.board, rows)
     for row in data:
         row["label"] = formatting.number(row["ms_per_row"], formatting.decimals([row["ms_per_row"]], 2))
     won = {arm: sum(row["share_of_best"] == 1 for row in data if row["arm"] == arm) for arm in {row["arm"] for row in data}}
@@ -170,7 +175,7 @@ ORDER BY framework, arm_id, batch, up_to_tokens"""
 
 
 def _shape_panels(batches: int, width: int) -> Any:
-    """A heat map per arm, `batches` rows high."""
+    """A heat map per arm, with as many rows as there are batch sizes."""
     columns = 1 if width == NARROW else 2
     panel = (width - 60) // columns - 45
     base = alt.Chart().encode(

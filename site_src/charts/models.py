@@ -1,4 +1,4 @@
-"""The charts over all models: one picture with a panel for each."""
+"""The charts over all models, with a panel for each model: latency and throughput, ratios, starts."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import altair as alt
 from site_src import formatting
 from site_src.charts.chart import NARROW, Chart, Rows, finish, literal, rounded
 from site_src.charts.parts import dots, panel_head, room, scale_of
-from site_src.data.leaderboard import TURNED, Board, TableKey
+from site_src.data.leaderboard import TURNED, Leaderboard, TableKey
 
 
 def among(tables: Sequence[TableKey]) -> str:
-    """The tuples (run, scenario, precision) after an IN that picks exactly these tables."""
+    """The list after `(run_id, scenario, precision) IN` that selects the rows of exactly these tables."""
     items = sorted({(key.run_id, key.scenario, key.precision) for key in tables})
     return "(" + ", ".join(f"({', '.join(map(literal, item))})" for item in items) + ")"
 
 
-def panels(board: Board, alone: Sequence[TableKey], together: Sequence[TableKey]) -> Chart | None:
-    """Per model, one request alone against many together: who is good at both."""
+def panels(board: Leaderboard, alone: Sequence[TableKey], together: Sequence[TableKey]) -> Chart | None:
+    """Median latency of single requests against throughput in batches, a point per framework, with the Pareto front of each model."""
     sql = f"""
 WITH pairs AS (
   SELECT alone.model, alone.framework, arm_id, alone.p50_ms, many.requests_per_s AS rows_per_s
@@ -41,7 +41,7 @@ ORDER BY model, p50_ms, arm_id"""
     if len(rows) < 2:
         return None
     data = rounded([{**row, "title": board.model_title(row["model"])} for row in rows])
-    order = list(dict.fromkeys(board.model_title(name) for name in board.standings if any(row["model"] == name for row in rows)))
+    order = list(dict.fromkeys(board.model_title(name) for name in board.results if any(row["model"] == name for row in rows)))
     fronts = {title: [row["framework"] for row in data if row["title"] == title and row["beaten_by_none"]] for title in order}
     winners = {name: sum(name in front for front in fronts.values()) for front in fronts.values() for name in front}
     name = min(winners, key=lambda key: (-winners[key], key))
@@ -81,11 +81,12 @@ def _pareto_panels(data: Rows, order: Sequence[str], width: int) -> Any:
     return facet.resolve_scale(x="independent", y="independent")
 
 
+#: Width in pixels of all panels together, on wide screens.
 PANELS = 1000
 
 
 def named_lanes(data: Rows) -> alt.Chart:
-    """One lane per framework, in alphabetical order, its name before it."""
+    """A lane per framework, in alphabetical order, with its name on the left."""
     names = sorted({row["arm"] for row in data})
     axis = alt.Axis(labelColor="var(--chart-ink)", ticks=False, domain=False, labelLimit=300, minExtent=room(names), labelFontSize=12)
     return alt.Chart().encode(
@@ -94,15 +95,15 @@ def named_lanes(data: Rows) -> alt.Chart:
 
 
 def one_panel_a_model(layers: Any, data: Rows, order: Sequence[str], width: int) -> Any:
-    """The layers once per model. The panels share their lanes, whose names stand before the first one only."""
+    """The layers, once per model. Panels in a row share their lanes: names stand at the first panel only."""
     names = {row["arm"] for row in data}
     columns = 1 if width == NARROW else 3 if len(order) > 4 else 2
     panel = layers.properties(width=(width - 30 - room(list(names))) // columns - 20, height=24 * len(names))
     return panel.facet(facet=alt.Facet("title:N", sort=order, header=panel_head()), columns=columns, spacing=16)
 
 
-def forest(board: Board, listed: Sequence[TableKey], reference: str, title: str, stem: str) -> Chart | None:
-    """Per model every framework over one reference framework: the paired ratio with its interval, log2 from 1."""
+def forest(board: Leaderboard, listed: Sequence[TableKey], reference: str, title: str, stem: str) -> Chart | None:
+    """A forest plot: the paired ratio of every framework to `reference` with its 95 % interval, on a log2 axis."""
     sql = f"""
 WITH {TURNED}
 SELECT runs.model, one.framework, one.arm_id, blocks, ratio_lo, ratio, ratio_hi, turned.verdict
@@ -120,13 +121,13 @@ ORDER BY runs.model, one.framework"""
         return None
     title_of = board.framework_title
     data = rounded([{**row, "title": board.model_title(row["model"]), "arm": title_of(row["framework"])} for row in rows])
-    order = list(dict.fromkeys(board.model_title(name) for name in board.standings if any(row["model"] == name for row in rows)))
-    counts = {said: sum(row["verdict"] == said for row in rows) for said in ("faster", "slower", "equivalent", "unresolved")}
-    told = formatting.listing([f"{n} {said}" for said, n in counts.items() if n])
+    order = list(dict.fromkeys(board.model_title(name) for name in board.results if any(row["model"] == name for row in rows)))
+    counts = {name: sum(row["verdict"] == name for row in rows) for name in ("faster", "slower", "equivalent", "unresolved")}
+    summary = formatting.listing([f"{count} {verdict}" for verdict, count in counts.items() if count])
     return finish(
         f"forest-{stem}",
         title=f"Every framework over {title_of(reference)}, {title} (further right is better)",
-        sentence=f"Of {len(rows)} comparisons over {len(order)} models: {told}.",
+        sentence=f"Of {len(rows)} comparisons over {len(order)} models: {summary}.",
         note="Line: 95 % interval of the paired ratio over blocks. Band: ±2 %, inside which two are called equivalent.",
         sql=sql,
         rows=rows,
@@ -158,8 +159,8 @@ def _ratio_panels(data: Rows, order: Sequence[str], reference: str, width: int) 
     )
 
 
-def starts(board: Board, listed: Sequence[TableKey]) -> Chart | None:
-    """Per model every process start: from spawning the process to the end of its first and second call."""
+def starts(board: Leaderboard, listed: Sequence[TableKey]) -> Chart | None:
+    """Every process start: the time until the worker was ready, and the part of it that loaded the model."""
     sql = f"""
 SELECT runs.model, arms.framework, arm_id, start,
        spawn_ns / 1e6 AS spawn_ms, load_ns / 1e6 AS load_ms, first_ns / 1e6 AS first_ms, second_ns / 1e6 AS second_ms
@@ -172,7 +173,7 @@ ORDER BY runs.model, arms.framework, arm_id, start"""
     if not rows:
         return None
     data = rounded([{**row, "title": board.model_title(row["model"]), "arm": board.framework_title(row["framework"])} for row in rows])
-    order = list(dict.fromkeys(board.model_title(name) for name in board.standings if any(row["model"] == name for row in rows)))
+    order = list(dict.fromkeys(board.model_title(name) for name in board.results if any(row["model"] == name for row in rows)))
     soonest = min(data, key=lambda row: row["spawn_ms"])
     return finish(
         "starts",

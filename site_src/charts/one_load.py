@@ -1,6 +1,7 @@
-"""The charts of one load of one model. Each is drawn from nothing but the rows of its own query, which is printed below it.
+"""The charts of one load of one model: percentiles, load curve, ratios, distribution.
 
-To add one: a function that returns a Chart (or None where there is nothing to draw), and a line where the page asks for it.
+Each chart is drawn from the rows of one query alone, which is printed below it. To add one: a function that returns a Chart, or None
+where there is nothing to draw, and a line in the module of the page.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ import altair as alt
 from site_src import formatting
 from site_src.charts.chart import NARROW, Chart, Rows, finish, literal, literals, rounded
 from site_src.charts.framework_style import scale
-from site_src.charts.parts import SHOWN, Selection, dots, end_names, frameworks, lanes, line_ends, named, room, spread
+from site_src.charts.parts import SHOWN, Selection, dots, end_names, frameworks, lanes, line_ends, room, spread, with_names
 
 
-def latency(chosen: Selection) -> Chart | None:
-    """Percentiles of one scenario, a row per arm: p50 with its interval, p90, p95, and p99 where it can be printed."""
+def latency(selection: Selection) -> Chart | None:
+    """Latency percentiles, a lane per arm: p50 with its interval, p90, p95, and p99 where it is not withheld."""
     sql = f"""
 SELECT framework, arm_id, precision, variant, n, p50_lo_ms, p50_ms, p50_hi_ms,
        nullif(p90_ms, 'Infinity') AS p90_ms, nullif(p95_ms, 'Infinity') AS p95_ms, nullif(p99_ms, 'Infinity') AS p99_ms
 FROM leaderboard
-WHERE {chosen.where} AND isfinite(p50_ms)
+WHERE {selection.where} AND isfinite(p50_ms)
 ORDER BY p50_ms, arm_id"""
-    rows = chosen.board.query(sql)
+    rows = selection.board.query(sql)
     if not rows:
         return None
-    data = named(chosen.board, rows)
+    data = with_names(selection.board, rows)
     for row in data:
         row["last"] = next(row[name] for name in ("p99_ms", "p95_ms", "p90_ms", "p50_ms") if row[name] is not None)
         row["label"] = formatting.number(row["p50_ms"]) + (
@@ -39,8 +40,8 @@ ORDER BY p50_ms, arm_id"""
     if len(data) > 1:
         sentence += f"; {worst['arm']} the highest, {formatting.number(worst['p50_ms'])} ms (n = {formatting.count(worst['n'])})"
     return finish(
-        f"latency-{chosen.stem}",
-        title=f"Latency, {chosen.title} (lower is better)",
+        f"latency-{selection.stem}",
+        title=f"Latency, {selection.title} (lower is better)",
         sentence=sentence + ".",
         note="Filled shape: p50, its 95 % interval as a band. Ticks: p90 and p95. Ring: p99, absent where too few samples stand behind it.",
         sql=sql,
@@ -64,28 +65,33 @@ def _percentile_lanes(data: Rows, width: int) -> Any:
     return alt.layer(line, band, *ticks, *rings, dots(base, data).encode(x=x), text).properties(**size)
 
 
-def load_curve(chosen: Selection, scenarios: Sequence[str] = (), stem: str = "") -> Chart | None:
-    """Throughput against closed-loop latency over numbers of clients: those derived from one served scenario, or from `scenarios`,
-    in which several requests are served together. What is derived of single requests is no part of those."""
+def load_curve(selection: Selection, scenarios: Sequence[str] = (), stem: str = "") -> Chart | None:
+    """Throughput against median latency in closed loops, a line per arm, a point per number of clients.
+
+    Args:
+        scenarios: served scenarios with batches, whose own and derived rows are drawn; by default the rows derived from the selection's
+            scenario, in which requests are served one at a time.
+        stem: the end of the chart's name; by default the scenario.
+    """
     batched = bool(scenarios)
     together = "\n  AND (batch > 1 OR (clients = 1 AND served_scenario IS NULL))" if batched else ""
     sql = f"""
 SELECT framework, arm_id, precision, variant, clients, n, p50_ms, p99_ms, requests_per_s
 FROM leaderboard
-WHERE {chosen.arms}
-  AND coalesce(served_scenario, scenario) IN ({literals(scenarios or [chosen.scenario])}) AND {SHOWN}
+WHERE {selection.arms}
+  AND coalesce(served_scenario, scenario) IN ({literals(scenarios or [selection.scenario])}) AND {SHOWN}
   AND isfinite(p50_ms) AND requests_per_s IS NOT NULL{together}
 ORDER BY framework, arm_id, clients"""
-    rows = chosen.board.query(sql)
+    rows = selection.board.query(sql)
     if len({row["clients"] for row in rows}) < 2:
         return None
-    data = named(chosen.board, rows)
+    data = with_names(selection.board, rows)
     lasts = {row["arm"]: row for row in data}  # the row of most clients of each arm, since rows are sorted by clients
     fastest = max(lasts.values(), key=lambda row: row["requests_per_s"])
     top_line = [{name: row[name] for name in ("clients", "p50_ms", "requests_per_s")} for row in data if row["arm"] == fastest["arm"]]
     lead = f"With {fastest['clients']} clients " if batched else ""
     return finish(
-        f"clients-{stem or chosen.stem}",
+        f"clients-{stem or selection.stem}",
         title=f"Throughput against closed-loop latency, {'batched' if batched else 'one at a time'} (up and left is better)",
         sentence=f"{lead}{fastest['arm']} serves the most, {formatting.number(fastest['requests_per_s'])} requests per second; from "
         f"{top_line[0]['clients']} to {top_line[-1]['clients']} clients its median latency goes from "
@@ -104,7 +110,7 @@ ORDER BY framework, arm_id, clients"""
 
 
 def _client_lines(data: Rows, top_line: Rows, width: int) -> Any:
-    """A line per arm, its name at the right end, and the numbers of clients above the line of the fastest."""
+    """A line per arm with its name, and the numbers of clients above the line of the fastest arm."""
     narrow, height = width == NARROW, 250
     top, limit = max(row["requests_per_s"] for row in data) * 1.12, max(row["p50_ms"] for row in data)
     scales = scale([row["framework"] for row in data])
@@ -126,27 +132,27 @@ def _client_lines(data: Rows, top_line: Rows, width: int) -> Any:
     ).properties(width=width - 45 - room([row["framework" if narrow else "arm"] for row in ends]), height=height)
 
 
-def ratios(chosen: Selection) -> Chart | None:
-    """Each arm over the best one, with the interval of the paired comparison, on a log2 axis.
+def ratios(selection: Selection) -> Chart | None:
+    """The ratio of each arm to the best, with the 95 % interval of the paired comparison, on a log2 axis.
 
-    The best arm is the one that stands at exactly 1; a paired estimate beside it may lie a little above.
+    The best arm has a ratio of exactly 1. Another arm's paired estimate may lie a little above 1.
     """
     sql = f"""
 SELECT framework, arm_id, precision, variant, blocks, ratio_lo, ratio_to_best, ratio_hi
 FROM leaderboard
-WHERE {chosen.where} AND ratio_to_best IS NOT NULL
+WHERE {selection.where} AND ratio_to_best IS NOT NULL
 ORDER BY ratio_to_best = 1 DESC, ratio_to_best DESC, arm_id"""
-    rows = chosen.board.query(sql)
+    rows = selection.board.query(sql)
     if len(rows) < 2:
         return None
-    data = named(chosen.board, rows)
+    data = with_names(selection.board, rows)
     for row in data:
         row["label"] = formatting.number(row["ratio_to_best"], 2)
-    noise = noise_of(chosen)
+    noise = noise_of(selection)
     last = data[-1]
     return finish(
-        f"ratios-{chosen.stem}",
-        title=f"Ratio to the best, {chosen.title} (higher is better)",
+        f"ratios-{selection.stem}",
+        title=f"Ratio to the best, {selection.title} (higher is better)",
         sentence=f"{last['arm']} reaches {formatting.number(last['ratio_to_best'], 2)} of {data[0]['arm']}, the best "
         f"(over {last['blocks']} blocks).",
         note="Line: 95 % interval of the paired ratio over blocks. The best arm stands at 1."
@@ -176,39 +182,41 @@ def _ratio_lanes(data: Rows, noise: Rows, width: int) -> Any:
     return alt.layer(*([floor] if noise else []), one, line, dots(base, data).encode(x=x), text).properties(**size)
 
 
-def noise_of(chosen: Selection) -> list[dict[str, float]]:
-    """How far apart two copies of one worker came out: the widest 95 % interval of a twin in these runs, in this scenario where it has
-    one there. Empty where no twin was measured."""
-    found = chosen.board.query(
+def noise_of(selection: Selection) -> list[dict[str, float]]:
+    """The noise floor, [{lo, hi}]: the widest 95 % interval of the ratio of two copies of one worker (twins) in these runs.
+
+    Taken from the selection's scenario if twins were measured there, else from another; empty without twins.
+    """
+    rows = selection.board.query(
         f"""
 SELECT least(min(ratio_lo), 1 / max(ratio_hi)) AS lo, greatest(max(ratio_hi), 1 / min(ratio_lo)) AS hi
 FROM comparisons JOIN arms ON arms.run_id = comparisons.run_id AND arms.arm_id = arm_a
-WHERE comparisons.run_id IN ({literals(chosen.run_ids)}) AND role = 'twin' AND ratio_lo > 0
-GROUP BY scenario ORDER BY scenario = {literal(chosen.scenario)} DESC, scenario LIMIT 1"""
+WHERE comparisons.run_id IN ({literals(selection.run_ids)}) AND role = 'twin' AND ratio_lo > 0
+GROUP BY scenario ORDER BY scenario = {literal(selection.scenario)} DESC, scenario LIMIT 1"""
     )
-    return [dict(row) for row in rounded(found)]
+    return [dict(row) for row in rounded(rows)]
 
 
-def ecdf(chosen: Selection) -> Chart | None:
-    """The share of requests answered within a time, as 201 quantiles per arm, aggregated in the database."""
+def ecdf(selection: Selection) -> Chart | None:
+    """The cumulative distribution of service time, a line of 201 quantiles per arm."""
     sql = f"""
 SELECT framework, arm_id, precision, variant, n, unnest(range(0, 201)) / 200 AS share, unnest(quantiles) AS service_ms
 FROM (
   SELECT framework, arm_id, precision, variant, count(*) AS n,
          quantile_disc((end_ns - start_ns) / 1e6, list_transform(range(0, 201), lambda i: i / 200)) AS quantiles
   FROM samples JOIN arms USING (run_id, arm_id)
-  WHERE {chosen.arms}
-  AND scenario = {literal(chosen.scenario)}
+  WHERE {selection.arms}
+  AND scenario = {literal(selection.scenario)}
   GROUP BY ALL)
 ORDER BY framework, arm_id, share"""
-    rows = chosen.board.query(sql)
+    rows = selection.board.query(sql)
     if not rows:
         return None
-    data = [{name: row[name] for name in ("framework", "arm", "share", "service_ms")} for row in named(chosen.board, rows)]
+    data = [{name: row[name] for name in ("framework", "arm", "share", "service_ms")} for row in with_names(selection.board, rows)]
     fewest = min(row["n"] for row in rows)
     return finish(
-        f"ecdf-{chosen.stem}",
-        title=f"Distribution of service time, {chosen.title} (left is better)",
+        f"ecdf-{selection.stem}",
+        title=f"Distribution of service time, {selection.title} (left is better)",
         sentence=f"The share of requests served within a time, at least {formatting.count(fewest)} requests per line.",
         note="A steep line is steady. The slowest half percent lies beyond the right edge. Requests of one batch share their time.",
         sql=sql,

@@ -1,4 +1,4 @@
-"""Speed against what a precision keeps of the quality: who may go faster, and what is lost."""
+"""Speed against the retrieval quality that lower precisions keep."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from site_src.charts.parts import Selection, dots, frameworks, scale_of
 HEIGHT = 270
 
 
-def speed_and_quality(chosen: Selection, full: str) -> Chart | None:
-    """Rows a second against the quality kept, a point per arm; arms in the precision `full` keep all of it, which the gate has shown."""
+def speed_and_quality(selection: Selection, full: str) -> Chart | None:
+    """Rows per second against the quality kept, a point per arm, with the Pareto front.
+
+    Arms in the precision `full` are drawn at 1: the correctness gate has shown that their vectors are the reference's.
+    """
     sql = f"""
 WITH found AS (
   SELECT framework, arm_id, precision, variant, requests_per_s AS rows_per_s, artefact_bytes, peak_rss_bytes,
          CASE precision WHEN {literal(full)} THEN 1.0 ELSE quality END AS kept, quality_lo AS lo, quality_hi AS hi
   FROM leaderboard
-  WHERE {chosen.where} AND requests_per_s IS NOT NULL)
+  WHERE {selection.where} AND requests_per_s IS NOT NULL)
 SELECT *, NOT EXISTS (
   SELECT 1 FROM found AS other
   WHERE other.rows_per_s >= found.rows_per_s AND other.kept >= found.kept
@@ -29,17 +32,17 @@ SELECT *, NOT EXISTS (
 FROM found
 WHERE kept IS NOT NULL
 ORDER BY rows_per_s, arm_id"""
-    rows = chosen.board.query(sql)
+    rows = selection.board.query(sql)
     if len({row["kept"] for row in rows}) < 2:
         return None
-    data, title_of = rounded(rows), chosen.board.framework_title
+    data, title_of = rounded(rows), selection.board.framework_title
     for row in data:
         row["label"] = f"{row['precision']} · {row['variant']}" if row["variant"] != "default" else row["precision"]
     front = [row for row in data if row["beaten_by_none"]]
     fastest, best = front[-1], max(data, key=lambda row: (row["precision"] == full, row["rows_per_s"]))
     return finish(
-        f"quality-{chosen.stem}",
-        title=f"Speed against quality kept, {chosen.title} (up and right is better)",
+        f"quality-{selection.stem}",
+        title=f"Speed against quality kept, {selection.title} (up and right is better)",
         sentence=f"The fastest of all, {title_of(fastest['framework'])} in {fastest['label']}, gives "
         f"{formatting.number(fastest['rows_per_s'])} rows per second and keeps {formatting.number(fastest['kept'], 3)} of the quality; "
         f"the fastest in {full}, {title_of(best['framework'])}, gives {formatting.number(best['rows_per_s'])}.",
@@ -54,7 +57,7 @@ ORDER BY rows_per_s, arm_id"""
 
 
 def _points(data: Rows, width: int) -> Any:
-    """A point per arm with its interval, and a dotted line with labels along the front."""
+    """A point per arm with its interval; along the front a dotted line with labels."""
     low = min(row["lo"] if row["lo"] is not None else row["kept"] for row in data)
     high = max(row["hi"] if row["hi"] is not None else row["kept"] for row in data)
     margin = (high - low) * 0.1

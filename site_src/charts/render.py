@@ -1,6 +1,7 @@
-"""From a specification to its SVG and PNG: what vl-convert draws, kept under build/ so that a second build draws only what is new.
+"""Rendering: Vega-Lite specification → SVG → PNG by vl-convert, cached under build/site/pictures.
 
-vl-convert holds the interpreter while it draws, so that within `side_by_side` other processes do it, and the pages are written meanwhile.
+vl-convert holds Python's global lock while it draws. Within `worker_processes` it therefore runs in other processes, while this one
+writes pages.
 """
 
 from __future__ import annotations
@@ -23,56 +24,58 @@ import vl_convert
 from bench.core import paths
 
 VL_VERSION = "6.4"
-DRAWN_BY = f"vl-convert {version('vl-convert-python')}, Vega-Lite {VL_VERSION}"
+#: Part of each cache key: another renderer draws other pictures.
+RENDERER = f"vl-convert {version('vl-convert-python')}, Vega-Lite {VL_VERSION}"
 
-drawers: list[Executor] = []  # the processes that draw, within `side_by_side`
+#: The pool of processes that draw; empty outside of `worker_processes`.
+workers: list[Executor] = []
 
 
 @contextmanager
-def side_by_side() -> Iterator[None]:
-    """Within this, pictures are drawn by as many processes as there are CPUs; they begin with the first that was not kept."""
-    fresh = multiprocessing.get_context("spawn")  # a copy of this process would have no threads of DuckDB's
-    with ProcessPoolExecutor(os.cpu_count(), fresh, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
-        drawers.append(pool)
+def worker_processes() -> Iterator[None]:
+    """Draw in as many processes as there are CPUs. They are started by the first picture that is not cached."""
+    spawn = multiprocessing.get_context("spawn")  # a forked process would inherit DuckDB's locks without its threads
+    with ProcessPoolExecutor(os.cpu_count(), spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+        workers.append(pool)
         try:
             yield
         finally:
-            drawers.pop()
+            workers.pop()
             pool.shutdown(cancel_futures=True)
 
 
 def svg(spec: Mapping[str, Any]) -> Future[bytes]:
-    """The SVG of a Vega-Lite specification, with Vega's own ids."""
-    return asked("svg", draw_svg, json.dumps(spec, sort_keys=True))
+    """The SVG of a Vega-Lite specification, with the ids that Vega gives."""
+    return render("svg", draw_svg, json.dumps(spec, sort_keys=True))
 
 
 def png(svg_text: str, scale: float = 2) -> Future[bytes]:
-    """The PNG of an SVG that stands alone."""
-    return asked("png", draw_png, svg_text, scale)
+    """The PNG of an SVG that needs no stylesheet, at `scale` pixels per unit of the SVG."""
+    return render("png", draw_png, svg_text, scale)
 
 
 def vega() -> Future[bytes]:
-    """Vega, Vega-Lite and the embedder of the version that draws the pictures, as one JavaScript module."""
-    return asked("js", bundle, "export { vegaEmbed };")
+    """Vega, Vega-Lite and vega-embed of the version that draws the pictures, as one JavaScript module."""
+    return render("js", bundle, "export { vegaEmbed };")
 
 
-def asked(kind: str, make: Callable[..., bytes], *source: str | float) -> Future[bytes]:
-    """What `make` draws from `source`, from its file where it was drawn before."""
-    digest = hashlib.sha256(f"{DRAWN_BY} {source}".encode()).hexdigest()[:32]
-    file = paths.BUILD / "site" / "pictures" / f"{digest}.{kind}"
-    if drawers and not file.exists():
-        return drawers[-1].submit(kept, file, make, *source)
-    done: Future[bytes] = Future()
-    done.set_result(kept(file, make, *source))
-    return done
+def render(suffix: str, draw: Callable[..., bytes], *source: str | float) -> Future[bytes]:
+    """`draw(*source)`, cached by renderer and source in a file with this suffix; in a worker process where there is one."""
+    digest = hashlib.sha256(f"{RENDERER} {source}".encode()).hexdigest()[:32]
+    file = paths.BUILD / "site" / "pictures" / f"{digest}.{suffix}"
+    if workers and not file.exists():
+        return workers[-1].submit(cached, file, draw, *source)
+    future: Future[bytes] = Future()
+    future.set_result(cached(file, draw, *source))
+    return future
 
 
-def kept(file: Path, make: Callable[..., bytes], *source: str | float) -> bytes:
-    """The content of `file`, made first where it is missing."""
+def cached(file: Path, draw: Callable[..., bytes], *source: str | float) -> bytes:
+    """The content of `file`; if it does not exist, `draw(*source)`, which is written to it."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-        unfinished.write_bytes(make(*source))
+        unfinished.write_bytes(draw(*source))
         unfinished.rename(file)
     return file.read_bytes()
 
@@ -89,10 +92,12 @@ def bundle(snippet: str) -> bytes:
     return str(vl_convert.javascript_bundle(snippet, vl_version=VL_VERSION)).encode()
 
 
-def inline(drawn: bytes, prefix: str) -> str:
-    """An SVG to stand in a page: on one line, and with ids of its own, since several stand there, counted anew, since Vega counts on from
-    chart to chart."""
-    svg_text = drawn.decode().replace("\n", " ")
-    names = {old: f"{prefix}-{count}" for count, old in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg_text)))}
-    svg_text = re.sub(r'\bid="([^"]+)"', lambda found: f'id="{names[found.group(1)]}"', svg_text)
-    return re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{names[found.group(1)]})", svg_text)
+def inline(svg_bytes: bytes, prefix: str) -> str:
+    """An SVG to embed in HTML: on one line, its ids numbered from 0 behind `prefix`.
+
+    Vega counts ids on from chart to chart, so that its own would clash between charts and differ between builds.
+    """
+    svg_text = svg_bytes.decode().replace("\n", " ")
+    ids = {old: f"{prefix}-{count}" for count, old in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg_text)))}
+    svg_text = re.sub(r'\bid="([^"]+)"', lambda match: f'id="{ids[match.group(1)]}"', svg_text)
+    return re.sub(r"url\(#([^)]+)\)", lambda match: f"url(#{ids[match.group(1)]})", svg_text)

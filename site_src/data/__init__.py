@@ -1,1 +1,1 @@
-"""What the pages ask of the results."""
+"""What pages ask of the results database."""

@@ -1,7 +1,7 @@
-"""What the board shows, read from the database: runs, the current rows of each model, and their order.
+"""The leaderboard as the pages show it: runs, the current rows of each model, their order and their names.
 
-Nothing here computes a statistic: rows are chosen, sorted and named. A row is a mapping from the columns of bench/schema.sql
-to their values; times of day are microseconds since 1970 (UTC).
+Rows are selected, sorted and named here; no number is computed. A row maps the columns of bench/schema.sql to values. Times of day are
+microseconds since 1970 (UTC).
 """
 
 from __future__ import annotations
@@ -72,71 +72,84 @@ class TableKey:
 
 @dataclass(frozen=True)
 class Table:
-    """One scenario at one precision, in the order in which it is shown."""
+    """One scenario at one precision, its rows in the order in which they are shown.
+
+    Attributes:
+        title: the load for people.
+        load: closed, open, offline or slo.
+        served: the scenario that was served, where this one was derived from it; None where this one was served.
+        rate_per_s: the arrival rate of an open loop; None for closed loops and offline batches.
+        rows: each framework's default arm that has numbers: ranked rows by rank, then rows without a rank, the best first.
+        variants: arms of other variants and layouts, with numbers or with a reason.
+        failed: default arms without numbers, with status and reason.
+        floors: null workers, which measure the harness itself.
+        controls: twins, slowed and stalled arms.
+        missing: frameworks of the catalogue without a row.
+    """
 
     scenario: str
     title: str
     load: str
-    """closed, open, offline or slo."""
     served: str | None
     clients: int | None
     batch: int | None
     rate_per_s: float | None
-    """The rate of an open loop; None for closed loops and offline batches."""
     precision: str
     rows: tuple[Row, ...]
-    """Measured and shown, each framework as it stands among the defaults: ranked rows by rank, then those not ranked, best first."""
     variants: tuple[Row, ...]
-    """Arms of other variants and layouts, with numbers or with a reason."""
     failed: tuple[Row, ...]
-    """Arms without numbers to show, with status and reason."""
     floors: tuple[Row, ...]
     controls: tuple[Row, ...]
     missing: tuple[str, ...]
-    """Frameworks of the catalogue that have no row here: not yet run."""
 
     @property
     def has_rate(self) -> bool:
-        """False where throughput means nothing, as with text lengths of which each comes once: medians are compared instead."""
+        """False if no row has a throughput, as under text lengths that come once each: medians are compared instead."""
         return not self.rows or any(row["requests_per_s"] is not None for row in self.rows)
 
     @property
     def by_latency(self) -> bool:
-        """True where the latency ranks: arrivals set the rate, or there is no throughput."""
+        """True if rows are ranked by latency: under an arrival rate, or without a throughput."""
         return self.rate_per_s is not None or not self.has_rate
 
     @property
     def tail(self) -> str:
-        """The column by which latencies stand side by side: p99_ms where every arm has one, else p50_ms, never one beside the other."""
+        """The percentile to compare latencies by: p99_ms if every row has one, else p50_ms for all rows."""
         return tail_of(self.rows)
 
     @property
     def mixed(self) -> bool:
-        """True where rows come from several runs, whose ranks and ratios do not compare."""
+        """True if the rows come from several runs: ranks and ratios of different runs do not compare."""
         return len({row["run_id"] for row in (*self.rows, *self.failed)}) > 1
 
     def of(self, framework: str) -> Row | None:
-        """The row by which a framework is shown where there is room for one: its best, else its failure."""
+        """The one row that stands for a framework: its best, else its failure; None without either."""
         return next((row for row in (*self.rows, *self.failed) if row["framework"] == framework), None)
 
     @property
     def every(self) -> tuple[Row, ...]:
+        """All rows of the table."""
         return (*self.rows, *self.variants, *self.failed, *self.floors, *self.controls)
 
     @property
     def key(self) -> TableKey:
-        """Where the rows of a table that is not `mixed` come from."""
+        """The run, scenario and precision of a table that has rows and is not mixed."""
         return TableKey(self.rows[0]["run_id"], self.scenario, self.precision)
 
     def across_recipes(self, full: str) -> list[Row]:
-        """The arms by which a precision is shown: each framework's headline and, beside the precision `full`, every recipe for it."""
+        """The rows for a comparison of precisions: defaults and, in a precision other than `full`, every recipe for it; failures too."""
         others = [row for row in self.variants if self.precision != full and not is_setting(row)]
-        return [*self.rows, *(row for row in others if shown(row)), *self.failed, *(row for row in others if not shown(row))]
+        return [*self.rows, *(row for row in others if is_shown(row)), *self.failed, *(row for row in others if not is_shown(row))]
 
 
 @dataclass(frozen=True)
-class Standing:
-    """The current rows of one model on one machine with one kind of weights."""
+class ModelResults:
+    """The current results of one model on one machine with one kind of weights.
+
+    Attributes:
+        complete: every row comes from a run of the whole catalogue.
+        runs: the runs that the rows come from, newest first.
+    """
 
     model: str
     machine_id: str
@@ -144,42 +157,41 @@ class Standing:
     weights: str
     complete: bool
     runs: tuple[Row, ...]
-    """The runs that the rows come from, newest first."""
     tables: tuple[Table, ...]
 
     @property
     def served(self) -> tuple[Table, ...]:
-        """Tables of scenarios that were served; the others were derived from one of these. Searches for a rate stand apart."""
+        """The tables of served scenarios, without derived ones and without searches for a rate."""
         return tuple(table for table in self.tables if table.served is None and table.load != "slo")
 
     @property
     def searches(self) -> tuple[Table, ...]:
-        """What was searched: per latency limit the largest rate that keeps it."""
+        """The tables of searches: a table per latency limit, with the largest rate of each arm that keeps it."""
         return tuple(table for table in self.tables if table.load == "slo")
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Those with numbers, the default one first."""
+        """The precisions in which something was measured, the model's first one first."""
         return tuple(dict.fromkeys(table.precision for table in self.served if table.rows or table.variants))
 
     def derived(self, of: Table) -> tuple[Table, ...]:
-        """`of` itself and the tables derived from it, by number of clients."""
+        """The table `of` and those derived from it, by number of clients."""
         family = [t for t in self.tables if t.precision == of.precision and (t.served or t.scenario) == of.scenario and t.load != "slo"]
         return tuple(sorted(family, key=lambda table: table.clients or 1))
 
     @property
     def mixed(self) -> bool:
-        """True where some table holds rows of several runs."""
+        """True if a table holds rows of several runs."""
         return any(table.mixed for table in self.tables)
 
     @property
     def rows(self) -> list[Row]:
-        """Every row of every table."""
+        """All rows of all tables."""
         return [row for table in self.tables for row in table.every]
 
     @property
     def headline(self) -> list[Table]:
-        """The tables that are shown in full: the first of single requests and the first of the largest batches, in the first precision."""
+        """The one or two tables that are shown in full, in the first precision: the first scenario, and the largest offline batches."""
         if not self.served:
             return []
         first = self.served[0]
@@ -190,13 +202,13 @@ class Standing:
         return [first, largest] if largest is not None and largest is not first else [first]
 
     def batched(self, precision: str) -> list[Table]:
-        """Closed loops in which several requests are served together, by number of clients."""
+        """The tables of closed loops whose waiting requests are served in batches, by number of clients."""
         family = [t for t in self.tables if t.load == "closed" and (t.batch or 1) > 1 and t.precision == precision]
         return sorted(family, key=lambda table: (table.clients or 1, table.scenario))
 
 
-class Board:
-    """The database, opened for reading."""
+class Leaderboard:
+    """The results database, opened for reading, beside the catalogue that names what is in it."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
         self.connection = connection
@@ -204,11 +216,11 @@ class Board:
 
     @property
     def file(self) -> Path:
-        """The file of the database; it has none where there is no run yet."""
+        """The database file. An empty database in memory, which stands for one that is not there yet, has none (`Path("")`)."""
         return Path(self.query("SELECT path FROM duckdb_databases() WHERE database_name = current_database()")[0]["path"] or "")
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        """The rows of a query as dictionaries, columns in order."""
+        """The rows of a query as dicts, columns in the order of the query."""
         cursor = self.connection.execute(sql, list(parameters))
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
@@ -224,24 +236,32 @@ class Board:
         return parsed
 
     @cached_property
-    def standings(self) -> dict[str, list[Standing]]:
-        """Per model its standings: real weights before synthetic ones, complete before incomplete, newest first."""
+    def results(self) -> dict[str, list[ModelResults]]:
+        """Model → its results, one per machine and kind of weights, the one to show first.
+
+        Real weights come before synthetic ones, complete results before incomplete ones, newer before older ones.
+        """
         groups: dict[tuple[str, str, str], list[Row]] = {}
         for row in self.query(CURRENT):
             groups.setdefault((row["model"], row["machine_id"], row["weights"]), []).append(row)
-        found: dict[str, list[Standing]] = {name: [] for name in self.catalog.models}
+        by_model: dict[str, list[ModelResults]] = {name: [] for name in self.catalog.models}
         for (model, machine_id, weights), rows in groups.items():
             ids = {row["run_id"] for row in rows}
             runs = tuple(run for run in self.runs if run["run_id"] in ids)
             complete = all(row["run_complete"] for row in rows)
-            standing = Standing(model, machine_id, runs[0]["machine"], weights, complete, runs, self.tables(rows))
-            found.setdefault(model, []).append(standing)
-        for standings in found.values():
-            standings.sort(key=lambda s: (s.weights == "synthetic", not s.complete, -s.runs[0]["measured_at"], s.machine_id))
-        return found
+            results = ModelResults(model, machine_id, runs[0]["machine"], weights, complete, runs, self.tables(rows))
+            by_model.setdefault(model, []).append(results)
+        for by_machine in by_model.values():
+            by_machine.sort(key=lambda r: (r.weights == "synthetic", not r.complete, -r.runs[0]["measured_at"], r.machine_id))
+        return by_model
+
+    @property
+    def first_results(self) -> list[ModelResults]:
+        """Of each model that has results the ones to show first."""
+        return [by_machine[0] for by_machine in self.results.values() if by_machine]
 
     def tables(self, rows: Sequence[Row]) -> tuple[Table, ...]:
-        """Rows as tables, one per scenario and precision, in catalogue order; derived ones after the one that was served."""
+        """Rows as tables, one per scenario and precision, in the order of the catalogue, derived scenarios after the served one."""
         groups: dict[tuple[str, str], list[Row]] = {}
         for row in rows:
             groups.setdefault((row["scenario"], row["precision"]), []).append(row)
@@ -264,10 +284,10 @@ class Board:
         first = rows[0]
         compared = [row for row in rows if row["role"] == "measured"]
         default = [row for row in compared if self.is_default(row)]
-        tail = tail_of([row for row in default if shown(row)])
+        tail = tail_of([row for row in default if is_shown(row)])
         others = [row for row in compared if not self.is_default(row)]
-        seen = {row["framework"] for row in default}
-        wanted = [f.name for f in self.catalog.frameworks.values() if f.role == "measured" and f.headline(precision)]
+        present = {row["framework"] for row in default}
+        expected = [f.name for f in self.catalog.frameworks.values() if f.role == "measured" and f.headline(precision)]
         entry = self.scenario_entry(first)
         load = str(entry.get("load") or "closed")
         if load != "slo" and first["rate_per_s"] is not None:
@@ -281,53 +301,54 @@ class Board:
             batch=first["batch"],
             rate_per_s=first["rate_per_s"] if load == "open" else None,
             precision=precision,
-            rows=tuple(sorted((row for row in default if shown(row)), key=lambda row: by_rank(row, tail))),
-            variants=tuple(sorted(others, key=lambda row: (not shown(row), row["framework"], row["variant"], row["sessions"]))),
-            failed=tuple(sorted((row for row in default if not shown(row)), key=lambda row: (row["framework"], row["variant"]))),
+            rows=tuple(sorted((row for row in default if is_shown(row)), key=lambda row: by_rank(row, tail))),
+            variants=tuple(sorted(others, key=lambda row: (not is_shown(row), row["framework"], row["variant"], row["sessions"]))),
+            failed=tuple(sorted((row for row in default if not is_shown(row)), key=lambda row: (row["framework"], row["variant"]))),
             floors=tuple(sorted((row for row in rows if row["role"] == "floor"), key=lambda row: str(row["framework"]))),
             controls=tuple(sorted((row for row in rows if row["role"] not in ("measured", "floor")), key=lambda row: str(row["variant"]))),
-            missing=tuple(name for name in wanted if name not in seen),
+            missing=tuple(name for name in expected if name not in present),
         )
 
     def is_poisson(self, table: Table) -> bool:
-        """True for arrivals at random, by which rates are compared: bursts, even spacing and traces are another load at the same rate."""
+        """True for Poisson arrivals. Only these are compared over rates: bursts, even spacing and traces are other loads."""
         return table.load == "open" and self.scenario_entry(table.every[0]).get("arrivals") in (None, "poisson")
 
     def is_default(self, row: Row) -> bool:
-        """True for the arm that stands for its framework: everything untouched, or the variant that the catalogue names in its place."""
+        """True for the arm that stands for its framework: the default variant, or the one that the catalogue names for a precision
+        without a default."""
         if row["variant"] == "default":
             return True
-        known = self.catalog.frameworks.get(row["framework"])
-        headline = known.headline(row["precision"]) if known else None
+        framework = self.catalog.frameworks.get(row["framework"])
+        headline = framework.headline(row["precision"]) if framework else None
         return headline is not None and row["variant"] == headline.name
 
     @cached_property
     def _entries(self) -> dict[tuple[str, str], Mapping[str, Any]]:
-        """What each run says of its scenarios, by run and name."""
+        """(run, scenario) → the scenario as its run.json describes it."""
         return {(run["run_id"], str(entry.get("name"))): entry for run in self.runs for entry in run["run_json"].get("scenarios") or []}
 
     def scenario_entry(self, row: Row) -> Mapping[str, Any]:
-        """What its run says of the scenario that was served for a row; empty where it says nothing."""
+        """The served scenario of a row as its run.json describes it; empty if it does not."""
         return self._entries.get((row["run_id"], row["served_scenario"] or row["scenario"]), {})
 
     def scenario_title(self, row: Row) -> str:
-        """What the load was, in words of the run itself, or of the catalogue."""
+        """The load of a row for people, with rate or clients: the title in its run.json, else the catalogue's."""
         base = row["served_scenario"] or row["scenario"]
-        known = self.catalog.scenarios.get(base)
-        title = str(self.scenario_entry(row).get("title") or (known.title if known else base))
+        scenario = self.catalog.scenarios.get(base)
+        title = str(self.scenario_entry(row).get("title") or (scenario.title if scenario else base))
         if row["rate_per_s"] is not None and self.scenario_entry(row).get("load") != "slo":
             return f"{title} ({formatting.number(row['rate_per_s'])}/s)"
         return f"{title}, {row['clients']} closed-loop clients" if row["served_scenario"] else title
 
     def load_title(self, row: Row) -> str:
-        """The title of a served load, whichever of its rows is at hand."""
+        """The title of the served load of a row, which may be a derived one."""
         return self.scenario_title({**row, "scenario": row["served_scenario"] or row["scenario"], "served_scenario": None})
 
     @cached_property
     def measured_frameworks(self) -> list[str]:
-        """The catalogue's measured frameworks in its order, then others that the current rows name."""
+        """The catalogue's measured frameworks in its order, then others that current rows name."""
         catalogue = [f.name for f in self.catalog.frameworks.values() if f.role == "measured"]
-        rows = [row for standings in self.standings.values() for standing in standings for row in standing.rows]
+        rows = [row for by_machine in self.results.values() for results in by_machine for row in results.rows]
         others = sorted({row["framework"] for row in rows if row["role"] == "measured"} - set(catalogue))
         return [*catalogue, *others]
 
@@ -341,43 +362,44 @@ class Board:
 
 
 def is_setting(row: Row) -> bool:
-    """Knobs, tuned settings and layouts: the same vectors otherwise served."""
+    """True for knobs, tuned settings and other layouts: they change how vectors are served, not which."""
     return row["variant"].partition(":")[0] in ("knob", "tuned") or row["sessions"] != 1
 
 
-def measured(row: Row) -> bool:
-    """True where an arm was measured to the end (or in part) and passed the correctness gate."""
+def is_measured(row: Row) -> bool:
+    """True if the arm was measured, at least in part, and passed the correctness gate."""
     return row["status"] in SHOWN
 
 
-def shown(row: Row) -> bool:
-    """True where a measured row has numbers to show: a limit of a search that no rate keeps has none."""
-    return measured(row) and (row["requests_per_s"] is not None or row["p50_ms"] is not None)
+def is_shown(row: Row) -> bool:
+    """True if a measured row has numbers. A latency limit that the arm keeps at no rate has none."""
+    return is_measured(row) and (row["requests_per_s"] is not None or row["p50_ms"] is not None)
 
 
 def tail_of(rows: Sequence[Row]) -> str:
-    """Table.tail, of rows that are not in their order yet."""
+    """`Table.tail` for rows that are in no table yet."""
     return "p99_ms" if rows and all(row["p99_ms"] is not None for row in rows) else "p50_ms"
 
 
 def latency(row: Row, column: str) -> float | None:
-    """A percentile in ms; ∞, whichever is asked for, where the backlog still grew at the end and the tail has no end."""
+    """A percentile in ms. Where the backlog grew until the end, p99 is ∞, and so is every percentile here."""
     endless = row["p99_ms"] is not None and math.isinf(row["p99_ms"])
     return math.inf if endless else row[column]
 
 
 def by_rank(row: Row, tail: str) -> tuple[bool, int, int, float, str, str]:
-    """Ranked before not ranked, better rank intervals first, then more requests a second (where latency ranks: the shorter one)."""
-    worst = 10**6
-    took = latency(row, tail)
-    return (
-        not row["ranked"],
-        row["rank_lo"] or worst,
-        row["rank_hi"] or worst,
-        (math.inf if took is None else took) if row["rate_per_s"] is not None or row["requests_per_s"] is None else -row["requests_per_s"],
-        row["framework"],
-        row["variant"],
-    )
+    """A sort key: ranked rows by rank interval, then rows without a rank by throughput, or by latency where latency ranks.
+
+    Args:
+        tail: the percentile to compare latencies by.
+    """
+    last = 10**6
+    if row["rate_per_s"] is None and row["requests_per_s"] is not None:
+        merit = -row["requests_per_s"]
+    else:
+        latency_ms = latency(row, tail)
+        merit = math.inf if latency_ms is None else latency_ms
+    return not row["ranked"], row["rank_lo"] or last, row["rank_hi"] or last, merit, row["framework"], row["variant"]
 
 
 def open_database(database: Path) -> duckdb.DuckDBPyConnection:

@@ -1,4 +1,4 @@
-"""One run as the database holds it: its rows, arms, and the loads that it served."""
+"""One run as the database holds it: rows, arms, starts, checks, blocks, pairs, and the loads that it served."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from site_src import formatting
 from site_src.data import operating_points
-from site_src.data.leaderboard import Board, Row, Standing, Table
+from site_src.data.leaderboard import Leaderboard, ModelResults, Row, Table
 
 
 @dataclass(frozen=True)
 class Load:
-    """One served load of a run, with the rows of it and of what was derived from it."""
+    """One served load of a run, with its rows and those of the scenarios that were derived from it."""
 
     name: str
     title: str
@@ -22,12 +22,12 @@ class Load:
 
 
 class RunRecord:
-    def __init__(self, board: Board, run: Row) -> None:
+    def __init__(self, board: Leaderboard, run: Row) -> None:
         self.board = board
         self.run = run
 
     def ask(self, sql: str) -> list[dict[str, Any]]:
-        """The rows of a query about this run, whose id stands for the `?` in it."""
+        """The rows of a query, in which `?` stands for the id of this run."""
         return self.board.query(sql, [self.run["run_id"]])
 
     @cached_property
@@ -37,15 +37,15 @@ class RunRecord:
         )
 
     @cached_property
-    def standing(self) -> Standing:
-        """The run's own rows as tables, whether or not they are the current ones."""
+    def results(self) -> ModelResults:
+        """The run's rows as tables, whether or not they are the current ones."""
         run = self.run
         tables = self.board.tables(self.rows)
-        return Standing(run["model"], run["machine_id"], run["machine"], run["weights"], run["complete"], (run,), tables)
+        return ModelResults(run["model"], run["machine_id"], run["machine"], run["weights"], run["complete"], (run,), tables)
 
     @cached_property
     def arms(self) -> list[dict[str, Any]]:
-        """The arms with version and settings as (name, text) rows."""
+        """The arms, with `version` and `settings` as (name, text) pairs."""
         arms = self.ask("SELECT * FROM arms WHERE run_id = ? ORDER BY role = 'floor', framework, precision, variant, arm_id")
         for arm in arms:
             arm["version"] = formatting.flatten(formatting.parse(arm["version_json"]))
@@ -60,7 +60,7 @@ class RunRecord:
         }
 
     def title_of(self, arm_id: str) -> str:
-        """The name of an arm; of an arm that is not listed its id."""
+        """The name of an arm for people; its id if the run does not list it."""
         return self.titles.get(arm_id, arm_id)
 
     @cached_property
@@ -78,7 +78,7 @@ class RunRecord:
 
     @cached_property
     def blocks(self) -> list[dict[str, Any]]:
-        """Per scenario how many blocks there are, how many of them are noisy, and why."""
+        """Per scenario: the number of blocks, the number of noisy ones, and the notes on why."""
         return self.ask(
             "SELECT scenario, count(*) AS blocks, count(*) FILTER (noisy) AS noisy, string_agg(DISTINCT note, '; ' ORDER BY note) AS notes"
             " FROM blocks WHERE run_id = ? GROUP BY scenario ORDER BY scenario"
@@ -91,7 +91,7 @@ class RunRecord:
 
     @cached_property
     def loads(self) -> list[Load]:
-        """The served loads in the order of the catalogue, others after them."""
+        """The served loads in the order of the catalogue, loads that it does not name last."""
         groups: dict[str, list[Row]] = {}
         for row in self.rows:
             groups.setdefault(row["served_scenario"] or row["scenario"], []).append(row)
@@ -100,17 +100,17 @@ class RunRecord:
         return [Load(name, self.board.load_title(groups[name][0]), tuple(groups[name])) for name in names]
 
     def tables_of(self, load: Load) -> list[Table]:
-        """Of a search its limits, each a table; of any other load the one that was served."""
+        """The tables of a load: of a search one per latency limit, of any other load the one that was served."""
         scenarios = {row["scenario"] for row in load.rows}
         return [
             table
-            for table in self.standing.tables
+            for table in self.results.tables
             if table.scenario in scenarios
             and (table.scenario == load.name if table.load != "slo" else operating_points.limit_of(table) is not None)
         ]
 
     @cached_property
-    def limits(self) -> operating_points.Limits | None:
-        """The operating points that the run searched for; None where it did not search."""
-        limits = operating_points.limits(self.board, self.standing)
-        return limits if limits and limits.searched else None
+    def limits(self) -> operating_points.OperatingPoints | None:
+        """The operating points that the run searched for; None if it did not search."""
+        points = operating_points.find(self.board, self.results)
+        return points if points and points.searched else None

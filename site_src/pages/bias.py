@@ -1,12 +1,12 @@
-"""`/bias/`: what this board favours and what it cannot see."""
+"""`/bias/`: what the leaderboard favours and what it cannot see."""
 
 from __future__ import annotations
 
-from site_src.page_writer import Press
+from site_src.page_writer import PageWriter
 
 
-def write(press: Press) -> None:
-    press.page(
+def write(writer: PageWriter) -> None:
+    writer.write_page(
         "bias",
         "bias.md.j2",
         title="Bias",

@@ -1,15 +1,15 @@
-"""`/changelog/`: changes of the method, and which rows are of which version."""
+"""`/changelog/`: changes of the method, and the number of rows of each version."""
 
 from __future__ import annotations
 
-from site_src.page_writer import Press
+from site_src.page_writer import PageWriter
 
 
-def write(press: Press) -> None:
-    versions = press.board.query(
+def write(writer: PageWriter) -> None:
+    versions = writer.board.query(
         "SELECT stats_version, count(*) AS rows, count(DISTINCT run_id) AS runs FROM results GROUP BY stats_version ORDER BY stats_version"
     )
-    press.page(
+    writer.write_page(
         "changelog",
         "changelog.md.j2",
         title="Changelog",

@@ -1,4 +1,4 @@
-"""`/compare/`: all pairs of the current runs: a forest over the models, tables of the headline loads, and the JSON behind the picker."""
+"""`/compare/`: all pairs of the current rows: forest plots, tables under the headline loads, and the JSON behind the picker of pairs."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 from site_src import formatting
 from site_src.charts import models
 from site_src.charts.chart import Chart
-from site_src.data.leaderboard import Board, Row, Standing, Table, TableKey
-from site_src.page_writer import MOST_CHARTS, Press
+from site_src.data.leaderboard import Leaderboard, ModelResults, Row, Table, TableKey
+from site_src.page_writer import MOST_CHARTS, PageWriter
 
 
-def write(press: Press) -> None:
-    board = press.board
+def write(writer: PageWriter) -> None:
+    board = writer.board
     parts, answers, seen = [], [], set()
     forests: dict[tuple[str, str], list[tuple[TableKey, str]]] = {}
-    for standing in (standings[0] for standings in board.standings.values() if standings):
-        headline = standing.headline
-        for table in standing.served:
+    for results in board.first_results:
+        headline = results.headline
+        for table in results.served:
             pairs = pairs_of(board, table)
             seen |= {pair[f"framework_{end}"] for pair in pairs for end in "ab"}
-            answers += [answer(board, standing, table, pair) for pair in pairs]
+            answers += [answer(board, results, table, pair) for pair in pairs]
             if pairs and table in headline:
                 forests.setdefault((table.scenario, table.precision), []).append((table.key, table.title))
-                parts.append(part(standing, table, pairs))
+                parts.append(part(results, table, pairs))
     present = [framework for framework in board.measured_frameworks if framework in seen]
     charts: list[Chart] = []
     for (scenario, precision), tables in forests.items():
@@ -33,10 +33,10 @@ def write(press: Press) -> None:
         title = f"{tables[0][1]}, {precision}"
         chart = models.forest(board, [key for key, _ in tables], present[0], title, formatting.ident(f"{scenario}-{precision}"))
         if chart:
-            press.chart("compare", chart)
+            writer.write_chart("compare", chart)
             charts.append(chart)
-    press.text("data/compare.json", formatting.to_json(answers, None))
-    press.page(
+    writer.write_file("data/compare.json", formatting.to_json(answers, None))
+    writer.write_page(
         "compare",
         "compare.md.j2",
         title="Compare",
@@ -48,8 +48,8 @@ def write(press: Press) -> None:
     )
 
 
-def pairs_of(board: Board, table: Table) -> list[dict[str, Any]]:
-    """The comparisons among the shown rows of a table, with both frameworks and their titles."""
+def pairs_of(board: Leaderboard, table: Table) -> list[dict[str, Any]]:
+    """The comparisons among the rows of a table, with both frameworks and their titles."""
     if table.mixed or not table.rows:
         return []
     rows: Mapping[str, Row] = {row["arm_id"]: row for row in table.rows}
@@ -64,25 +64,25 @@ def pairs_of(board: Board, table: Table) -> list[dict[str, Any]]:
     return pairs
 
 
-def answer(board: Board, standing: Standing, table: Table, pair: Mapping[str, Any]) -> dict[str, Any]:
-    """One pair for the picker."""
+def answer(board: Leaderboard, results: ModelResults, table: Table, pair: Mapping[str, Any]) -> dict[str, Any]:
+    """One pair as an entry of the JSON."""
     return {
         "a": pair["framework_a"],
         "b": pair["framework_b"],
         **{key: rounded(pair[key]) for key in ("ratio", "ratio_lo", "ratio_hi", "verdict", "blocks", "quantity", "note")},
-        "model": board.model_title(standing.model),
-        "weights": standing.weights,
+        "model": board.model_title(results.model),
+        "weights": results.weights,
         "load": f"{table.title}, {table.precision}",
     }
 
 
-def part(standing: Standing, table: Table, pairs: list[dict[str, Any]]) -> dict[str, Any]:
-    """One table of pairs."""
+def part(results: ModelResults, table: Table, pairs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The table of pairs under one load."""
     return {
-        "standing": standing,
+        "results": results,
         "title": table.title,
         "precision": table.precision,
-        "id": formatting.ident(f"{formatting.slug(standing.model)}-{table.scenario}-{table.precision}"),
+        "id": formatting.ident(f"{formatting.slug(results.model)}-{table.scenario}-{table.precision}"),
         "pairs": pairs,
         "quantity": pairs[0]["quantity"],
         "note": next((row["rank_note"] for row in table.rows if not row["ranked"] and row["rank_note"]), ""),
@@ -90,5 +90,5 @@ def part(standing: Standing, table: Table, pairs: list[dict[str, Any]]) -> dict[
 
 
 def rounded(value: Any) -> Any:
-    """Six digits are more than an interval is good for."""
+    """A float at six significant digits, which is more than an interval carries; any other value as it is."""
     return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""`/coverage/`: what was run and what was not, with reasons."""
+"""`/coverage/`: every model against every framework: measured, failed, skipped or not yet run, with reasons."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from typing import Any
 
 from site_src import formatting
 from site_src.data import operating_points
-from site_src.data.leaderboard import Row, Standing, Table, measured
-from site_src.page_writer import Press
+from site_src.data.leaderboard import ModelResults, Row, Table, is_measured
+from site_src.page_writer import PageWriter
 
 
-def write(press: Press) -> None:
-    board = press.board
+def write(writer: PageWriter) -> None:
+    board = writer.board
     names = board.measured_frameworks
     groups: list[dict[str, Any]] = []
     reasons: dict[tuple[str, str, str, str], list[str]] = {}
-    for model, standings in board.standings.items():
-        if not standings:
-            groups.append({"model": model, "standing": None, "lines": [], "measured": [0] * len(names)})
-        for place, standing in enumerate(standings, 1):
-            tables = listed(standing)
+    for model, by_machine in board.results.items():
+        if not by_machine:
+            groups.append({"model": model, "results": None, "lines": [], "measured": [0] * len(names)})
+        for place, results in enumerate(by_machine, 1):
+            tables = listed(results)
             lines = [{"title": f"{table.title}, {table.precision}", "cells": [table.of(name) for name in names]} for table in tables]
             columns = zip(*(line["cells"] for line in lines), strict=True)
-            counts = [sum(cell is not None and measured(cell) for cell in column) for column in columns]
+            counts = [sum(cell is not None and is_measured(cell) for cell in column) for column in columns]
             here = f"{formatting.slug(model)}-{place}"
-            groups.append({"id": here, "model": model, "standing": standing, "lines": lines, "measured": counts})
+            groups.append({"id": here, "model": model, "results": results, "lines": lines, "measured": counts})
             for table in tables:
                 for row in (*table.rows, *table.failed):
                     state, why = state_of(row)
                     if why:
                         reasons.setdefault((model, row["framework"], state, why), []).append(f"{table.title}, {table.precision}")
-    press.page(
+    writer.write_page(
         "coverage",
         "coverage.md.j2",
         title="Coverage",
@@ -52,13 +52,13 @@ def write(press: Press) -> None:
     )
 
 
-def listed(standing: Standing) -> list[Table]:
-    """What was served, and each search as a whole rather than by limit."""
-    return [*standing.served, *(table for table in standing.searches if operating_points.limit_of(table) is None)]
+def listed(results: ModelResults) -> list[Table]:
+    """The tables that coverage counts: served scenarios, and each search once instead of once per limit."""
+    return [*results.served, *(table for table in results.searches if operating_points.limit_of(table) is None)]
 
 
 def state_of(row: Row) -> tuple[str, str]:
-    """Why a row is less than a ranked row with all its tails: (state, reason), the reason empty where it is not."""
+    """(state, reason): what keeps a row from being ranked with all percentiles; the reason is empty if nothing does."""
     if row["status"] != "OK":
         return row["status"], row["reason"] or "no reason was recorded"
     if not row["ranked"]:

@@ -1,4 +1,4 @@
-"""`/data/`: the database and its tables as files, their schemas and their sums. An empty database gives no files."""
+"""`/data/`: the database and its tables as files, with schemas and SHA-256 sums. An empty database gives no files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 from bench.machine import record
 from site_src import formatting
 from site_src.data.leaderboard import TABLES
-from site_src.page_writer import Press
+from site_src.page_writer import PageWriter
 
+#: Table → what it holds, for people.
 HOLDS = {
     "runs": "one row per run: machine, command, commit, the whole experiment and machine records as JSON",
     "arms": "framework, precision, variant, layout of each arm, its version and settings as read back",
@@ -26,16 +27,17 @@ HOLDS = {
     "checks": "hard inputs, repeats, batch equals single",
 }
 
+#: A query to start with.
 EXAMPLE = """SELECT framework, precision, n, p50_ms, p99_ms, requests_per_s, min_cosine, ratio_to_best, rank_lo, rank_hi, rank_note
 FROM 'results.parquet'
 WHERE model = 'minilm' AND scenario = 'closed-1' AND role = 'measured'
 ORDER BY measured_at DESC, requests_per_s DESC;"""
 
 
-def write(press: Press) -> None:
-    board, folder = press.board, press.folder / "data"
+def write(writer: PageWriter) -> None:
+    board, folder = writer.board, writer.folder / "data"
     folder.mkdir(parents=True, exist_ok=True)
-    tables = [{"name": table, "columns": columns(press, table)} for table in TABLES]
+    tables = [{"name": table, "columns": columns(writer, table)} for table in TABLES]
     files: list[dict[str, Any]] = []
     if board.runs:
         shutil.copyfile(board.file, folder / "results.duckdb")
@@ -48,15 +50,15 @@ def write(press: Press) -> None:
             if table != "samples":
                 board.connection.execute(f"COPY {ordered} TO '{literal_path(folder / table)}.csv' (HEADER)")
                 files.append(file_entry(folder / f"{table}.csv", HOLDS[table], rows))
-            schema = json_schema(table, columns(press, table))
-            press.text(f"data/{table}.schema.json", formatting.to_json(schema))
+            schema = json_schema(table, columns(writer, table))
+            writer.write_file(f"data/{table}.schema.json", formatting.to_json(schema))
         files.append(
             file_entry(folder / "results.schema.json", "JSON Schema of a row of the leaderboard (each table has its own beside it)", None)
         )
         shutil.copyfile(record.SCHEMA, folder / record.SCHEMA.name)
         files.append(file_entry(folder / record.SCHEMA.name, "JSON Schema of machine.json, a run's record of where it was measured", None))
-        press.text("data/SHA256SUMS", "".join(f"{entry['sha256']}  {entry['name']}\n" for entry in files))
-    press.page(
+        writer.write_file("data/SHA256SUMS", "".join(f"{entry['sha256']}  {entry['name']}\n" for entry in files))
+    writer.write_page(
         "data/index",
         "data.md.j2",
         title="Data",
@@ -69,22 +71,24 @@ def write(press: Press) -> None:
 
 
 def literal_path(path: Path) -> str:
+    """A path inside an SQL literal."""
     return str(path).replace("'", "''")
 
 
 def file_entry(file: Path, holds: str, rows: int | None) -> dict[str, Any]:
+    """A line of the list of files."""
     content = file.read_bytes()
     return {"name": file.name, "holds": holds, "rows": rows, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def columns(press: Press, table: str) -> list[dict[str, Any]]:
+def columns(writer: PageWriter, table: str) -> list[dict[str, Any]]:
     """Name, type and nullability of a table's columns, in order."""
-    found = press.board.query(f"DESCRIBE {table}")
-    return [{"name": row["column_name"], "type": row["column_type"], "null": row["null"] == "YES"} for row in found]
+    rows = writer.board.query(f"DESCRIBE {table}")
+    return [{"name": row["column_name"], "type": row["column_type"], "null": row["null"] == "YES"} for row in rows]
 
 
 def json_schema(table: str, listed: list[dict[str, Any]]) -> dict[str, Any]:
-    """JSON Schema 2020-12 of one row."""
+    """The JSON Schema (2020-12) of one row of a table."""
     kinds = {"VARCHAR": "string", "JSON": "string", "BOOLEAN": "boolean", "DOUBLE": "number", "BIGINT": "integer", "INTEGER": "integer"}
     properties = {}
     for column in listed:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from site_src.page_writer import Press
+from site_src.page_writer import PageWriter
 
 ENTRIES = 50
 
 
-def write(press: Press) -> None:
-    board = press.board
+def write(writer: PageWriter) -> None:
+    board = writer.board
     runs = [{**run, "title": board.model_title(run["model"])} for run in board.runs[:ENTRIES]]
-    press.plain_text("feed.xml", "feed.xml.j2", runs=runs)
+    writer.write_template("feed.xml", "feed.xml.j2", runs=runs)

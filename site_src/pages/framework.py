@@ -1,4 +1,4 @@
-"""`/frameworks/<framework>/`: one framework over all models: current rows, settings as read back, history."""
+"""`/frameworks/<framework>/`: one framework over all models: current rows, version, settings as read back, history."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Any
 
 from bench.catalog import Framework
 from site_src import formatting, sentences
-from site_src.data.leaderboard import Board, Row, shown
-from site_src.page_writer import Press
+from site_src.data.leaderboard import Leaderboard, Row, is_shown
+from site_src.page_writer import PageWriter
 
 
-def write(press: Press, entry: Framework) -> None:
-    board = press.board
+def write(writer: PageWriter, entry: Framework) -> None:
+    board = writer.board
     rows: list[dict[str, Any]] = []
-    for standings in board.standings.values():
-        for standing in standings:
-            for table in standing.served:
+    for by_machine in board.results.values():
+        for results in by_machine:
+            for table in results.served:
                 own = [row for row in (*table.rows, *table.variants, *table.failed, *table.floors) if row["framework"] == entry.name]
-                rows += [{"row": row, "title": table.title, "mixed": table.mixed, "shown": shown(row)} for row in own]
+                rows += [{"row": row, "title": table.title, "mixed": table.mixed, "shown": is_shown(row)} for row in own]
     newest = newest_start(board, entry)
-    press.page(
+    writer.write_page(
         f"frameworks/{formatting.slug(entry.name)}",
         "framework.md.j2",
         title=entry.title,
@@ -34,7 +34,7 @@ def write(press: Press, entry: Framework) -> None:
     )
 
 
-def history(board: Board, entry: Framework) -> list[dict[str, Any]]:
+def history(board: Leaderboard, entry: Framework) -> list[dict[str, Any]]:
     """The framework's measured rows of all runs, newest first."""
     return board.query(
         "SELECT * REPLACE (epoch_us(measured_at) AS measured_at) FROM leaderboard WHERE framework = ? AND served_scenario IS NULL"
@@ -44,8 +44,8 @@ def history(board: Board, entry: Framework) -> list[dict[str, Any]]:
     )
 
 
-def newest_start(board: Board, entry: Framework) -> Row:
-    """Version and settings that the framework printed in its newest run; empty where it never started."""
+def newest_start(board: Leaderboard, entry: Framework) -> Row:
+    """Version and settings that the framework reported in its newest run; empty if it never started."""
     rows = board.query(
         "SELECT version_json, settings_json FROM arms JOIN runs USING (run_id) WHERE framework = ? AND version_json IS NOT NULL"
         " AND role IN ('measured', 'floor') ORDER BY measured_at DESC, run_id DESC, variant LIMIT 1",

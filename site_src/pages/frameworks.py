@@ -1,21 +1,21 @@
-"""`/frameworks/`: the grid of models × frameworks, and below it a page per framework."""
+"""`/frameworks/`: grids of models × frameworks, and below it a page per framework."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from site_src import formatting
-from site_src.page_writer import Press
+from site_src.page_writer import PageWriter
 from site_src.pages import framework
 
 
-def write(press: Press) -> None:
-    board = press.board
+def write(writer: PageWriter) -> None:
+    board = writer.board
     names = board.measured_frameworks
     grids: dict[tuple[str, str], dict[str, Any]] = {}
-    for standings in board.standings.values():
-        for standing in standings:
-            for table in standing.served:
+    for by_machine in board.results.values():
+        for results in by_machine:
+            for table in results.served:
                 key = (table.scenario, table.precision)
                 grid = grids.setdefault(
                     key,
@@ -27,9 +27,9 @@ def write(press: Press) -> None:
                         "lines": [],
                     },
                 )
-                line = {"standing": standing, "table": table, "several": len(standings) > 1, "cells": [table.of(name) for name in names]}
+                line = {"results": results, "table": table, "several": len(by_machine) > 1, "cells": [table.of(name) for name in names]}
                 grid["lines"].append(line)
-    press.page(
+    writer.write_page(
         "frameworks/index",
         "frameworks.md.j2",
         title="Frameworks",
@@ -39,4 +39,4 @@ def write(press: Press) -> None:
         frameworks=list(board.catalog.frameworks.values()),
     )
     for entry in board.catalog.frameworks.values():
-        framework.write(press, entry)
+        framework.write(writer, entry)

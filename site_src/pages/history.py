@@ -1,8 +1,8 @@
-"""`/history/`: what changed from run to run: a new version, or a throughput whose interval left the one before."""
+"""`/history/`: changes from run to run: a new version, or a throughput whose interval does not meet the one before."""
 
 from __future__ import annotations
 
-from site_src.page_writer import Press
+from site_src.page_writer import PageWriter
 
 HISTORY = """
 SELECT row.run_id, row.arm_id, row.model, row.weights, row.framework, row.framework_version, row.precision, row.variant, row.sessions,
@@ -22,8 +22,8 @@ ORDER BY row.measured_at DESC, row.run_id DESC, row.scenario, row.framework, row
 HISTORY_ROWS = 400
 
 
-def write(press: Press) -> None:
-    board = press.board
+def write(writer: PageWriter) -> None:
+    board = writer.board
     rows = board.query(HISTORY)
     changes = []
     for row in rows:
@@ -39,7 +39,7 @@ def write(press: Press) -> None:
             )
         if said:
             changes.append({"row": row, "said": "; ".join(said), "load": board.scenario_title(row)})
-    press.page(
+    writer.write_page(
         "history",
         "history.md.j2",
         title="History",

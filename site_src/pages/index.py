@@ -1,46 +1,46 @@
-"""`/`: what to take for each model, and what is not measured yet."""
+"""`/`: for each model which framework to take, and the models that are not measured yet."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from site_src import formatting, sentences
-from site_src.charts import chart as drawing
 from site_src.charts import models
+from site_src.charts.chart import Chart
 from site_src.data import operating_points
-from site_src.data.leaderboard import Board, Standing, shown
-from site_src.page_writer import Press
+from site_src.data.leaderboard import Leaderboard, ModelResults, is_shown
+from site_src.page_writer import PageWriter
 
 
-def write(press: Press) -> None:
-    board = press.board
+def write(writer: PageWriter) -> None:
+    board = writer.board
     lines: list[dict[str, Any]] = []
     waiting: list[dict[str, str]] = []
-    for model, standings in board.standings.items():
+    for model, by_machine in board.results.items():
         facts = sentences.model_facts(board.catalog.models.get(model))
-        best = standings[0] if standings else None
-        lead = best.headline if best else []
-        if best is None or not lead:
+        best = by_machine[0] if by_machine else None
+        headline = best.headline if best else []
+        if best is None or not headline:
             waiting.append({"model": model, "facts": facts})
             continue
-        limits = operating_points.limits(board, best)
+        points = operating_points.find(board, best)
         lines.append(
             {
                 "model": model,
                 "facts": facts,
                 "best": best,
-                "verdict": sentences.verdict(board, lead[0]),
-                "answers": sentences.answers(board, best, lead, limits),
-                "no_limit": "not measured" if limits is None else "no limit kept" if limits.smallest_met is None else "",
-                "failed": [row for row in lead[0].failed if not shown(row)],
-                "id": formatting.ident(f"{lead[0].scenario}-{lead[0].precision}"),
+                "verdict": sentences.verdict(board, headline[0]),
+                "answers": sentences.answers(board, best, points),
+                "no_limit": "not measured" if points is None else "no limit kept" if points.smallest_met is None else "",
+                "failed": [row for row in headline[0].failed if not is_shown(row)],
+                "id": formatting.ident(f"{headline[0].scenario}-{headline[0].precision}"),
             }
         )
     chart = alone_and_together(board, [line["best"] for line in lines])
     if chart:
-        press.chart("index", chart)
+        writer.write_chart("index", chart)
     machines = {line["best"].machine: None for line in lines}
-    press.page(
+    writer.write_page(
         "index",
         "index.md.j2",
         title="Embedding models on CPU",
@@ -55,12 +55,12 @@ def write(press: Press) -> None:
     )
 
 
-def alone_and_together(board: Board, standings: list[Standing]) -> drawing.Chart | None:
-    """A Pareto panel per model: the headline of single requests against the headline of batches."""
+def alone_and_together(board: Leaderboard, models_results: list[ModelResults]) -> Chart | None:
+    """The chart of single requests against batches, a panel for each model that has both."""
     alone, together = [], []
-    for standing in standings:
-        lead = standing.headline
-        if len(lead) == 2 and all(table.rows and not table.mixed for table in lead):
-            alone.append(lead[0].key)
-            together.append(lead[1].key)
+    for results in models_results:
+        headline = results.headline
+        if len(headline) == 2 and all(table.rows and not table.mixed for table in headline):
+            alone.append(headline[0].key)
+            together.append(headline[1].key)
     return models.panels(board, alone, together) if alone else None

@@ -1,11 +1,11 @@
-"""`/knobs/`: what each switch is worth, against the same framework's default in the same run."""
+"""`/knobs/`: the effect of each switch, compared with the same framework's default in the same run."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from site_src.data.leaderboard import TURNED
-from site_src.page_writer import Press
+from site_src.page_writer import PageWriter
 
 KNOBS = f"""
 WITH {TURNED},
@@ -27,16 +27,16 @@ ORDER BY one.framework, knob, row.model, list_position(?, row.scenario) NULLS LA
 """
 
 
-def write(press: Press) -> None:
-    board = press.board
+def write(writer: PageWriter) -> None:
+    board = writer.board
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in board.query(KNOBS, [list(board.catalog.scenarios)]):
         name = str(row["knob"]).partition("=")[0]
-        known = board.catalog.frameworks.get(row["framework"])
-        help_text = known.knobs[name].help if known and name in known.knobs else ""
+        framework = board.catalog.frameworks.get(row["framework"])
+        help_text = framework.knobs[name].help if framework and name in framework.knobs else ""
         groups.setdefault(row["framework"], []).append({**row, "help": help_text, "load": board.scenario_title(row)})
     order = board.measured_frameworks
-    press.page(
+    writer.write_page(
         "knobs",
         "knobs.md.j2",
         title="Knobs",

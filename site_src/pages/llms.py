@@ -1,16 +1,16 @@
-"""`/llms.txt`: where what is, for programs that read."""
+"""`/llms.txt`: an index of the site for language models."""
 
 from __future__ import annotations
 
 from site_src import formatting
 from site_src.data.leaderboard import TABLES
-from site_src.page_writer import Press
+from site_src.page_writer import PageWriter
 
 
-def write(press: Press) -> None:
-    board = press.board
+def write(writer: PageWriter) -> None:
+    board = writer.board
     models = [
-        {"name": board.model_title(model), "folder": formatting.slug(model), "measured": bool(standings)}
-        for model, standings in board.standings.items()
+        {"name": board.model_title(model), "folder": formatting.slug(model), "measured": bool(by_machine)}
+        for model, by_machine in board.results.items()
     ]
-    press.plain_text("llms.txt", "llms.txt.j2", models=models, tables=TABLES, measured=bool(board.runs))
+    writer.write_template("llms.txt", "llms.txt.j2", models=models, tables=TABLES, measured=bool(board.runs))

@@ -1,15 +1,15 @@
-"""`/machines/`: each machine with its models and the record of its newest run."""
+"""`/machines/`: each machine with its models and the machine record of its newest run."""
 
 from __future__ import annotations
 
 from site_src import formatting
 from site_src.data.leaderboard import Row
-from site_src.page_writer import Press
+from site_src.page_writer import PageWriter
 
 
-def write(press: Press) -> None:
+def write(writer: PageWriter) -> None:
     groups: dict[str, list[Row]] = {}
-    for run in press.board.runs:
+    for run in writer.board.runs:
         groups.setdefault(run["machine_id"], []).append(run)
     listed = [
         {
@@ -21,6 +21,6 @@ def write(press: Press) -> None:
         }
         for machine_id, runs in groups.items()
     ]
-    press.page(
+    writer.write_page(
         "machines", "machines.md.j2", title="Machines", section="Runs", description="The machines behind the numbers", machines=listed
     )

@@ -7,12 +7,12 @@ from typing import Any
 from site_src import formatting
 from site_src.data.leaderboard import Row
 from site_src.data.run_record import Load, RunRecord
-from site_src.page_writer import Press, anchor, public
+from site_src.page_writer import PageWriter, anchor, public_row
 
 
-def write(press: Press, record: RunRecord, load: Load) -> None:
+def write(writer: PageWriter, record: RunRecord, load: Load) -> None:
     run_id = record.run["run_id"]
-    press.page(
+    writer.write_page(
         f"runs/{formatting.slug(run_id)}/{formatting.slug(load.name)}",
         "run_scenario.md.j2",
         title=f"{load.title}, run {run_id}",
@@ -20,7 +20,7 @@ def write(press: Press, record: RunRecord, load: Load) -> None:
         description=f"{load.title} in run {run_id}: intervals, clients, pairs and raw rows",
         heading=load.title,
         run=record.run,
-        standing=record.standing,
+        results=record.results,
         tables=record.tables_of(load),
         comparisons=[pair for pair in record.comparisons if pair["scenario"] == load.name],
         rows=[raw(record, row) for row in load.rows],
@@ -28,11 +28,11 @@ def write(press: Press, record: RunRecord, load: Load) -> None:
 
 
 def raw(record: RunRecord, row: Row) -> dict[str, Any]:
-    """A row as the database holds it, without what is NULL."""
+    """A row as JSON, without columns that are NULL."""
     return {
         "anchor": anchor(row),
         "name": record.title_of(row["arm_id"]),
         "scenario": row["scenario"],
         "status": row["status"],
-        "json": formatting.to_lines({key: value for key, value in public(row).items() if value is not None}),
+        "json": formatting.to_lines({key: value for key, value in public_row(row).items() if value is not None}),
     }

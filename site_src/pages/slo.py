@@ -1,22 +1,21 @@
-"""`/slo/`: per model and latency limit the largest rate that each arm sustains."""
+"""`/slo/`: the largest arrival rate that each arm sustains within a latency limit, per model and limit."""
 
 from __future__ import annotations
 
 from site_src import formatting
 from site_src.data import operating_points
-from site_src.page_writer import Press
+from site_src.page_writer import PageWriter
 
 
-def write(press: Press) -> None:
+def write(writer: PageWriter) -> None:
     parts, waiting = [], []
-    for name, standings in press.board.standings.items():
-        for standing in standings[:1]:
-            found = operating_points.limits(press.board, standing)
-            if found:
-                parts.append({"standing": standing, "limits": found, "id": formatting.ident(f"slo-{name}")})
-            else:
-                waiting.append({"standing": standing, "why": operating_points.untried(standing)})
-    press.page(
+    for results in writer.board.first_results:
+        points = operating_points.find(writer.board, results)
+        if points:
+            parts.append({"results": results, "limits": points, "id": formatting.ident(f"slo-{results.model}")})
+        else:
+            waiting.append({"results": results, "why": operating_points.why_unknown(results)})
+    writer.write_page(
         "slo",
         "slo.md.j2",
         title="Operating points",

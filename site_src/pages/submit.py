@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from site_src.page_writer import Press
+from site_src.page_writer import PageWriter
 
 
-def write(press: Press) -> None:
-    press.page(
+def write(writer: PageWriter) -> None:
+    writer.write_page(
         "submit",
         "submit.md.j2",
         title="Submit",

@@ -139,9 +139,9 @@ def test_the_picker_compares_any_two_and_keeps_the_choice_in_the_address(site: t
     with browser.open_browser() as window:
         window.get(f"{address}/compare/?a=openvino&b=candle")
         WebDriverWait(window, 20).until(lambda w: w.find_elements("css selector", "#picked tbody tr"))
-        shown = window.find_element("css selector", "#picked tbody tr").text
-        assert f"{1 / pair['ratio']:.3f}" in shown
-        assert "faster" in shown
+        board = window.find_element("css selector", "#picked tbody tr").text
+        assert f"{1 / pair['ratio']:.3f}" in board
+        assert "faster" in board
         Select(window.find_element("css selector", "#pick select[name=b]")).select_by_value("pytorch")
         assert window.current_url.endswith("?a=openvino&b=pytorch")
         assert browser.console_errors(window) == []
@@ -212,16 +212,16 @@ def test_filters_are_kept_in_a_short_address_and_work_by_keyboard(site: tuple[st
     with browser.open_browser() as window:
         window.get(f"{address}/models/bge-m3/?fw=candle")
 
-        def shown() -> set[str]:
+        def board() -> set[str]:
             rows = window.find_elements("css selector", "table.board tbody tr[data-fw]")
             return {row.get_attribute("data-fw") for row in rows if row.is_displayed()}
 
-        assert shown() == {"candle"}
+        assert board() == {"candle"}
         button = next(b for b in window.find_elements("css selector", ".filter button") if b.text == "OpenVINO")
         button.send_keys(" ")
         assert button.get_attribute("aria-pressed") == "true"
         assert window.current_url.endswith("/models/bge-m3/?fw=candle,openvino")
-        assert shown() == {"candle", "openvino"}
+        assert board() == {"candle", "openvino"}
         assert browser.console_errors(window) == []
 
 

@@ -21,10 +21,9 @@ from bench import catalog
 from bench.core import paths
 from bench.core.errors import BenchError
 from site_src import formatting, generate, page_writer, preview, sentences
-from site_src.charts import chart as drawing
 from site_src.charts import framework_style, many_loads, one_load
-from site_src.charts import parts as layers
-from site_src.charts.parts import Selection
+from site_src.charts.chart import plain_colours
+from site_src.charts.parts import Selection, spread
 from site_src.data import leaderboard, operating_points
 from site_src.pages import model as model_page
 from tests.support import site_fixture
@@ -269,7 +268,7 @@ def test_every_specification_validates(built: Path) -> None:
 def test_a_downloaded_picture_needs_no_stylesheet(built: Path) -> None:
     for file in (built / "site" / "data").rglob("*.svg"):
         assert "var(--" not in file.read_text(encoding="utf-8")
-    assert drawing.plain_colours('<svg a="b"><path fill="var(--fw-pytorch)"/></svg>').count("#") == 2
+    assert plain_colours('<svg a="b"><path fill="var(--fw-pytorch)"/></svg>').count("#") == 2
 
 
 def test_pages_are_small_enough(built: Path) -> None:
@@ -379,14 +378,14 @@ def test_without_controls_nothing_is_ranked_but_everything_is_shown(tmp_path: Pa
     database = site_fixture.build(tmp_path / "results.duckdb", samples_per_arm=60)
     with duckdb.connect(str(database)) as connection:
         connection.execute("UPDATE results SET ranked = false, rank_note = 'no controls' WHERE role = 'measured'")
-    shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    best = shown.standings["minilm"][0]
-    assert sentences.verdict(shown, best.served[0]).startswith("Not ranked (no controls). In this data: ")
-    for answer in sentences.answers(shown, best, best.headline, None)[1:3]:
+    board = site_fixture.open_board(database)
+    best = board.results["minilm"][0]
+    assert sentences.verdict(board, best.served[0]).startswith("Not ranked (no controls). In this data: ")
+    for answer in sentences.answers(board, best, None)[1:3]:
         assert answer
         assert (answer.flag, answer.why) == ("not ranked", "no controls")
     assert sentences.leaders(best.served[0]) == ()
-    generate.write(shown, tmp_path / "pages")
+    generate.write(board, tmp_path / "pages")
     assert "not ranked (no controls): the names below" in written(tmp_path, "index").text
 
 
@@ -394,12 +393,12 @@ def test_a_tie_is_said_as_a_tie(tmp_path: Path) -> None:
     database = site_fixture.build(tmp_path / "results.duckdb", samples_per_arm=60)
     with duckdb.connect(str(database)) as connection:
         connection.execute("UPDATE results SET rank_lo = 1, rank_hi = 2 WHERE framework IN ('openvino', 'onnx-cpp') AND role = 'measured'")
-    shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    table = shown.standings["minilm"][0].served[0]
-    said = sentences.verdict(shown, table)
+    board = site_fixture.open_board(database)
+    table = board.results["minilm"][0].served[0]
+    said = sentences.verdict(board, table)
     assert "OpenVINO and ONNX Runtime (C++) lead together" in said or "ONNX Runtime (C++) and OpenVINO lead together" in said
     assert "serves the most" not in said
-    single = sentences.answers(shown, shown.standings["minilm"][0], [table], None)[1]
+    single = sentences.fastest("", table)
     assert single
     assert {"openvino", "onnx-cpp"} <= {row["framework"] for row in single.leaders}
     assert single.leaders[0]["p50_ms"] == min(row["p50_ms"] for row in table.rows)
@@ -436,7 +435,7 @@ def test_pairs_for_the_picker_are_those_of_the_database(built: Path) -> None:
 
 @pytest.mark.parametrize("gap", [5.0, 40.0])
 def test_labels_never_cover_each_other(gap: float) -> None:
-    places = layers.spread({"a": 100.0, "b": 101.0, "c": 102.0, "d": 300.0, "e": 1.0}, gap)
+    places = spread({"a": 100.0, "b": 101.0, "c": 102.0, "d": 300.0, "e": 1.0}, gap)
     assert sorted(places, key=places.__getitem__) == ["e", "a", "b", "c", "d"]
     ordered = sorted(places.values())
     assert all(high - low >= gap - 1e-9 for low, high in itertools.pairwise(ordered))
@@ -444,11 +443,11 @@ def test_labels_never_cover_each_other(gap: float) -> None:
 
 def test_colours_are_told_apart_from_their_page() -> None:
     """WCAG's 3:1 for graphics, in both schemes."""
-    for mark in (*framework_style.MARKS.values(), framework_style.OTHER):
-        assert contrast(mark.light, "#ffffff") >= 3
-        assert contrast(mark.dark, "#171b22") >= 3
-    assert len({mark.shape for mark in framework_style.MARKS.values()}) == len(framework_style.MARKS)
-    assert len({mark.dash for mark in framework_style.MARKS.values()}) == len(framework_style.MARKS)
+    for style in (*framework_style.STYLES.values(), framework_style.OTHER):
+        assert contrast(style.light, "#ffffff") >= 3
+        assert contrast(style.dark, "#171b22") >= 3
+    assert len({style.shape for style in framework_style.STYLES.values()}) == len(framework_style.STYLES)
+    assert len({style.dash for style in framework_style.STYLES.values()}) == len(framework_style.STYLES)
 
 
 def contrast(one: str, two: str) -> float:
@@ -468,12 +467,12 @@ def test_an_open_loop_is_judged_by_its_tail_and_may_never_end(tmp_path: Path) ->
         connection.execute(
             "UPDATE results SET p95_ms = 'Infinity', p99_ms = 'Infinity' WHERE scenario = 'closed-1' AND framework = 'candle'"
         )
-    shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    best = shown.standings["minilm"][0]
+    board = site_fixture.open_board(database)
+    best = board.results["minilm"][0]
     table = best.served[0]
-    assert "has the lowest p99, 12.5 ms [12.0, 13.0] at 40.0 requests per second" in sentences.verdict(shown, table)
+    assert "has the lowest p99, 12.5 ms [12.0, 13.0] at 40.0 requests per second" in sentences.verdict(board, table)
     arms = [row["arm_id"] for row in table.rows]
-    chart = one_load.latency(layers.Selection(shown, [best.runs[0]["run_id"]], arms, "closed-1", table.title))
+    chart = one_load.latency(Selection(board, [best.runs[0]["run_id"]], arms, "closed-1", table.title))
     assert chart is not None
     assert "NaN" not in chart.wide
     assert "Infinity" not in formatting.to_json(chart.spec).replace("nullif", "")
@@ -487,8 +486,8 @@ def test_controls_are_shown(tmp_path: Path) -> None:
                                FROM arms WHERE run_id = '{run}' AND framework = 'pytorch'""")
         connection.execute(f"""INSERT INTO comparisons BY NAME SELECT * REPLACE ('twin' AS arm_a, 'equivalent' AS verdict, 1.001 AS ratio)
                                FROM comparisons WHERE run_id = '{run}' AND scenario = 'closed-1' AND arm_b = 'pytorch-fp32' LIMIT 1""")
-    shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    found = model_page.controls(shown, shown.standings["minilm"][0])
+    board = site_fixture.open_board(database)
+    found = model_page.controls(board, board.results["minilm"][0])
     assert [(pair["role"], pair["framework"], pair["verdict"]) for pair in found] == [("twin", "pytorch", "equivalent")]
 
 
@@ -546,9 +545,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the pages of the whole catalogue under every kind of load: written, not rendered by MkDocs."""
     folder = tmp_path_factory.mktemp("whole")
     site_fixture.build_board(folder / "results.duckdb", samples_per_arm=120)
-    shown = leaderboard.Board(leaderboard.open_database(folder / "results.duckdb"), catalog.load())
-    generate.write(shown, folder / "pages")
-    shown.connection.close()
+    board = site_fixture.open_board(folder / "results.duckdb")
+    generate.write(board, folder / "pages")
+    board.connection.close()
     return folder
 
 
@@ -584,8 +583,8 @@ def test_the_start_page_asks_for_the_smallest_limit_that_some_arm_keeps(whole: P
 
 
 def test_the_table_of_limits_is_the_search(whole: Path) -> None:
-    shown = leaderboard.Board(leaderboard.open_database(whole / "results.duckdb"), catalog.load())
-    found = operating_points.limits(shown, shown.standings["minilm"][0])
+    board = site_fixture.open_board(whole / "results.duckdb")
+    found = operating_points.find(board, board.results["minilm"][0])
     assert found
     assert found.searched
     assert found.limits_ms == (10, 25, 50, 100, 250, 1000)
@@ -603,8 +602,8 @@ def test_without_a_search_the_ladder_gives_a_lower_bound(tmp_path: Path) -> None
         site_fixture.add_run(con, "one", "minilm", day=0, samples=600, loads=(*site_fixture.BASIC, *ladder))
         con.execute("UPDATE results SET p99_ms = CASE rate_per_s WHEN 20 THEN 8 WHEN 60 THEN 24 ELSE 90 END WHERE framework = 'pytorch'")
         con.execute("UPDATE results SET p99_ms = NULL WHERE framework = 'candle'")
-    shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    found = operating_points.limits(shown, shown.standings["minilm"][0])
+    board = site_fixture.open_board(database)
+    found = operating_points.find(board, board.results["minilm"][0])
     assert found
     assert not found.searched
     assert [found.points[limit]["pytorch-fp32"].rate_per_s for limit in (10, 25, 50, 100)] == [20, 60, 60, 120]
@@ -618,10 +617,10 @@ def test_requests_that_finish_late_are_not_in_the_rate(tmp_path: Path) -> None:
     with duckdb.connect(str(database)) as con:
         con.execute("UPDATE results SET rate_per_s = 500, requests_per_s = 84.25, p99_ms = 'Infinity', p50_ms = 4321 "
                     "WHERE framework = 'candle' AND scenario = 'closed-1'")  # fmt: skip
-    shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    making = page_writer.Press(shown, tmp_path / "pages")
-    model_page.write(making)
-    making.settle()
+    board = site_fixture.open_board(database)
+    writer = page_writer.PageWriter(board, tmp_path / "pages")
+    model_page.write(writer)
+    writer.flush()
     text = Page((tmp_path / "pages/models/minilm.md").read_text(encoding="utf-8")).text
     assert "84.2" in text
     assert "∞" in text
@@ -633,16 +632,16 @@ def test_a_campaign_that_only_skipped_hides_no_older_one(tmp_path: Path) -> None
     skipped = dict.fromkeys(site_fixture.SIX, site_fixture.Failure("SKIPPED", "the budget holds no block of it: 90 s are needed"))
     with duckdb.connect(str(database)) as con:
         site_fixture.add_run(con, "minilm-20261201-090000", "minilm", day=11, samples=60, failures=skipped)
-    shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    assert [run["run_id"] for run in shown.standings["minilm"][0].runs] == ["minilm-20261121-090000"]
-    shown.connection.close()
+    board = site_fixture.open_board(database)
+    assert [run["run_id"] for run in board.results["minilm"][0].runs] == ["minilm-20261121-090000"]
+    board.connection.close()
     view = ask(tmp_path, "SELECT DISTINCT run_id FROM current_leaderboard WHERE model = 'minilm'")
     assert view == [("minilm-20261121-090000",)]
     with duckdb.connect(str(database)) as con:
         con.execute("UPDATE results SET status = 'OK', requests_per_s = 1 WHERE run_id = 'minilm-20261201-090000' AND framework = 'candle' "
                     "AND scenario = 'offline-32'")  # fmt: skip
-    shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    tables = {table.scenario: table for table in shown.standings["minilm"][0].served}
+    board = site_fixture.open_board(database)
+    tables = {table.scenario: table for table in board.results["minilm"][0].served}
     assert tables["offline-32"].rows[0]["run_id"] == "minilm-20261201-090000"
     assert tables["closed-1"].rows[0]["run_id"] == "minilm-20261121-090000"
     assert not tables["closed-1"].mixed
@@ -654,11 +653,11 @@ def test_what_was_swapped_out_is_not_ranked_as_speed(tmp_path: Path) -> None:
     with duckdb.connect(str(database)) as con:
         con.execute("UPDATE results SET ranked = false, rank_note = 'swapped', rank_lo = NULL, rank_hi = NULL, requests_per_s = 9999 "
                     "WHERE framework = 'pytorch' AND role = 'measured'")  # fmt: skip
-    shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    table = shown.standings["minilm"][0].served[0]
+    board = site_fixture.open_board(database)
+    table = board.results["minilm"][0].served[0]
     assert table.rows[-1]["framework"] == "pytorch"
     assert "pytorch" not in {row["framework"] for row in sentences.leaders(table)}
-    assert "OpenVINO serves the most" in sentences.verdict(shown, table)
+    assert "OpenVINO serves the most" in sentences.verdict(board, table)
 
 
 def test_a_switch_is_compared_with_its_default_and_shown_nowhere_else(whole: Path) -> None:
@@ -691,16 +690,16 @@ def test_the_card_of_a_model_is_a_picture_of_its_own(whole: Path, built: Path) -
 
 
 def test_the_noise_floor_is_what_two_copies_differed_by(whole: Path) -> None:
-    shown = leaderboard.Board(leaderboard.open_database(whole / "results.duckdb"), catalog.load())
-    best = shown.standings["minilm"][0]
-    chosen = Selection.of_table(shown, best, best.served[0])
+    board = site_fixture.open_board(whole / "results.duckdb")
+    best = board.results["minilm"][0]
+    selection = Selection.of_table(board, best, best.served[0])
     lo, hi = ask(whole, "SELECT ratio_lo, ratio_hi FROM comparisons JOIN arms USING (run_id) WHERE arms.arm_id = arm_a AND role = 'twin' "
                         "AND scenario = 'closed-1' AND run_id = 'minilm-20261121-090000'")[0]  # fmt: skip
     low, high = float(str(lo)), float(str(hi))
-    assert one_load.noise_of(chosen) == [{"lo": pytest.approx(min(low, 1 / high), 1e-5), "hi": pytest.approx(max(high, 1 / low), 1e-5)}]
-    assert chosen.board.standings["qwen3"][0].runs[0]["run_id"]
-    other = shown.standings["qwen3"][0]
-    assert one_load.noise_of(Selection.of_table(shown, other, other.served[0])) == []
+    assert one_load.noise_of(selection) == [{"lo": pytest.approx(min(low, 1 / high), 1e-5), "hi": pytest.approx(max(high, 1 / low), 1e-5)}]
+    assert selection.board.results["qwen3"][0].runs[0]["run_id"]
+    other = board.results["qwen3"][0]
+    assert one_load.noise_of(Selection.of_table(board, other, other.served[0])) == []
 
 
 def test_times_over_length_and_batch_are_medians_of_calls(tmp_path: Path) -> None:
@@ -715,9 +714,9 @@ def test_times_over_length_and_batch_are_medians_of_calls(tmp_path: Path) -> Non
                         begin = call * 10**9 + tokens
                         con.execute("INSERT INTO samples VALUES ('minilm-20261121-090000', ?, ?, 0, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
                                     [arm, scenario, tokens, call * 100 + row, tokens, begin, begin, begin + ms * 10**6])  # fmt: skip
-    shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    chosen = layers.Selection(shown, ["minilm-20261121-090000"], ["pytorch-fp32", "candle-fp32"], "closed-1", "single")
-    chart = many_loads.by_shape(chosen)
+    board = site_fixture.open_board(database)
+    selection = Selection(board, ["minilm-20261121-090000"], ["pytorch-fp32", "candle-fp32"], "closed-1", "single")
+    chart = many_loads.by_shape(selection)
     assert chart
     cells = {(row["arm_id"], row["batch"], row["up_to_tokens"]): (row["ms_per_row"], row["share_of_best"]) for row in chart.rows}
     assert cells["pytorch-fp32", 2, 64] == (3, 1)

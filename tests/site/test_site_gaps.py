@@ -9,11 +9,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from bench import catalog
 from site_src import formatting, generate, sentences
-from site_src.charts import chart as drawing
-from site_src.charts import many_loads, one_load, parts
-from site_src.data import leaderboard, operating_points
+from site_src.charts import many_loads, one_load
+from site_src.charts.chart import Chart
+from site_src.charts.parts import Selection
+from site_src.data import operating_points
 from tests.support import site_fixture
 
 RUN = "minilm-20261121-090000"
@@ -22,9 +22,9 @@ NEW_LENGTHS = tuple(load for load in site_fixture.STANDARD if not load.has_rate)
 
 def pages(database: Path, folder: Path) -> Path:
     """The pages of a database: written, not rendered by MkDocs."""
-    shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    generate.write(shown, folder)
-    shown.connection.close()
+    board = site_fixture.open_board(database)
+    generate.write(board, folder)
+    board.connection.close()
     return folder
 
 
@@ -53,12 +53,12 @@ def line_of(page: Path, title: str, after: str = "") -> str:
 
 
 def test_lengths_that_come_once_are_shown_and_ranked_by_their_median(database: Path, written: Path) -> None:
-    shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    table = next(table for table in shown.standings["minilm"][0].served if table.scenario == "new-shape")
+    board = site_fixture.open_board(database)
+    table = next(table for table in board.results["minilm"][0].served if table.scenario == "new-shape")
     assert not table.has_rate
     assert not table.failed
     assert [row["p50_ms"] for row in table.rows] == sorted(row["p50_ms"] for row in table.rows)
-    said = sentences.verdict(shown, table)
+    said = sentences.verdict(board, table)
     assert f"p50, {formatting.number(table.rows[0]['p50_ms'])} ms" in said
     assert "per second" not in said
     line = line_of(written / "models" / "minilm.md", "text lengths that the process has not seen", after="## Every load")
@@ -104,16 +104,16 @@ def test_a_search_without_a_turn_is_no_limit_that_fails(tmp_path: Path) -> None:
             " WHERE scenario LIKE 'slo%' OR scenario LIKE 'poisson%'",
             [why],
         )
-    shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    standing = shown.standings["minilm"][0]
-    assert operating_points.limits(shown, standing) is None
-    assert operating_points.untried(standing) == why
-    shown.connection.close()
+    board = site_fixture.open_board(database)
+    results = board.results["minilm"][0]
+    assert operating_points.find(board, results) is None
+    assert operating_points.why_unknown(results) == why
+    board.connection.close()
     written = pages(database, tmp_path / "pages")
     assert why in line_of(written / "slo.md", "all-MiniLM-L6-v2")
     assert 'class="withheld" title="4 s' not in (written / "slo.md").read_text(encoding="utf-8")
     assert "not measured" in line_of(written / "index.md", "all-MiniLM-L6-v2")
-    assert standing.headline
+    assert results.headline
 
 
 def test_an_arm_without_its_turn_says_so_beside_those_that_keep_a_limit(tmp_path: Path) -> None:
@@ -122,8 +122,8 @@ def test_an_arm_without_its_turn_says_so_beside_those_that_keep_a_limit(tmp_path
         con.execute(
             "UPDATE results SET status = 'CRASH', reason = 'it died', rate_per_s = NULL WHERE scenario LIKE 'slo%' AND framework = 'candle'"
         )
-    shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    found = operating_points.limits(shown, shown.standings["minilm"][0])
+    board = site_fixture.open_board(database)
+    found = operating_points.find(board, board.results["minilm"][0])
     assert found
     assert {found.points[limit]["candle-fp32"].state for limit in found.limits_ms} == {"CRASH"}
     assert {point.state for point in found.points[10].values() if point.row["framework"] != "candle"} == {"none"}
@@ -140,15 +140,15 @@ def test_arrivals_are_compared_by_one_percentile_and_at_random_only(tmp_path: Pa
             scenario["arrivals"] = "gamma" if scenario["name"] == "poisson-middle" else "poisson"
         con.execute("UPDATE runs SET run_json = ?", [json.dumps(record)])
 
-    def drawn() -> drawing.Chart:
-        shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-        standing = shown.standings["minilm"][0]
-        tables = [table for table in standing.served if shown.is_poisson(table) and table.batch == 1]
+    def drawn() -> Chart:
+        board = site_fixture.open_board(database)
+        results = board.results["minilm"][0]
+        tables = [table for table in results.served if board.is_poisson(table) and table.batch == 1]
         assert {table.scenario for table in tables} == {"poisson-low", "poisson-high"}
         assert {table.tail for table in tables} == {tail}
-        arms = [row["arm_id"] for row in standing.served[0].rows]
-        picked = parts.Selection(shown, [RUN], arms, "closed-1", "")
-        chart = many_loads.open_loop(picked, [table.scenario for table in tables], "one at a time")
+        arms = [row["arm_id"] for row in results.served[0].rows]
+        selection = Selection(board, [RUN], arms, "closed-1", "")
+        chart = many_loads.open_loop(selection, [table.scenario for table in tables], "one at a time")
         assert chart is not None
         return chart
 
@@ -169,15 +169,15 @@ def test_a_backlog_without_end_is_said_whatever_percentile_is_shown(tmp_path: Pa
     database = one_run(tmp_path / "results.duckdb", site_fixture.STANDARD)
     with duckdb.connect(str(database)) as con:
         con.execute("UPDATE results SET p50_ms = 514, p99_ms = 'Infinity' WHERE scenario = 'poisson-low' AND framework = 'candle'")
-    shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    standing = shown.standings["minilm"][0]
-    table = next(table for table in standing.served if table.scenario == "poisson-low")
+    board = site_fixture.open_board(database)
+    results = board.results["minilm"][0]
+    table = next(table for table in results.served if table.scenario == "poisson-low")
     assert table.tail == "p50_ms"
-    picked = parts.Selection(shown, [RUN], [row["arm_id"] for row in table.rows], "closed-1", "")
-    chart = many_loads.open_loop(picked, [f"poisson-{rate}" for rate in ("low", "middle", "high")], "one at a time")
+    selection = Selection(board, [RUN], [row["arm_id"] for row in table.rows], "closed-1", "")
+    chart = many_loads.open_loop(selection, [f"poisson-{rate}" for rate in ("low", "middle", "high")], "one at a time")
     assert chart is not None
     assert not [row for row in chart.rows if row["framework"] == "candle" and row["rate_per_s"] == 20]
-    shown.connection.close()
+    board.connection.close()
     written = pages(database, tmp_path / "pages")
     line = line_of(written / "models" / "minilm.md", "Poisson arrivals, low rate", after="## Every load")
     assert "∞" in line
@@ -198,15 +198,15 @@ def test_every_number_of_clients_has_its_own_n(tmp_path: Path) -> None:
 
 def test_clients_served_together_are_drawn_without_those_that_wait_one_behind_another(tmp_path: Path) -> None:
     database = one_run(tmp_path / "results.duckdb", site_fixture.STANDARD)
-    shown = leaderboard.Board(leaderboard.open_database(database), catalog.load())
-    standing = shown.standings["minilm"][0]
-    first = standing.served[0]
-    together = [table.scenario for table in standing.batched("fp32") if table.served is None]
-    picked = parts.Selection(shown, [RUN], [row["arm_id"] for row in first.rows], first.scenario, "")
-    chart = one_load.load_curve(picked, [first.scenario, *together], "batched")
+    board = site_fixture.open_board(database)
+    results = board.results["minilm"][0]
+    first = results.served[0]
+    together = [table.scenario for table in results.batched("fp32") if table.served is None]
+    selection = Selection(board, [RUN], [row["arm_id"] for row in first.rows], first.scenario, "")
+    chart = one_load.load_curve(selection, [first.scenario, *together], "batched")
     assert chart is not None
     assert [row["clients"] for row in chart.rows if row["framework"] == "openvino"] == [1, 4, 32, 64, 128]
-    stored = {row["clients"]: row["p50_ms"] for table in standing.batched("fp32") for row in table.rows if row["framework"] == "openvino"}
+    stored = {row["clients"]: row["p50_ms"] for table in results.batched("fp32") for row in table.rows if row["framework"] == "openvino"}
     assert all(row["p50_ms"] == stored[row["clients"]] for row in chart.rows if row["framework"] == "openvino" and row["clients"] > 1)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from bench import catalog
 from site_src import page_writer
 from site_src.charts import quality
 from site_src.charts.chart import Chart
@@ -21,27 +20,27 @@ from tests.support import site_fixture
 PRECISIONS = (site_fixture.DEFAULT, ("bf16", "default", 0.6), ("int8", "dynamic", 0.7), ("int8", "static", 0.5), ("fp32", "tuned", 0.3))
 
 
-def made(folder: Path, variants: Sequence[tuple[str, str, float]], weights: str = "wheel") -> leaderboard.Board:
+def made(folder: Path, variants: Sequence[tuple[str, str, float]], weights: str = "wheel") -> leaderboard.Leaderboard:
     """A board of one run of MiniLM."""
     path = folder / "results.duckdb"
     with duckdb.connect(str(path)) as con:
         con.execute(site_fixture.SCHEMA.read_text())
         site_fixture.add_run(con, "minilm-20261121-090000", "minilm", day=1, samples=60, variants=tuple(variants), weights=weights)
-    return leaderboard.Board(leaderboard.open_database(path), catalog.load())
+    return site_fixture.open_board(path)
 
 
-def chart_of(shown: leaderboard.Board) -> Chart | None:
-    (best,) = shown.standings["minilm"]
-    return quality.speed_and_quality(Selection.across_precisions(shown, best, best.served[0]), "fp32")
+def chart_of(board: leaderboard.Leaderboard) -> Chart | None:
+    (best,) = board.results["minilm"]
+    return quality.speed_and_quality(Selection.across_precisions(board, best, best.served[0]), "fp32")
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> leaderboard.Board:
+def board(tmp_path_factory: pytest.TempPathFactory) -> leaderboard.Leaderboard:
     return made(tmp_path_factory.mktemp("quality"), PRECISIONS)
 
 
-def test_the_front_is_what_nothing_beats_in_both(shown: leaderboard.Board) -> None:
-    chart = chart_of(shown)
+def test_the_front_is_what_nothing_beats_in_both(board: leaderboard.Leaderboard) -> None:
+    chart = chart_of(board)
     assert chart is not None
     assert "OpenVINO in int8 · static," in chart.sentence and "fp32, OpenVINO," in chart.sentence
     points = [(row["rows_per_s"], row["kept"]) for row in chart.rows]
@@ -64,10 +63,10 @@ def test_one_precision_and_synthetic_weights_draw_nothing(
     assert chart_of(made(tmp_path, variants, weights)) is None
 
 
-def test_the_table_holds_every_recipe_and_marks_the_front(shown: leaderboard.Board, tmp_path: Path) -> None:
-    making = page_writer.Press(shown, tmp_path)
-    model.write(making)
-    making.settle()
+def test_the_table_holds_every_recipe_and_marks_the_front(board: leaderboard.Leaderboard, tmp_path: Path) -> None:
+    writer = page_writer.PageWriter(board, tmp_path)
+    model.write(writer)
+    writer.flush()
     page = next(tmp_path.rglob("minilm.md")).read_text()
     table = page[page.index('aria-label="Precisions"') : page.index('aria-label="Variants"')]
     rows = re.findall(r"<tr data-fw=\"openvino\".*?</tr>", table, re.S)

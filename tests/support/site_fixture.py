@@ -18,6 +18,7 @@ import pandas as pd
 
 from bench import catalog
 from bench.core import paths
+from site_src.data import leaderboard
 
 SCHEMA = paths.SCHEMA
 START = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
@@ -92,6 +93,11 @@ FAILURES = {
     "onnx-cpp": Failure("SKIPPED", "the ONNX Runtime headers are missing: invoke build --framework onnx-cpp"),
     "openvino": Failure("PARITY_FAIL", "1 − min cos 0.0021 is above the gate of 1e-7 (fixture)"),
 }
+
+
+def open_board(database: Path) -> leaderboard.Leaderboard:
+    """The leaderboard of a fixture database."""
+    return leaderboard.Leaderboard(leaderboard.open_database(database), catalog.load())
 
 
 def build(path: Path, *, samples_per_arm: int = 600, hostile: bool = False) -> Path:
