@@ -15,8 +15,7 @@ from pydantic import TypeAdapter
 
 from bench.artefacts import onnx_graph
 from bench.catalog import Model
-from bench.core import files
-from bench.core import job as child
+from bench.core import files, jobs
 from bench.core.errors import BenchError
 
 OPSET = 23
@@ -89,4 +88,4 @@ def _to_openvino(_model: Model, source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    child.main(work)
+    jobs.main(work)

@@ -20,8 +20,7 @@ from typing import Any
 from bench.artefacts import convert, recipes
 from bench.artefacts.recipes import Recipe
 from bench.catalog import Kind, Model
-from bench.core import content_hash, files, paths
-from bench.core import job as child
+from bench.core import content_hash, files, jobs, paths
 from bench.core.errors import BenchError
 from bench.model.weights import Source
 
@@ -160,13 +159,13 @@ def _make(
     with files.whole_folder(folder) as temporary:
         job = {
             "kind": kind,
-            "model": child.plain(model),
+            "model": jobs.plain(model),
             "input": str(made_from.folder if made_from else source.folder),
             "output": str(temporary),
             **(steps or {}),
         }
         expected_s = _expected_s(folder, kind, model)
-        cost = child.run(
+        cost = jobs.run(
             "bench.artefacts.convert", f"export {model.name} to {folder.name}", job, folder.with_name(f"{folder.name}.log"), expected_s
         )
         written = {path.name: {"sha256": content_hash.of_file(path), "bytes": path.stat().st_size} for path in sorted(temporary.iterdir())}

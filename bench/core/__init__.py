@@ -1,1 +1,1 @@
-"""What everything stands on: paths, errors, files, child processes, hashes, progress. Knows nothing of benchmarks."""
+"""Paths, errors, files, child processes, hashes, progress: what every other package uses. Knows nothing of benchmarks."""

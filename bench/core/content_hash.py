@@ -1,4 +1,4 @@
-"""What a file or a piece of this code is, by its bytes: so that nothing is made twice, and nothing stale is used."""
+"""Hashes of files and of this code, so that nothing is made twice and nothing stale is used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from bench.core import files, paths
 
-LARGE_BYTES = 32 << 20
+#: The hash of a file of this size and more is remembered across processes.
+REMEMBERED_BYTES = 32 << 20
 #: Packages that decide no byte of what other code makes (paths, errors, child processes), or whose facts each key holds by value.
 NEUTRAL = ("bench.core", "bench.catalog", "bench.machine")
 DECISIVE = ("bench.core.random",)
@@ -28,35 +29,35 @@ def _of_file(file: Path, _size: int, _mtime_ns: int) -> str:
 
 
 def of_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """sha256 by name. That of a large file is remembered in build/ beside its size and time of change, so that weights are read once."""
+    """sha256 by name. Those of files of 32 MiB and more are kept in build/ with size and time of change, so that weights are read once."""
     register = paths.WEIGHTS / "hashes.json"
     try:
-        known: dict[str, list[object]] = files.read_json(register)
+        remembered: dict[str, list[object]] = files.read_json(register)
     except (OSError, ValueError):
-        known = {}
-    found, learned = {}, False
+        remembered = {}
+    hashes, changed = {}, False
     for name in names:
         file = (folder / name).resolve()
         stat = file.stat()
-        entry = known.get(str(file))
-        if stat.st_size >= LARGE_BYTES and entry and entry[:2] == [stat.st_size, stat.st_mtime_ns]:
-            found[name] = str(entry[2])
+        entry = remembered.get(str(file))
+        if stat.st_size >= REMEMBERED_BYTES and entry and entry[:2] == [stat.st_size, stat.st_mtime_ns]:
+            hashes[name] = str(entry[2])
             continue
-        found[name] = of_file(file)
-        if stat.st_size >= LARGE_BYTES:
-            known[str(file)] = [stat.st_size, stat.st_mtime_ns, found[name]]
-            learned = True
-    if learned:
-        files.write_json(register, known)
-    return found
+        hashes[name] = of_file(file)
+        if stat.st_size >= REMEMBERED_BYTES:
+            remembered[str(file)] = [stat.st_size, stat.st_mtime_ns, hashes[name]]
+            changed = True
+    if changed:
+        files.write_json(register, remembered)
+    return hashes
 
 
 @cache
 def of_code(*modules: str) -> str:
-    """Of what modules (`bench.…`) do, and all that they import of this project, directly or not, inside functions too.
+    """Hash of the code of modules (`bench.…`) and of all that they import of this project, directly or not, inside functions too.
 
     Comments and docstrings do not count, so that a better word exports no model again; nor do the NEUTRAL modules, which decide no byte
-    of what others make. A module that moves or is split changes the hash: what it made is made again.
+    of what others make. A module that moves or is split changes the hash.
     """
     digest = hashlib.sha256()
     for name, tree in sorted(_closure(modules).items()):
@@ -68,7 +69,7 @@ def of_code(*modules: str) -> str:
 
 
 def _closure(modules: Iterable[str]) -> dict[str, ast.Module]:
-    """The modules and what they import that is not neutral, parsed, by name."""
+    """The modules, and those they import that are not neutral, parsed, by name."""
     closure: dict[str, ast.Module] = {}
     waiting = list(modules)
     while waiting:
@@ -80,20 +81,20 @@ def _closure(modules: Iterable[str]) -> dict[str, ast.Module]:
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
-    """The modules of this project that code imports, wherever it does; imports for type checkers alone are none."""
+    """The modules of this project that code imports, at its top or inside functions; imports for type checkers alone do not count."""
     for node in _executed(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("bench."))
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "bench":
-            below = [f"{node.module}.{alias.name}" for alias in node.names]
-            modules = [name for name in below if _is_module(name)]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            modules = [name for name in names if _is_module(name)]
             yield from modules
-            if len(modules) < len(below) and node.module != "bench":
+            if len(modules) < len(names) and node.module != "bench":
                 yield node.module
 
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes below one, but for those under `if TYPE_CHECKING`."""
+    """A node and all below it, but for those under `if TYPE_CHECKING`."""
     yield node
     for child in ast.iter_child_nodes(node):
         if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):

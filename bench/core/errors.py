@@ -1,4 +1,4 @@
-"""The exceptions that end a command, or an arm, with one line: what is wrong, then the cure."""
+"""The exceptions that end a command, or an arm, with one line: the thing that is wrong, then the cure."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ class BenchError(Exception):
 
 
 class NotApplicable(BenchError):
-    """Something that there is no such thing as, here or at all: nothing to mend. `str()` says why."""
+    """The combination does not exist (on this machine, or at all). Reported as NOT_APPLICABLE, not as an error; `str()` is the reason."""

@@ -1,4 +1,4 @@
-"""Writing so that what has its final name is whole: temporary name, fsync, rename."""
+"""Files and folders written whole: under a temporary name, flushed to disk, then renamed. JSON and hashes of files."""
 
 from __future__ import annotations
 
@@ -38,17 +38,26 @@ def disk_full_is_said(where: Path) -> Iterator[None]:
         ) from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write one file whole."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path, in a folder that exists; the file written there takes the name `path` when the body ends well.
+
+    Raises:
+        BenchError: the disk is full.
+    """
+    temporary = path.with_name(path.name + ".tmp")
     with disk_full_is_said(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        sync(temporary)
         temporary.rename(path)
         sync(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write one file whole, in UTF-8."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

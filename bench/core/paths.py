@@ -1,4 +1,4 @@
-"""Where things are. `build/` and `site/` can be deleted at any time; `data/` cannot."""
+"""Folders of the project. `build/` and `site/` can be deleted at any time and made again; `data/` cannot."""
 
 from __future__ import annotations
 

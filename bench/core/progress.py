@@ -1,4 +1,4 @@
-"""What a person sees while the machine works: a bar with the time left (in a log, a line a minute), and one line per event."""
+"""What a person sees while the machine works: a bar with the time left (in a log, a line now and then), and one line per event."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Protocol
 
 import rich.progress
 from rich.console import Console
+from rich.text import Text
 
+#: Seconds between two lines on how far the work is, where stderr is no terminal.
 LINE_EVERY_S = 60.0
-"""Between two lines on how far the work is, where nobody watches a bar."""
+#: A step that is expected to take longer is announced before it begins, where stderr is no terminal.
+ANNOUNCED_S = 10.0
 
 
 class Reached(Protocol):
@@ -20,7 +23,7 @@ class Reached(Protocol):
 
 
 class TimeLeft:
-    """What the steps that are still to come will take, by those that are done."""
+    """Estimates what the remaining steps will take, by those that are done."""
 
     def __init__(self, clock_s: Callable[[], float]) -> None:
         self.clock_s = clock_s
@@ -43,6 +46,7 @@ class Progress:
         self.clock_s = clock_s
 
     def say(self, line: str) -> None:
+        """Print one line as it is."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
@@ -78,6 +82,55 @@ class Progress:
             yield lambda trial, arms: reached(trial, trials, f"{name}: trial {trial + 1} of at most {trials}, {arms} arms still searching")
 
     @contextmanager
+    def step(self, title: str, expected_s: float | None = None) -> Iterator[None]:
+        """A step that cannot be counted: `waiting` meanwhile, and a line with its seconds when it has ended well.
+
+        Where stderr is no terminal, one that is expected to take long is announced.
+        """
+        if expected_s and expected_s > ANNOUNCED_S and not self.console.is_terminal:
+            self.say(f"{title}: about {expected_s:.0f} s")
+        began_s = self.clock_s()
+        with self.waiting(title, expected_s):
+            yield
+        self.say(f"{title}: {self.clock_s() - began_s:.0f} s")
+
+    @contextmanager
+    def waiting(self, title: str, expected_s: float | None = None) -> Iterator[None]:
+        """In a terminal a line that vanishes at its end: the time passed, and the time left where `expected_s` is known."""
+
+        def left(task: rich.progress.Task) -> str:
+            if expected_s is None:
+                return ""
+            left_s = expected_s - (task.elapsed or 0.0)
+            return f"about {left_s:.0f} s left" if left_s > 0 else "longer than expected"
+
+        columns = (
+            rich.progress.SpinnerColumn(),
+            rich.progress.TextColumn("{task.description}", markup=False),
+            rich.progress.TimeElapsedColumn(),
+            _Computed(left),
+        )
+        with rich.progress.Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
+            bar.add_task(title, total=None)
+            yield
+
+    @contextmanager
+    def counted(self, title: str) -> Iterator[Callable[[int, int, str], None]]:
+        """A bar that vanishes at its end; the yielded function says how many items of how many are done, and which one is at work."""
+        columns = (
+            rich.progress.TextColumn("{task.description}", markup=False),
+            rich.progress.BarColumn(bar_width=24),
+            rich.progress.TextColumn("{task.fields[count]}"),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("left"),
+            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("{task.fields[item]}", markup=False),
+        )
+        with rich.progress.Progress(*columns, console=self.console, transient=True, refresh_per_second=2) as bar:
+            task = bar.add_task(title, total=None, count="", item="")
+            yield lambda done, total, item: bar.update(task, completed=done, total=total, count=f"{done}/{total}", item=item[:40])
+
+    @contextmanager
     def _steps(self, sure: str = "about") -> Iterator[Reached]:
         """A bar in a terminal, a line now and then elsewhere. `sure`: how far the time left can be trusted."""
         time_left, said_s = TimeLeft(self.clock_s), self.clock_s()
@@ -106,6 +159,17 @@ class Progress:
             yield lambda done, total, about, since=0: bar.update(
                 task, completed=done, total=total, description=about, left=said(time_left(done, total, since))
             )
+
+
+class _Computed(rich.progress.ProgressColumn):
+    """A column whose text is computed at each refresh."""
+
+    def __init__(self, text: Callable[[rich.progress.Task], str]) -> None:
+        super().__init__()
+        self._text = text
+
+    def render(self, task: rich.progress.Task) -> Text:
+        return Text(self._text(task))
 
 
 def minutes(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Paths of the measuring machine out of what is published: the names of the catalogue's templates stand in their place."""
+"""Takes paths of the measuring machine out of what is published and puts names such as `{native}` in their place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.core import paths
 
-#: A path ends where its name does: /work is no part of /workshop, and a path in the middle of another one is not ours.
+#: A known path is replaced only where a whole path begins and a whole name ends: /work is no part of /workshop, nor of /a/work.
 BEFORE, AFTER = r"(?<![\w.}/-])", r"(?![\w.-])"
 
 
@@ -24,9 +24,9 @@ def portable(value: Any) -> Any:
             value = pattern.sub(name, value)
         return value
     if isinstance(value, dict):
-        return {key: portable(one) for key, one in value.items()}
+        return {key: portable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [portable(one) for one in value]
+        return [portable(item) for item in value]
     return value
 
 
@@ -42,7 +42,7 @@ def _quoted(word: str) -> str:
 
 @cache
 def known_folders() -> list[tuple[re.Pattern[str], str]]:
-    """Folders and programs of this machine, the longest first, so that the most telling name wins."""
+    """Folders and programs of this machine, the longest first, so that the innermost folder's name is taken."""
     named = {
         "{native}": paths.BINARIES,
         "{build}": paths.BUILD,

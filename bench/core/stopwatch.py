@@ -1,4 +1,4 @@
-"""How long each phase of a run takes."""
+"""Seconds that each phase of a run takes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Seconds per named stage."""
+    """Adds up seconds by the name of a phase: `with stopwatch("export"): …`."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
+    def __call__(self, phase: str) -> Iterator[None]:
         began = time.monotonic()
         try:
             yield
         finally:
-            self.seconds[stage] = round(self.seconds.get(stage, 0) + time.monotonic() - began, 3)
+            self.seconds[phase] = round(self.seconds.get(phase, 0) + time.monotonic() - began, 3)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from bench.core import content_hash, paths
 from bench.core.errors import BenchError
-from bench.core.files import disk_full_is_said, short_hash, sync, write_json
+from bench.core.files import short_hash, whole_file, write_json
 
 ROWS_AT_ONCE = 32
 
@@ -63,8 +63,7 @@ def _compute(folder: Path, artefact: Path, artefact_hash: str, plan: Path, plan_
         folder / "about.json", {"artefact": artefact.name, "artefact_hash": artefact_hash, "plan": plan.name, "plan_hash": plan_hash}
     )
     out = folder / f"rows-{first}-{first + count}.f32"
-    temporary = out.with_suffix(".tmp")
-    with disk_full_is_said(out):
+    with whole_file(out) as temporary:
         command = [
             sys.executable,
             "-m",
@@ -80,8 +79,6 @@ def _compute(folder: Path, artefact: Path, artefact_hash: str, plan: Path, plan_
         if done.returncode != 0:
             last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no message")
             raise BenchError(f"reference vectors of {artefact.name}: {last.strip()}; see `invoke doctor`")
-        sync(temporary)
-        temporary.rename(out)
 
 
 def _range(part: Path) -> tuple[int, int]:

@@ -195,11 +195,8 @@ def _serve(worker: Worker, rows: Plan, second_s: float) -> Vectors:
 
 
 def _keep(file: Path, vectors: Vectors) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    vectors.astype("<f4").tofile(temporary)
-    files.sync(temporary)
-    temporary.rename(file)
+    with files.whole_file(file) as temporary:
+        vectors.astype("<f4").tofile(temporary)
 
 
 # --- what it found -------------------------------------------------------------------------------------------------------------------

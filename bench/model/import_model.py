@@ -18,8 +18,7 @@ from pydantic import TypeAdapter
 
 from bench import catalog
 from bench.catalog import Catalog, FolderWeights, HubWeights, Model, Weights
-from bench.core import content_hash, paths
-from bench.core import job as child
+from bench.core import content_hash, jobs, paths
 from bench.core.errors import BenchError
 from bench.model import checkpoint, weights
 
@@ -64,8 +63,8 @@ def entries(known: Iterable[Model], folder: Path, named: Model) -> list[Model]:
     """
     if named.name in {name for model in known for name in (model.name, model.group)}:
         named = replace(named, name=f"{named.name}-own")
-    job = {"folder": str(folder), "named": child.plain(named)}
-    answer = child.run("bench.model.import_model", f"read {named.title}", job, paths.WEIGHTS / f"{named.name}.log")
+    job = {"folder": str(folder), "named": jobs.plain(named)}
+    answer = jobs.run("bench.model.import_model", f"read {named.title}", job, paths.WEIGHTS / f"{named.name}.log")
     return TypeAdapter(list[Model]).validate_python(answer["models"])
 
 
@@ -159,8 +158,8 @@ def _work(job: Mapping[str, Any]) -> Mapping[str, Any]:
     from bench.model import hub_metadata
 
     named = TypeAdapter(Model).validate_python(job["named"])
-    return {"models": [child.plain(model) for model in hub_metadata.read(Path(job["folder"]), named)]}
+    return {"models": [jobs.plain(model) for model in hub_metadata.read(Path(job["folder"]), named)]}
 
 
 if __name__ == "__main__":
-    child.main(_work)
+    jobs.main(_work)

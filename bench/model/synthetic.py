@@ -22,8 +22,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from bench.catalog import Model, SyntheticWeights
-from bench.core import content_hash, files, paths
-from bench.core import job as child
+from bench.core import content_hash, files, jobs, paths
 
 RECIPE = "synthetic.json"
 # For the time left on the status line only: seen on a machine with two cores.
@@ -39,9 +38,9 @@ def ensure(model: Model, weights: SyntheticWeights) -> tuple[Path, str]:
     folder = paths.WEIGHTS / model.name
     if not _whole(folder, recipe):
         with files.whole_folder(folder) as temporary:
-            job = {"model": child.plain(model), "output": str(temporary)}
+            job = {"model": jobs.plain(model), "output": str(temporary)}
             expected_s = STARTUP_S + SECONDS_PER_GB * model.bytes_fp32 / 1e9
-            child.run(
+            jobs.run(
                 "bench.model.synthetic", f"draw synthetic weights of {model.name}", job, paths.WEIGHTS / f"{model.name}.log", expected_s
             )
             sizes = {path.relative_to(temporary).as_posix(): path.stat().st_size for path in temporary.rglob("*") if path.is_file()}
@@ -121,4 +120,4 @@ def _work(job: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    child.main(_work)
+    jobs.main(_work)

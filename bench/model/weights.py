@@ -12,11 +12,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from rich.console import Console
-
 from bench.catalog import FolderWeights, HubWeights, Model, WheelWeights
 from bench.core import content_hash, files
 from bench.core.errors import BenchError
+from bench.core.progress import Progress
 from bench.model import checkpoint, synthetic
 
 Choice = Literal["auto", "hub", "wheel", "synthetic"]
@@ -155,7 +154,7 @@ def _see_room(model: Model) -> None:
         )
     if needed >= WORTH_SAYING_BYTES:
         line = f"{model.title}: up to {needed / 1e9:.1f} GB are fetched into {cache}, {free / 1e9:.1f} GB are free"
-        Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
+        Progress().say(line)
 
 
 def asking_hub(model: str, hub: HubWeights, ask: Callable[[], T], cure: str = "mend the connection, or use --weights synthetic") -> T:

@@ -25,12 +25,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import rich.progress
-from rich.console import Console
-
 from bench.catalog import Framework
 from bench.core import files, paths
 from bench.core.errors import BenchError
+from bench.core.progress import Progress
 from bench.prepare import onnx_headers
 
 CACHE = Path(os.environ.get("BENCH_CACHE") or Path.home() / ".cache" / "embedding-model-benchmarking")
@@ -41,7 +39,6 @@ NOT_RUST = ("onnx-cpp", "target")
 FLAGS = {"cargo": ("RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_BUILD_TARGET"), "cmake": ("CXX", "CXXFLAGS", "LDFLAGS", onnx_headers.GIVEN)}
 TARGET = CACHE / "cargo-target"
 CARGO_ENV = {"CARGO_TERM_PROGRESS_WHEN": "always", "CARGO_TERM_PROGRESS_WIDTH": "100", "CARGO_TERM_COLOR": "never"}
-CONSOLE = Console(stderr=True)
 
 #: `Building [==>   ] 12/150: gemm` by cargo, `[3/5] Building …` by ninja.
 _COUNT = re.compile(r"(?:\]\s+(?P<done>\d+)/(?P<total>\d+)(?::\s*(?P<what>.*))?)|(?:^\[(?P<ndone>\d+)/(?P<ntotal>\d+)\])")
@@ -112,16 +109,16 @@ def ensure(framework: Framework, command: Sequence[str] = ()) -> Path:
 
 def build_all(frameworks: Sequence[Framework]) -> list[Path]:
     """Build all, then raise what failed: one broken toolchain does not keep the others from being built."""
-    built, errors = [], []
+    progress, built, errors = Progress(), [], []
     for framework in frameworks:
         try:
             path = ensure(framework)
         except BenchError as error:
             errors.append(str(error))
-            CONSOLE.print(str(error), markup=False, highlight=False, soft_wrap=True)
+            progress.say(str(error))
         else:
             built.append(path)
-            CONSOLE.print(f"{framework.name}: {path}", markup=False, highlight=False, soft_wrap=True)
+            progress.say(f"{framework.name}: {path}")
     if errors:
         raise BenchError(errors[0] if len(errors) == 1 else f"{len(errors)} workers could not be built: see the reasons above")
     return built
@@ -241,12 +238,8 @@ def _is_current(target: Path, origin: Origin) -> bool:
 
 def _install(source: Path, target: Path) -> None:
     """Copy a binary so that its final name is whole, also where the old one is running."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.tmp")
-    with files.disk_full_is_said(target):
+    with files.whole_file(target) as temporary:
         shutil.copy2(source, temporary)
-        files.sync(temporary)
-        temporary.rename(target)
 
 
 @contextmanager
@@ -261,7 +254,7 @@ def _one_builder() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            CONSOLE.print("another build is at work: waiting for it", highlight=False)
+            Progress().say("another build is at work: waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -288,7 +281,7 @@ def _cmake(name: str, needs_headers: bool) -> Iterator[Path]:
     headers = onnx_headers.Search(None, ())
     defines = {"CMAKE_BUILD_TYPE": "Release", "FETCHCONTENT_BASE_DIR": str(CACHE / "fetched")}
     if needs_headers:
-        with CONSOLE.status("looking for the headers of ONNX Runtime"):
+        with Progress().waiting("looking for the headers of ONNX Runtime"):
             headers = onnx_headers.find(CACHE)
         defines |= {"ONNXRUNTIME_INCLUDE": str(headers.folder)} if headers.folder else {"ONNXRUNTIME_FETCH": "ON"}
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="cmake-") as folder:
@@ -320,25 +313,11 @@ def _complaint(log: str) -> str:
 def _run(name: str, command: Sequence[str], folder: Path, env: Mapping[str, str]) -> str:
     """Run one step of a build behind a progress bar; returns its output if it failed, else nothing."""
     lines: list[str] = []
-    columns = (
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(bar_width=24),
-        rich.progress.TextColumn("{task.fields[count]}"),
-        rich.progress.TimeElapsedColumn(),
-        rich.progress.TextColumn("left"),
-        rich.progress.TimeRemainingColumn(),
-        rich.progress.TextColumn("{task.fields[what]}", markup=False),
-    )
-    with (
-        rich.progress.Progress(*columns, console=CONSOLE, transient=True, refresh_per_second=2) as bar,
-        _child(command, folder, env) as child,
-    ):
-        task = bar.add_task(f"building {name}", total=None, count="", what="")
+    with Progress().counted(f"building {name}") as reached, _child(command, folder, env) as child:
         for line in _lines(child):
             match = _COUNT.search(line)
             if match:
-                done, total = int(match["done"] or match["ndone"]), int(match["total"] or match["ntotal"])
-                bar.update(task, completed=done, total=total, count=f"{done}/{total}", what=(match["what"] or "")[:40])
+                reached(int(match["done"] or match["ndone"]), int(match["total"] or match["ntotal"]), match["what"] or "")
             else:
                 lines.append(line)
         failed = child.wait() != 0

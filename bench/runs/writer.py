@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -204,11 +204,13 @@ class RunFolder:
         """Write an arm's vectors of the probe set, float32 (queries + documents, dim); those of the arm REFERENCE come first."""
         folder = self.path / "vectors"
         base = None if arm_id == REFERENCE else parquet.read_block(folder / f"{REFERENCE}.parquet", None)
-        _whole_file(folder / f"{arm_id}.parquet", lambda file: parquet.write_vectors(vectors, base, file))
+        with files.whole_file(folder / f"{arm_id}.parquet") as file:
+            parquet.write_vectors(vectors, base, file)
 
     def write_quality(self, arm_id: str, items: pd.DataFrame) -> None:
         """Write the quality of an arm per query and pair: the columns of quality/<arm_id>.parquet (RUNS.md)."""
-        _whole_file(self.path / "quality" / f"{arm_id}.parquet", lambda file: items.to_parquet(file, index=False))
+        with files.whole_file(self.path / "quality" / f"{arm_id}.parquet") as file:
+            items.to_parquet(file, index=False)
 
     def write_no_quality(self, arm_id: str, note: str) -> None:
         """Write why an arm has no quality."""
@@ -225,12 +227,3 @@ def _write_block(path: Path, block: Block, samples: pd.DataFrame, discards: pd.D
         if discards is not None:
             parquet.write_samples(discards, temporary / "discards.parquet")
         _write(temporary / "block.json", codec.block_to_json(block))
-
-
-def _whole_file(file: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under a temporary name, flush it, and give it its own."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.tmp")
-    write(temporary)
-    files.sync(temporary)
-    temporary.rename(file)

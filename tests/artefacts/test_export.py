@@ -17,8 +17,7 @@ import torch
 
 from bench import catalog
 from bench.artefacts import convert, export
-from bench.core import content_hash, paths
-from bench.core import job as child
+from bench.core import content_hash, jobs, paths
 from bench.core.errors import BenchError
 from bench.model import embedder, weights
 from tests.support import tiny
@@ -117,7 +116,7 @@ class Exporter:
 def exporter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Exporter]:
     made = Exporter(tmp_path)
     monkeypatch.setattr(paths, "ARTEFACTS", tmp_path / "artefacts")
-    monkeypatch.setattr(child, "run", made.run)
+    monkeypatch.setattr(jobs, "run", made.run)
     yield made
 
 
@@ -185,12 +184,12 @@ def test_an_interrupted_export_leaves_nothing_under_its_name(exporter: Exporter,
         (Path(job["output"]) / "model.safetensors").write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(child, "run", interrupted)
+    monkeypatch.setattr(jobs, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         exporter.ensure()
     folder = paths.ARTEFACTS / exporter.model.name
     assert not any((path / "provenance.json").exists() for path in folder.iterdir())
-    monkeypatch.setattr(child, "run", exporter.run)
+    monkeypatch.setattr(jobs, "run", exporter.run)
     assert exporter.ensure().folder.name in {path.name for path in folder.iterdir()}
 
 

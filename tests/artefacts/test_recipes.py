@@ -11,8 +11,7 @@ import pytest
 
 from bench import catalog
 from bench.artefacts import convert, recipes
-from bench.core import job as child
-from bench.core import paths
+from bench.core import jobs, paths
 from bench.core.errors import BenchError, NotApplicable
 from bench.corpus import resolve
 from bench.plan import arrivals
@@ -46,7 +45,7 @@ def converted(
 ) -> Any:
     recipe = recipes.named(kind, name, precision, MODEL)
     folder.mkdir(parents=True, exist_ok=True)
-    job = {"kind": kind, "model": child.plain(MODEL), "input": str(source or made[recipe.made_from[0]]), "output": str(folder),
+    job = {"kind": kind, "model": jobs.plain(MODEL), "input": str(source or made[recipe.made_from[0]]), "output": str(folder),
            "recipe": name, "module": recipe.module, "precision": precision, "pad_id": 0, "calibration": str(calibration),
            "reduce_range": False}  # fmt: skip
     found = convert.work(job)

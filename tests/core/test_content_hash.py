@@ -66,7 +66,7 @@ def test_words_are_not_code_but_a_number_is(module: Path) -> None:
 
 def test_a_large_file_is_hashed_again_only_when_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "WEIGHTS", tmp_path / "weights")
-    monkeypatch.setattr(content_hash, "LARGE_BYTES", 4)
+    monkeypatch.setattr(content_hash, "REMEMBERED_BYTES", 4)
     (tmp_path / "large").write_bytes(b"12345678")
     (tmp_path / "small").write_bytes(b"123")
     first = content_hash.of_files(tmp_path, ["large", "small"])

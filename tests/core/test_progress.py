@@ -51,6 +51,28 @@ def test_what_was_done_before_a_run_was_resumed_tells_nothing_of_the_time_left()
     assert said_of_a_search(8, 6).endswith("9 of 10 done, at most 2m00s left\n")
 
 
+def test_a_step_says_what_it_took_and_a_long_one_is_announced_in_a_log() -> None:
+    log, now_s = io.StringIO(), 0.0
+    progress = Progress(Console(file=log, force_terminal=False), clock_s=lambda: now_s)
+    for expected_s in (None, 3.0, 40.0):
+        with progress.step("export", expected_s):
+            now_s += 7
+    with pytest.raises(ValueError, match="broken"), progress.step("export"):
+        raise ValueError("broken")
+    assert log.getvalue().splitlines() == ["export: 7 s", "export: 7 s", "export: about 40 s", "export: 7 s"]
+
+
+def test_a_terminal_shows_the_time_left_of_a_step_and_the_item_of_a_count() -> None:
+    out = io.StringIO()
+    progress = Progress(Console(file=out, force_terminal=True, width=120))
+    with progress.step("export [tiny]", 40.0):
+        pass
+    with progress.counted("building candle") as reached:
+        reached(12, 150, "gemm")
+    assert "about 40 s left" in out.getvalue() and "export [tiny]" in out.getvalue()
+    assert "12/150" in out.getvalue() and "gemm" in out.getvalue()
+
+
 @pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (59.4, "59 s"), (95, "1m35s"), (3600, "1h00m"), (7300, "2h01m")])
 def test_durations_are_for_people(seconds: float, said: str) -> None:
     assert minutes(seconds) == said

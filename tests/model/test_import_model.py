@@ -243,9 +243,9 @@ def test_a_tokenizer_class_that_does_more_is_refused(saved: dict[str, Path], tmp
 
 
 def test_a_printed_entry_is_a_catalogue_entry(saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.core import job as child
+    from bench.core import jobs
 
-    monkeypatch.setattr(child, "run", lambda _module, _title, job, _log: import_model._work(job))
+    monkeypatch.setattr(jobs, "run", lambda _module, _title, job, _log: import_model._work(job))
     known = catalog.load()
     names = ",".join(str(saved[name]) for name in ("qwen3", "clip"))
     listed, made = import_model.pick(known, f"minilm,{names}")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from bench import catalog
 from bench.artefacts import convert
 from bench.catalog import ImageInput, Model, SyntheticWeights, Weights
-from bench.core import job
+from bench.core import jobs
 from bench.model import embedder, synthetic
 from bench.prepare import launch
 from bench.workers.client import Launch, Order, Worker
@@ -104,7 +104,7 @@ def artefacts(model: Model, source: Path, folder: Path) -> dict[str, Path]:
     before = source
     for kind, target in made.items():
         target.mkdir()
-        convert.work({"kind": kind, "model": job.plain(model), "input": str(before), "output": str(target)})
+        convert.work({"kind": kind, "model": jobs.plain(model), "input": str(before), "output": str(target)})
         before = target
     return made
 

@@ -15,7 +15,7 @@ import torch
 from bench import catalog
 from bench.artefacts import convert
 from bench.catalog import Model
-from bench.core import job
+from bench.core import jobs
 from bench.model import embedder
 from bench.prepare import native
 from bench.stats import parity
@@ -82,7 +82,7 @@ def make_case(architecture: str, folder: Path) -> Case:
     artefact, plan = folder / "artefact", folder / "plan"
     artefact.mkdir()
     source = tiny.published(model, folder / "published")
-    convert.work({"kind": "safetensors", "model": job.plain(model), "input": str(source), "output": str(artefact)})
+    convert.work({"kind": "safetensors", "model": jobs.plain(model), "input": str(source), "output": str(artefact)})
     lengths = [model.fixed_tokens or length for length in LENGTHS]
     rows = [tiny.batch(model, seed, [length]) for seed, length in enumerate(lengths)]
     tiny.write_plan(plan, [next(iter(row.values()))[0] for row in rows])

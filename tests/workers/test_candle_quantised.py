@@ -12,7 +12,7 @@ import torch
 
 from bench import catalog
 from bench.artefacts import convert
-from bench.core import job
+from bench.core import jobs
 from bench.model import embedder
 from bench.prepare import native
 from bench.stats import parity
@@ -45,7 +45,7 @@ class Case:
         self.model = tiny.model(architecture, intermediate_size=64)
         self.artefact, self.plan, source = folder / "artefact", folder / "plan", tiny.published(self.model, folder / "published")
         self.artefact.mkdir()
-        convert.work({"kind": "safetensors", "model": job.plain(self.model), "input": str(source), "output": str(self.artefact)})
+        convert.work({"kind": "safetensors", "model": jobs.plain(self.model), "input": str(source), "output": str(self.artefact)})
         rows = [tiny.batch(self.model, seed, [self.model.fixed_tokens or length]) for seed, length in enumerate(LENGTHS)]
         tiny.write_plan(self.plan, [next(iter(row.values()))[0] for row in rows])
         ours = embedder.load(self.artefact)
