@@ -121,6 +121,13 @@ def test_references_to_the_method_lead_to_a_section_of_its_page() -> None:
     sections = set(re.findall(r"^## .*\{: #([\w-]+) \}$", method, re.MULTILINE))
     sources = {file: file.read_text(encoding="utf-8") for folder in ("bench", "site_src") for file in (paths.ROOT / folder).rglob("*.py")}
     named = {(file.name, section) for file, text in sources.items() for section in re.findall(r"methodology\.md\.j2#([\w-]+)", text)}
-    assert len(named) >= 4
+    assert len(named) >= 6
     assert [(file, section) for file, section in named if section not in sections] == []
     assert {"order", "blocks", "budget", "statistics", "gate", "faults"} <= sections
+
+
+def test_code_refers_to_no_document_that_is_not_in_the_repository() -> None:
+    for folder, endings in (("bench", ("py", "md", "yaml", "sql")), ("native", ("rs", "cpp", "hpp")), ("site_src", ("py", "j2"))):
+        for ending in endings:
+            for file in (paths.ROOT / folder).rglob(f"*.{ending}"):
+                assert not re.search(r"\b(MEASUREMENT|DESIGN|HOUSE)\b", file.read_text(encoding="utf-8")), file

@@ -18,10 +18,11 @@ from bench.catalog import Scenario
 from bench.core import files, paths
 from bench.core.progress import minutes
 from bench.machine import identity
-from bench.measure import budget
+from bench.measure import allocator, budget, service_time
 from bench.measure.budget import Shape
 from bench.measure.service_time import ServiceTime
 from bench.plan import workload
+from bench.plan.rows import MIN_WARM
 from bench.prepare import launch, prepare
 from bench.prepare.spec import RunSpec
 
@@ -110,12 +111,14 @@ def _forecast(spec: RunSpec, scenario: Scenario, arms: int, request_s: float, al
         note = f"about {budget.TRIALS} trials of {scenario.piece} requests an arm"
         return Forecast(scenario.name, arms, budget.TRIALS * trial_s, budget.TRIALS * trial_s, trial_s, note)
     fresh = workload.is_fresh(scenario, spec.fresh_blocks)
-    start_s = sum(_warm_up_s(service) for service in services)
+    # The plan is not made yet: it has MIN_WARM rows for warm-up, or one for each length of its texts where these are more.
+    start_s = sum(service_time.warm_up_s(MIN_WARM, scenario.batch, service, allocator.WARM_UP_S) for service in services)
     work_s = budget.own_work_s(shape, services, start_s if fresh else 0.0, scenario.rows)
-    allocation = budget.allocate(work_s, shape, scenario.rows, services)
+    allocation = budget.allocate(work_s / budget.ROUNDS_SHARE, shape, scenario.rows, services)
     if isinstance(allocation, budget.TooSmall):
         return Forecast(scenario.name, arms, None, None, None, f"its plan of {scenario.rows} rows is too small")
-    warm_up_s = start_s * (1 if already_warm else allocation.blocks if fresh else 2)
+    starts = 1 if already_warm else allocation.blocks if fresh else allocator.starts_in_each(len(spec.scenarios))
+    warm_up_s = start_s * starts
     rate = f" at {scenario.rate_per_s:g}/s" if scenario.rate_per_s else ""
     note = f"{allocation.blocks} blocks × {allocation.rounds * allocation.rows} requests{rate}, batch {scenario.batch}"
     round_s = allocation.block_s / allocation.rounds
@@ -151,11 +154,6 @@ def last_phases(model: str) -> Mapping[str, float]:
     return {}
 
 
-def _warm_up_s(cost: ServiceTime) -> float:
-    """As Seats does it: the reserved rows one by one and again in batches, within three seconds."""
-    return min(3.0, 128 * cost.single_s)
-
-
 def _turns(spec: RunSpec) -> list[list[Scenario]]:
     """The scenarios that mean something for the model, in groups that share their processes."""
     served = [scenario for scenario in spec.scenarios if not workload.why_not(scenario, spec.model)]
@@ -166,7 +164,7 @@ def _starts(spec: RunSpec, scenario: Scenario) -> int:
     """Process starts of one arm in one scenario, or in those in turns with it."""
     if scenario.load == "slo":
         return 1
-    return budget.BLOCKS if workload.is_fresh(scenario, spec.fresh_blocks) else 2
+    return budget.BLOCKS if workload.is_fresh(scenario, spec.fresh_blocks) else allocator.starts_in_each(len(spec.scenarios))
 
 
 def _request_s(spec: RunSpec) -> tuple[float, str]:

@@ -146,7 +146,7 @@ class Allocator:
     def _warm_ups_s(self, scenario: Scenario, services: Sequence[ServiceTime], limit_s: float) -> float:
         """Expected seconds of the warm-ups of all arms."""
         plan = self.load.plans[scenario.name]
-        return sum(service_time.warm_up_s(plan, scenario.batch, service, limit_s) for service in services)
+        return sum(service_time.warm_up_s(plan.warm, scenario.batch, service, limit_s) for service in services)
 
     def _warms_up_blocks(self, scenario: Scenario) -> bool:
         """Does every block of the scenario begin with a warm-up of its own? Not where another one of its turn has had it."""
@@ -295,8 +295,8 @@ class Allocator:
     # --- starts and warm-ups ---------------------------------------------------------------------------------------------
 
     def starts(self) -> int:
-        """Process starts of each arm within a scenario, so that a run has at least MIN_STARTS."""
-        return max(2, -(-MIN_STARTS // len(self.load.scenarios)))
+        """Process starts of each arm within a scenario."""
+        return starts_in_each(len(self.load.scenarios))
 
     def warm_up_limit_s(self, share_s: float, scenario: Scenario) -> float:
         """Seconds for one arm's warm-up. Without a budget the cost follows from the warm-up, not the other way round."""
@@ -307,6 +307,11 @@ class Allocator:
             starts = BLOCKS
         arms = sum(role != "floor" for role in self.load.roles.values())
         return min(WARM_UP_S, WARM_UP_SHARE * share_s / (max(1, arms) * starts))
+
+
+def starts_in_each(scenarios: int) -> int:
+    """Process starts of each arm within each of so many scenarios, so that a run has at least MIN_STARTS."""
+    return max(2, -(-MIN_STARTS // scenarios))
 
 
 def spare_first(allocation: Allocation, plan: Plan, number: int) -> int:

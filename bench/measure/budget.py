@@ -1,7 +1,7 @@
 """How seconds become blocks, rounds and rows: pure arithmetic, no clock.
 
 A block holds `rounds` slice-rounds; in a round every arm serves the same `rows`. A scenario with a `piece` has one round of that many
-rows.
+rows. What a budget promises is told in site_src/pages/methodology.md.j2#budget.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 Small models stay resident, idle workers frozen; where a suite wants new processes for every block, scenarios that serve the same shapes
 share them: one block of each, then new processes. Models of 1 GB and more, or too little memory: each arm of a block is a new process
-that serves all its rows and ends. A worker that crashes, hangs or is killed becomes a failure with its reason and the others go on;
-nothing outlives this process (the workers die with it, and the machine's lock lists them for the next holder).
+that serves all its rows and ends (why: site_src/pages/methodology.md.j2#order). A worker that crashes, hangs or is killed becomes a
+failure with its reason and the others go on; nothing outlives this process (the workers die with it, and the machine's lock lists them for
+the next holder).
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def warm_up_limits_s(limit_s: float) -> tuple[float, float]:
     return max(LEAST_WARM_UP_S, limit_s / 4), max(LEAST_WARM_UP_S, limit_s * 3 / 4)
 
 
-def warm_up_s(plan: Plan, batch: int, service: ServiceTime, limit_s: float) -> float:
-    """Expected seconds of one arm's warm-up."""
+def warm_up_s(warm_rows: int, batch: int, service: ServiceTime, limit_s: float) -> float:
+    """Expected seconds of one arm's warm-up on the first `warm_rows` rows of a plan."""
     singles_s, batches_s = warm_up_limits_s(limit_s)
-    return min(singles_s, min(plan.warm, WARM_UP_SINGLES) * service.single_s) + min(batches_s, plan.warm / batch * service.batch_s)
+    return min(singles_s, min(warm_rows, WARM_UP_SINGLES) * service.single_s) + min(batches_s, warm_rows / batch * service.batch_s)
