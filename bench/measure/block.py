@@ -17,7 +17,6 @@ from bench.measure.clock import BudgetClock
 from bench.measure.failures import Failures
 from bench.measure.noise_monitor import NoiseMonitor
 from bench.measure.readiness import Readiness
-from bench.measure.service_time import ServiceTime
 from bench.measure.worker_pool import WorkerPool, WorkerSlot
 from bench.plan.folder import Plan
 from bench.prepare.spec import PreparedArm
@@ -81,7 +80,6 @@ class BlockMeasurer:
     def __init__(
         self,
         arms: Sequence[PreparedArm],
-        service_times: Mapping[tuple[str, str], ServiceTime],
         pool: WorkerPool,
         readiness: Readiness,
         clock: BudgetClock,
@@ -90,7 +88,7 @@ class BlockMeasurer:
         seed: int,
         resident: bool,
     ) -> None:
-        self.arms, self.service_times, self.pool, self.readiness = arms, service_times, pool, readiness
+        self.arms, self.pool, self.readiness = arms, pool, readiness
         self.clock, self.monitor, self.failures, self.seed, self.resident = clock, monitor, failures, seed, resident
 
     def measure_block(self, order: BlockOrder) -> BlockRecord | None:
@@ -185,7 +183,7 @@ class BlockMeasurer:
 
         An open-loop piece whose arm does not keep up is cut off, so that it costs no more than its guard.
         """
-        service, batch = self.service_times[slot.prepared.arm.id, order.scenario.name], order.scenario.batch
+        service, batch = self.readiness.service_times[slot.prepared.arm.id, order.scenario.name], order.scenario.batch
         rate_per_s = order.rates[slot.prepared.arm.id]
         guard_s = 30 + 10 * service.batch_s * (-(-rows // batch))
         try:

@@ -75,6 +75,10 @@ class Ledger:
         """The status of a cell that failed; None where it did not."""
         return self._failures.get((arm_id, scenario))
 
+    def serves(self, arm_id: str, scenario: str) -> bool:
+        """Has the cell not failed?"""
+        return (arm_id, scenario) not in self._failures
+
     def fail(self, arm_id: str, scenario: str, status: str) -> None:
         """Enter a failed cell."""
         self._failures[arm_id, scenario] = status

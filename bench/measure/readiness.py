@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bench.catalog import Scenario
 from bench.correctness.admission import Admission
+from bench.measure.service_time import ServiceTime
 from bench.measure.warm_up import WarmUp
 from bench.measure.worker_pool import WorkerPool, WorkerSlot
 from bench.prepare.spec import PreparedArm
@@ -23,6 +24,11 @@ class Readiness:
             dim: elements of the model's vectors.
         """
         self.dim, self.folder, self.pool, self.warm_up, self.admission, self.say = dim, folder, pool, warm_up, admission, say
+
+    @property
+    def service_times(self) -> Mapping[tuple[str, str], ServiceTime]:
+        """By (arm id, scenario), of those that were warmed up."""
+        return self.warm_up.service_times
 
     def ready(self, prepared: PreparedArm, scenario: Scenario, limit_s: float) -> WorkerSlot:
         """A running worker of the arm, warmed up for the scenario within `limit_s`.

@@ -10,38 +10,36 @@ the next holder).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from bench.catalog import Scenario
 from bench.core import paths
 from bench.core.progress import Progress, minutes
 from bench.core.stopwatch import Stopwatch
 from bench.correctness.admission import Admission
-from bench.correctness.determinism import RunToRun
-from bench.correctness.expected import Expected, ReferenceVectors
+from bench.correctness.expected import ReferenceVectors
 from bench.machine import lock
 from bench.measure import quality, resume
-from bench.measure.allocator import Allocator, Load, Refused, spare_first
-from bench.measure.block import BlockMeasurer, BlockOrder, BlockRecord
+from bench.measure.allocator import Allocator, Load, Refused
+from bench.measure.block import BlockMeasurer
+from bench.measure.blocks import Blocks, Turn
 from bench.measure.budget import BLOCKS, LATER_LOOKS, MIN_BLOCKS, WARM_UP_SHARE
 from bench.measure.clock import BudgetClock
+from bench.measure.determinism_monitor import DeterminismMonitor
 from bench.measure.failures import Failures
 from bench.measure.ledger import Ledger
 from bench.measure.noise_monitor import NoiseMonitor
 from bench.measure.readiness import Readiness
 from bench.measure.search import RateSearch
 from bench.measure.warm_up import WarmUp
-from bench.measure.worker_pool import WorkerPool, WorkerSlot
+from bench.measure.worker_pool import WorkerPool
 from bench.plan import workload
-from bench.plan.folder import Plan
 from bench.prepare import describe_run, preflight
 from bench.prepare.spec import Experiment
 from bench.runs.schema import Allocation
 from bench.runs.writer import RunFolder
-from bench.workers.client import Launch, Order, Served, Worker
+from bench.workers.client import Launch, Worker
 
 #: Names the scenarios of a run folder that are not decided yet.
 Undecided = Callable[[Path], Collection[str]]
@@ -58,22 +56,6 @@ def measure(experiment: Experiment, held: lock.MachineLock, progress: Progress, 
         folder = RunFolder.start(paths.RUNS / run_id, facts, machine, describe_run.failures(experiment))
     Run(experiment, folder, held, progress, undecided).measure()
     return folder
-
-
-@dataclass
-class Turn:
-    """A scenario that is being measured.
-
-    Attributes:
-        limit_s: the longest warm-up of an arm.
-        expected: reference vectors of the rows of its allocation, computed before its first block.
-    """
-
-    scenario: Scenario
-    plan: Plan
-    allocation: Allocation
-    limit_s: float
-    expected: Expected | None = None
 
 
 class Run:
@@ -93,41 +75,59 @@ class Run:
             undecided: names the scenarios of a run folder that go on to more blocks; none without it.
         """
         spec = experiment.spec
-        self.experiment, self.spec, self.folder, self.held, self.progress, self.undecided = (
-            experiment,
-            spec,
-            folder,
-            held,
-            progress,
-            undecided,
-        )
+        self.experiment, self.spec, self.folder, self.held = experiment, spec, folder, held
+        self.progress, self.undecided = progress, undecided
         self.arms = {prepared.arm.id: prepared for prepared in experiment.prepared_arms}
         self.resident = preflight.stays_resident(experiment)
         self.phase = Stopwatch()
         self.phase.seconds.update(experiment.stages)
         self.clock = BudgetClock(spec.budget_s, spec.controls_s, folder.measured_s())
         self.ledger = Ledger.read(folder, [scenario.name for scenario in spec.scenarios], list(self.arms))
-        self.determinism = RunToRun()
-        self.reference = ReferenceVectors(experiment.reference, experiment.pad_id, self.phase)
-        self.pool = WorkerPool(folder, held, self.phase, experiment.pad_id, self._compare_runs, start_worker)
+        determinism = DeterminismMonitor(folder, progress.say)
+        self.pool = WorkerPool(folder, held, self.phase, experiment.pad_id, determinism, start_worker)
         self.failures = Failures(folder, self.ledger, self.pool, progress.say)
         self.warm_up = WarmUp(experiment.plans, self.clock)
-        admission = Admission(experiment, self.reference, folder.run_id, self.phase, self.clock.measuring)
-        self.readiness = Readiness(spec.model.dim, folder, self.pool, self.warm_up, admission, progress.say)
         roles = {arm_id: prepared.arm.role for arm_id, prepared in self.arms.items()}
         self.load = Load(spec.scenarios, experiment.plans, roles, spec.fresh_blocks, spec.requests, self.resident)
         self.allocator = Allocator(self.load, self.ledger, self.clock, self.warm_up.service_times)
+
+    def _blocks(self) -> Blocks:
+        """The measuring of blocks, composed; calibrates the probe."""
+        experiment, say = self.experiment, self.progress.say
+        reference = ReferenceVectors(experiment.reference, experiment.pad_id, self.phase)
+        admission = Admission(experiment, reference, self.folder.run_id, self.phase, self.clock.measuring)
+        readiness = Readiness(self.spec.model.dim, self.folder, self.pool, self.warm_up, admission, say)
+        monitor = NoiseMonitor(self.clock, self.folder.path / "probe.json")
+        measurer = BlockMeasurer(
+            arms=experiment.prepared_arms,
+            pool=self.pool,
+            readiness=readiness,
+            clock=self.clock,
+            monitor=monitor,
+            failures=self.failures,
+            seed=self.spec.seed,
+            resident=self.resident,
+        )
+        return Blocks(
+            experiment=experiment,
+            folder=self.folder,
+            ledger=self.ledger,
+            allocator=self.allocator,
+            pool=self.pool,
+            readiness=readiness,
+            failures=self.failures,
+            measurer=measurer,
+            reference=reference,
+            say=say,
+            resident=self.resident,
+        )
 
     def measure(self) -> None:
         """Measure every scenario, then mark the run as done."""
         if not self.resident:
             self.progress.say("one worker at a time: they would not all fit into memory, or their model is large")
         with self.pool.opened():
-            monitor = NoiseMonitor(self.clock, self.folder.path / "probe.json")
-            self.blocks = BlockMeasurer(
-                self.experiment.prepared_arms, self.warm_up.service_times, self.pool, self.readiness, self.clock, monitor, self.failures,
-                self.spec.seed, self.resident,
-            )  # fmt: skip
+            self.blocks = self._blocks()
             self._record_not_applicable()
             self._measure_scenarios()
             self.pool.end_all()
@@ -190,7 +190,7 @@ class Run:
     def _measure_blocks(self, blocks: Iterable[tuple[int, Turn]]) -> None:
         """Measure blocks as they come."""
         for block, turn in blocks:
-            self._measure_block(turn, block)
+            self.blocks.measure(turn, block)
 
     def _in_turns(self, group: Sequence[Scenario], limit_s: float) -> Iterator[tuple[int, Turn]]:
         """The missing blocks of scenarios in turns, each round in new processes.
@@ -288,9 +288,9 @@ class Run:
         """Ids of the arms that were warmed up for a scenario. `renew`: in processes that have served no other."""
         if renew:
             self.pool.end_all()
-        self._make_all_ready(scenario, limit_s)
+        self.blocks.make_all_ready(scenario, limit_s)
         service_times = self.warm_up.service_times
-        return [arm_id for arm_id in self.arms if (arm_id, scenario.name) in service_times and self._serves(arm_id, scenario)]
+        return [arm_id for arm_id in self.arms if (arm_id, scenario.name) in service_times and self.ledger.serves(arm_id, scenario.name)]
 
     def _allocation(self, scenario: Scenario, began_s: float, warm_s: float, limit_s: float, arms: Sequence[str]) -> Allocation | None:
         """The allocation of a scenario, recorded; that of a resumed run stays. None where it is refused."""
@@ -308,7 +308,7 @@ class Run:
         if refusal is None:
             return False
         for arm_id in self.arms:
-            if self._serves(arm_id, scenario):
+            if self.ledger.serves(arm_id, scenario.name):
                 self.failures.record(arm_id, scenario.name, "SKIPPED", refusal.reason)
         self.progress.say(f"{scenario.name}: skipped, {refusal.reason}")
         return True
@@ -316,84 +316,6 @@ class Run:
     def _set_allocation(self, scenario: Scenario, allocation: Allocation) -> None:
         self.folder.write_allocation(scenario.name, allocation)
         self.ledger[scenario.name].allocation = allocation
-
-    def _make_all_ready(self, scenario: Scenario, limit_s: float) -> None:
-        """Warm up and admit every arm; workers are frozen afterwards where they stay in memory, else ended."""
-        for prepared in self.pool.in_starting_order(self.experiment.prepared_arms):
-            arm_id = prepared.arm.id
-            warmed_up = not self.resident and (arm_id, scenario.name) in self.warm_up.service_times
-            if warmed_up or self.ledger.status(arm_id, scenario.name) is not None:
-                continue
-            with self.failures.contained(prepared, scenario.name):
-                slot = self.readiness.ready(prepared, scenario, limit_s)
-                if self.resident:
-                    slot.worker.freeze()
-                else:
-                    self.pool.end(slot)
-
-    def _serves(self, arm_id: str, scenario: Scenario) -> bool:
-        return self.ledger.status(arm_id, scenario.name) is None
-
-    # --- blocks ----------------------------------------------------------------------------------------------------------
-
-    def _measure_block(self, turn: Turn, block: int) -> None:
-        """Measure a block, and once more where it was noisy and there is room for that."""
-        scenario, allocation, entry = turn.scenario, turn.allocation, self.ledger[turn.scenario.name]
-        if turn.expected is None:
-            turn.expected = self._expected(turn.plan, turn.plan.warm, allocation.rows_per_arm)
-        if block not in entry.discards:
-            first = turn.plan.warm + block * allocation.rounds * allocation.rows
-            record = self._block(turn, block, first, turn.expected)
-            if record and record.block.noisy and self.allocator.may_redo(scenario, allocation):
-                self._discard(record)
-            elif record:
-                self._keep(record)
-        if block in entry.discards and block not in entry.blocks:
-            first = spare_first(allocation, turn.plan, len(entry.discards))
-            if self.load.is_fresh(scenario):
-                self.pool.end_all()
-            record = self._block(turn, block, first, self._expected(turn.plan, first, allocation.rounds * allocation.rows))
-            if record:
-                self._keep(record)
-
-    def _block(self, turn: Turn, block: int, first: int, expected: Expected) -> BlockRecord | None:
-        """A block of rows that no process has served, by every arm that has not failed in the scenario."""
-        scenario, allocation = turn.scenario, turn.allocation
-        if self.resident:
-            self._make_all_ready(scenario, turn.limit_s)
-        rates = {arm_id: scenario.rate_per_s for arm_id in self.arms if self._serves(arm_id, scenario)}
-        return self.blocks.measure_block(
-            BlockOrder(scenario, block, turn.plan, first, allocation.rounds, allocation.rows, expected, rates, turn.limit_s)
-        )
-
-    def _expected(self, plan: Plan, first: int, count: int) -> Expected:
-        """Reference vectors of `count` rows; none where only null workers run, whose vectors are not compared."""
-        compared = any(prepared.arm.role != "floor" for prepared in self.experiment.prepared_arms)
-        return Expected(first, self.reference.of(plan, first, count) if compared else np.zeros((0, 0), dtype=np.float32))
-
-    def _keep(self, record: BlockRecord) -> None:
-        """Write a finished block and enter it into the ledger."""
-        block = record.block
-        self.folder.write_block(block, record.samples, record.discards)
-        self.ledger.add_block(block.scenario, block.block, block.seconds)
-
-    def _discard(self, record: BlockRecord) -> None:
-        """Put a noisy block aside, to be measured again."""
-        block = record.block
-        self.folder.write_discard(block, record.samples)
-        self.ledger[block.scenario].discards.add(block.block)
-        self.progress.say(f"{block.scenario}: block {block.block} is measured again: {block.note}")
-
-    def _compare_runs(self, slot: WorkerSlot, plan: Plan, order: Order, served: Served) -> None:
-        """Hold the vectors of a plan's first rows, served alone, against those of the arm's first process."""
-        arm = slot.prepared.arm
-        if arm.role != "measured" or order.first or order.batch > 1 or not plan.warm:
-            return
-        check = self.determinism.see(arm.id, arm.precision, slot.start, plan.hash, served.vectors)
-        if check:
-            self.folder.add_check(arm.id, check)
-            if check.held is False:
-                self.progress.say(f"{slot.prepared.name}: {check.name}: {check.detail}")
 
     # --- more blocks -----------------------------------------------------------------------------------------------------
 
@@ -438,7 +360,7 @@ class Run:
         with self.progress.search(scenario.name, plan.measured // search.rows) as comes:
             for block in range(plan.measured // search.rows):
                 if block not in entry.blocks:
-                    rates = search.next_rates(arm_id for arm_id in searching if self._serves(arm_id, scenario))
+                    rates = search.next_rates(arm_id for arm_id in searching if self.ledger.serves(arm_id, scenario.name))
                     needed_s = search.trial_s(rates)
                     if not rates:
                         return
@@ -446,20 +368,10 @@ class Run:
                         self._end_search(scenario, list(rates), block, needed_s)
                         return
                     comes(block, len(rates))
-                    self._measure_trial(scenario, plan, search.rows, block, rates, limit_s)
+                    self.blocks.measure_trial(scenario, search.rows, block, rates, limit_s)
                     if block not in entry.blocks:
                         return
                 search.record(self.folder.trials(scenario.name, block))
-
-    def _measure_trial(self, scenario: Scenario, plan: Plan, rows: int, block: int, rates: dict[str, float], limit_s: float) -> None:
-        """One piece of every arm that is still searching, each at its own rate."""
-        first = plan.warm + block * rows
-        expected = self._expected(plan, first, rows)
-        self._make_all_ready(scenario, limit_s)
-        serving = {arm_id: rate for arm_id, rate in rates.items() if self._serves(arm_id, scenario)}
-        record = self.blocks.measure_block(BlockOrder(scenario, block, plan, first, 1, rows, expected, serving, limit_s))
-        if record:
-            self._keep(record)
 
     def _end_search(self, scenario: Scenario, arms: Sequence[str], block: int, needed_s: float) -> None:
         """The next trial does not fit: said, and where it would have been the first the arms are skipped."""
