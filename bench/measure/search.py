@@ -9,7 +9,7 @@ from bench.measure import budget
 from bench.measure.service_time import ServiceTime
 from bench.runs.schema import Trial
 from bench.stats.load import unsustainable
-from bench.stats.slo import Search
+from bench.stats.slo import ArmSearch
 
 
 class RateSearch:
@@ -21,7 +21,7 @@ class RateSearch:
             services: of the arms that take part, by arm id.
         """
         self.rows, self.services = scenario.piece or 0, services
-        self._searches = {arm_id: Search(scenario.limits_ms, scenario.q, service.single_s) for arm_id, service in services.items()}
+        self._searches = {arm_id: ArmSearch(scenario.limits_ms, scenario.q, service.single_s) for arm_id, service in services.items()}
 
     def next_rates(self, arms: Iterable[str]) -> dict[str, float]:
         """The rate of the next trial, requests per second, of each of these arms that has limits to settle."""

@@ -1,35 +1,42 @@
-"""From the samples of one run to the rows of the leaderboard: every percentile, interval, comparison and rank — here and in the
-files it stands on, and nowhere else.
+"""From the samples of one run to the rows of the leaderboard: every percentile, interval, comparison and rank.
 
-    stats_sample   percentiles with their effective n, intervals, throughput: one sample
-    stats_load     served clock, derived closed loop, open loop: one load
-    stats_paired   ratios, verdicts, Holm, ranks: numbers of several arms by block
-    stats_rows     one arm in one scenario → a row
-    stats_arms     the arms of one scenario → comparisons and ranks
-    stats_derived  the rows that follow from a sweep, new shapes or a search; fitted cost curves
-    stats_slo      the search for the largest rate within a limit
+    sample       percentiles with their effective n, intervals, throughput: one sample
+    load         served clock, derived closed loop, open loop: one load
+    slo          the search for the largest rate within a limit
+    paired       ratios, verdicts, Holm, ranks: numbers of several arms by block
+    cells        one arm in one scenario, and what was recorded about it
+    rows         a cell → its row; resources and parity stand beside it
+    arms         the cells of one scenario → comparisons and ranks
+    derived      the rows derived from a sweep, new shapes or a search; fitted cost curves
+    soak         memory slopes
+    quality      retrieval and similarity against fp32; swapped indexes
+    unpaired     two runs against each other
 
-`leaderboard()` is the entry. Pure: no file, no clock, no chance.
+`leaderboard()` is the entry. Pure: it reads no file and no clock, and gives the same rows for the same run.
 """
 
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bench.runs.schema import Comparison, Controls, Fit, Result, RunData, RunScenario
-from bench.stats.arms import compare_arms, controls_of, with_rank
+from bench.runs.schema import RunData, RunScenario
+from bench.stats.arms import COMPARED, Controls, compare_arms, controls_of, with_rank
+from bench.stats.cells import Cell, cells_of
 from bench.stats.derived import derived_rows, fits_of
 from bench.stats.load import as_measured, closed_loop
-from bench.stats.paired import LOOKS, UNRESOLVED, Pair, Paired, paired_ratio
-from bench.stats.quality import qualities, swaps, with_quality, worth_of
-from bench.stats.rows import STATS_VERSION, Cell, cells_of, finite, median, rows_of, with_latencies
+from bench.stats.paired import LOOKS, UNRESOLVED, Pair, PairedRatio, paired_ratio
+from bench.stats.quality import qualities, run_quality, swaps, with_quality
+from bench.stats.rows import rows_of, with_latencies
 from bench.stats.sample import Effective, percentile, profile
 from bench.stats.soak import soak_fits
+from bench.stats.tables import STATS_VERSION, Comparison, Fit, Result, finite
 
 __all__ = [
     "STATS_VERSION",
+    "Controls",
     "controls_in",
     "derived_name",
     "fits",
@@ -42,48 +49,51 @@ __all__ = [
 ]
 
 
-def leaderboard(run: RunData) -> tuple[list[Result], list[Comparison]]:
+def leaderboard(run: RunData, controls: Controls | None = None) -> tuple[list[Result], list[Comparison]]:
     """All rows of one run: one per arm × scenario (a closed loop's derived client counts included), and every pair compared.
 
     A row whose vectors are not proven carries no time. Ranks are computed with or without controls; `ranked` says whether they
     may be shown as such, and `rank_note` why not.
+
+    Args:
+        controls: the outcome of the controls that vouch for the run; where None, each scenario's own.
     """
     results: list[Result] = []
     comparisons: list[Comparison] = []
-    cells_by_scenario, worth = cells_of(run), worth_of(run)
+    cells_by_scenario, vectors = cells_of(run), run_quality(run)
     for scenario in run.scenarios:
         cells = cells_by_scenario[scenario.name]
-        rows = [with_quality(run, worth, row) for row in rows_of(run, cells)]
+        rows = [with_quality(run, vectors, row) for row in rows_of(cells)]
         compared = compare_arms(cells, rows)
-        controls = run.controls or controls_of(cells, compared.pairs)
-        alone = _batched_stems(run, scenario)
+        vouching = controls or controls_of(cells, compared.pairs)
+        one_client = _batched_stems(run, scenario)
         for cell, row in zip(cells, rows, strict=True):
-            ranked = with_rank(row, compared.standings.get(row.arm_id), controls)
-            results += [_served(cell, ranked), *_derived(cell, ranked), *derived_rows(cell, ranked)]
-            results += [replace(_served(cell, ranked), scenario=f"{stem}-1", served_scenario=scenario.name) for stem in alone]
-        comparisons += [_comparison(run, scenario, compared.quantity, pair, found) for pair, found in compared.pairs.items()]
+            ranked = with_rank(row, compared.ranks.get(row.arm_id), vouching)
+            results += [_served_row(cell, ranked), *_client_rows(cell, ranked), *derived_rows(cell, ranked)]
+            results += [replace(_served_row(cell, ranked), scenario=f"{stem}-1", served_scenario=scenario.name) for stem in one_client]
+        comparisons += [_comparison(run, scenario, compared.quantity, pair, paired) for pair, paired in compared.pairs.items()]
     return results, comparisons
 
 
 def controls_in(run: RunData) -> Controls | None:
-    """How the controls of a run came out over all its scenarios; None where it has none. Another run may refer to them."""
-    found = []
-    for cells in cells_of(run).values():
-        controls = controls_of(cells, compare_arms(cells, rows_of(run, cells)).pairs)
-        if controls:
-            found.append(controls)
-    return next((controls for controls in found if not controls.held), found[0] if found else None)
+    """The outcome of a run's controls over all its scenarios; None where it has none. Another run may refer to it."""
+    outcomes = [
+        controls
+        for cells in cells_of(run).values()
+        if (controls := controls_of(cells, compare_arms(cells, rows_of(cells)).pairs)) is not None
+    ]
+    return next((controls for controls in outcomes if not controls.held), outcomes[0] if outcomes else None)
 
 
 def fits(run: RunData) -> list[Fit]:
-    """What else is known of single cells: cost curves, the cost of new shapes, memory slopes of a soak."""
-    proven = ("OK", "PARTIAL")
-    found = []
-    for cells in cells_of(run).values():
-        for cell, row in zip(cells, rows_of(run, cells), strict=True):
-            if row.status in proven:
-                found += [*fits_of(cell), *soak_fits(run, cell)]
-    return found
+    """Fitted numbers of single cells whose vectors are proven: cost curves, the cost of new shapes, memory slopes of a soak."""
+    return [
+        fit
+        for cells in cells_of(run).values()
+        for cell, row in zip(cells, rows_of(cells), strict=True)
+        if row.status in COMPARED
+        for fit in (*fits_of(cell), *soak_fits(cell))
+    ]
 
 
 def undecided(run: RunData) -> frozenset[str]:
@@ -96,21 +106,21 @@ def undecided(run: RunData) -> frozenset[str]:
 
 
 def _batched_stems(run: RunData, scenario: RunScenario) -> list[str]:
-    """The batched closed loops of a run whose column of one client is this scenario: one client batched is one at a time."""
+    """The names, less their client count, of the batched closed loops that this scenario is the column of one client for."""
     if scenario.load != "closed" or scenario.batch != 1 or 1 not in scenario.clients:
         return []
     batched = [re.sub(r"-?[0-9]+$", "", other.name) for other in run.scenarios if other.load == "closed" and other.batch > 1]
-    taken = {other.name for other in run.scenarios}
-    return [stem for stem in dict.fromkeys(batched) if batched.count(stem) > 1 and f"{stem}-1" not in taken]
+    names = {other.name for other in run.scenarios}
+    return [stem for stem in dict.fromkeys(batched) if batched.count(stem) > 1 and f"{stem}-1" not in names]
 
 
 def derived_name(scenario: str, clients: int) -> str:
-    """The scenario of C clients that is derived from a served one: `closed-1` → `closed-16`."""
+    """The name of the scenario of C clients that is derived from a served one: `closed-1` → `closed-16`."""
     return f"{re.sub(r'-?[0-9]+$', '', scenario)}-{clients}"
 
 
-def _served(cell: Cell, row: Result) -> Result:
-    """The row under the served scenario's own name: its clients cannot keep more than one session at work."""
+def _served_row(cell: Cell, row: Result) -> Result:
+    """The row under the served scenario's own name; NOT_APPLICABLE with several sessions, which its clients cannot keep at work."""
     if cell.scenario.load != "closed" or cell.arm.sessions == 1 or row.mean_ms is None:
         return row
     return replace(cell.identity, status="NOT_APPLICABLE", reason=_too_few(cell, cell.scenario.batch))
@@ -120,34 +130,49 @@ def _too_few(cell: Cell, clients: int) -> str:
     return f"{clients} clients cannot keep {cell.arm.sessions * cell.scenario.batch} requests at work"
 
 
-def _derived(cell: Cell, row: Result) -> Iterator[Result]:
-    """The rows of a closed loop's other client counts, status-equal to the served row."""
+def _client_rows(cell: Cell, row: Result) -> Iterator[Result]:
+    """The rows of a closed loop's other client counts, with the status of the served row."""
     others = [clients for clients in cell.scenario.clients if clients != row.clients] if cell.scenario.load == "closed" else []
     if not others:
         return
-    served, together = cell.served, cell.arm.sessions * cell.scenario.batch
-    timed = row.mean_ms is not None
-    own = profile(as_measured(served).latency, served.block, served.start_ns) if timed else []
+    requests, timed = cell.requests, row.mean_ms is not None
+    percentiles = profile(as_measured(requests).latency, requests.block, requests.start_ns) if timed else []
+    tails = [Effective(percentile.n_eff, 0) for percentile in percentiles]
     for clients in others:
-        possible = clients >= together
-        base = replace(row if possible else cell.identity, served_scenario=cell.scenario.name, clients=clients,
-                       scenario=derived_name(cell.scenario.name, clients))  # fmt: skip
+        possible = clients >= cell.arm.sessions * cell.scenario.batch
+        base = replace(
+            row if possible else cell.identity,
+            served_scenario=cell.scenario.name,
+            clients=clients,
+            scenario=derived_name(cell.scenario.name, clients),
+        )
         if not possible:
             yield replace(base, status="NOT_APPLICABLE", reason=_too_few(cell, clients))
         elif timed:
-            tails = [Effective(found.n_eff, 0) for found in own]
-            yield with_latencies(base, served, closed_loop(served, clients), tails)
+            yield with_latencies(base, requests, closed_loop(requests, clients), tails)
         else:
             yield base
 
 
-def _comparison(run: RunData, scenario: RunScenario, quantity: str, pair: Pair, found: Paired) -> Comparison:
-    note = found.note
-    if 0 < found.blocks < LOOKS[0]:
-        lasted = median([(block.ended_at - block.started_at).total_seconds() for block in run.blocks if block.scenario == scenario.name])
-        note = f"{note}: about {(lasted or 0) * (LOOKS[0] - found.blocks):.0f} s more of measuring"
+def _comparison(run: RunData, scenario: RunScenario, quantity: str, pair: Pair, paired: PairedRatio) -> Comparison:
+    """The row of a compared pair. Where blocks are missing for a verdict, its note says how long they will take."""
+    note = paired.note
+    if 0 < paired.blocks < LOOKS[0]:
+        block_s = statistics.median(block.seconds for block in run.blocks if block.scenario == scenario.name)
+        note = f"{note}: about {block_s * (LOOKS[0] - paired.blocks):.0f} s more of measuring"
     return Comparison(
-        run_id=run.run_id, scenario=scenario.name, arm_a=pair[0], arm_b=pair[1], quantity=quantity, blocks=found.blocks,
-        ratio=finite(found.ratio), ratio_lo=finite(found.lo) or None, ratio_hi=finite(found.hi), p_value=finite(found.p),
-        p_holm=finite(found.p_holm), verdict=found.verdict, note=note, stats_version=STATS_VERSION,
-    )  # fmt: skip
+        run_id=run.run_id,
+        scenario=scenario.name,
+        arm_a=pair[0],
+        arm_b=pair[1],
+        quantity=quantity,
+        blocks=paired.blocks,
+        ratio=finite(paired.ratio),
+        ratio_lo=finite(paired.lo) or None,
+        ratio_hi=finite(paired.hi),
+        p_value=finite(paired.p),
+        p_holm=finite(paired.p_holm),
+        verdict=paired.verdict,
+        note=note,
+        stats_version=STATS_VERSION,
+    )

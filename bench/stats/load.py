@@ -1,4 +1,4 @@
-"""What a load did with the samples: the served clock, the closed loop that follows from it, the open loop and its promises."""
+"""One arm under one load: the served clock, the closed loop derived from it, the open loop, and the laws that both must keep."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats as scipy_stats
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from bench.core.arrays import Floats, Ints
+
+#: `unsustainable` judges a piece of at least this many requests.
+LEAST_TO_JUDGE = 8
 
 
 @dataclass(frozen=True)
-class Served:
+class Requests:
     """The requests of one arm in one scenario, in the order taken (block, start, row of the plan). int64 arrays of length n.
 
-    `stretch` numbers the slices over the run from 0: inside one of them the arm worked without a break.
+    `stretch` numbers the slices over the run from 0: inside one of them the arm worked without a break. Cosine and |Δ| are to the fp32
+    reference.
     """
 
     block: Ints
@@ -38,12 +40,16 @@ class Served:
 
 @dataclass(frozen=True)
 class Latencies:
-    """Latency, service and wait in ns, and the places in `Served` that they belong to."""
+    """Latency, service and wait in ns, and the places in `Requests` that they belong to."""
 
     latency: Floats
     service: Floats
     wait: Floats
     place: Ints
+
+    def at(self, kept: Ints) -> Latencies:
+        """Those at some indices only."""
+        return Latencies(self.latency[kept], self.service[kept], self.wait[kept], self.place[kept])
 
 
 @dataclass(frozen=True)
@@ -56,73 +62,83 @@ class Stretches:
     seconds: Floats
 
 
-def as_measured(served: Served) -> Latencies:
+def as_measured(requests: Requests) -> Latencies:
     """Latency = end − due, service = end − start, wait = start − due, as the worker wrote them."""
-    due, start, end = served.due_ns, served.start_ns, served.end_ns
-    return Latencies((end - due).astype(float), (end - start).astype(float), (start - due).astype(float), np.arange(len(served)))
+    due, start, end = requests.due_ns, requests.start_ns, requests.end_ns
+    return Latencies((end - due).astype(float), (end - start).astype(float), (start - due).astype(float), np.arange(len(requests)))
 
 
-def served_clock(served: Served) -> tuple[Ints, Ints]:
+def new_calls(requests: Requests, new: bool = True) -> Latencies:
+    """The times of the requests whose length their process (one a block) had not seen; with `new` false, those of the others."""
+    first = np.zeros(len(requests), dtype=bool)
+    if len(requests):
+        _, places = np.unique(np.stack([requests.block, requests.tokens]), axis=1, return_index=True)
+        first[places] = True
+    return as_measured(requests).at(np.flatnonzero(first == new))
+
+
+def served_clock(requests: Requests) -> tuple[Ints, Ints]:
     """(start, end) on the arm's own clock: stretches joined end to start, frozen gaps removed; ns from 0."""
-    if not len(served):
-        return served.start_ns, served.end_ns
-    first = _firsts(served.stretch)
-    began = np.minimum.reduceat(served.start_ns, first)
-    lasted = np.maximum.reduceat(served.end_ns, first) - began
+    if not len(requests):
+        return requests.start_ns, requests.end_ns
+    first = _run_starts(requests.stretch)
+    began = np.minimum.reduceat(requests.start_ns, first)
+    lasted = np.maximum.reduceat(requests.end_ns, first) - began
     shift = np.cumsum(lasted) - lasted - began
-    by_row = np.repeat(shift, np.diff(np.append(first, len(served))))
-    return served.start_ns + by_row, served.end_ns + by_row
+    by_row = np.repeat(shift, np.diff(np.append(first, len(requests))))
+    return requests.start_ns + by_row, requests.end_ns + by_row
 
 
-def closed_loop(served: Served, clients: int) -> Latencies:
+def closed_loop(requests: Requests, clients: int) -> Latencies:
     """The closed loop of C clients that follows from a back-to-back service sequence.
 
     Request i (in the order taken) was due when answer i − C was given (answers in order of their end), on the served clock; the
     first C are dropped once. Exact for C ≥ sessions × batch: a session that takes up work had C − 1 others waiting or at work.
     """
-    start, end = served_clock(served)
+    start, end = served_clock(requests)
     answers = np.sort(end)
-    due = answers[: max(len(served) - clients, 0)]
+    due = answers[: max(len(requests) - clients, 0)]
     start, end = start[clients:], end[clients:]
-    return Latencies((end - due).astype(float), (end - start).astype(float), (start - due).astype(float), np.arange(clients, len(served)))
+    return Latencies((end - due).astype(float), (end - start).astype(float), (start - due).astype(float), np.arange(clients, len(requests)))
 
 
-def stretches(served: Served) -> Stretches:
-    """What each uninterrupted stretch served, and how long it took."""
-    if not len(served):
+def stretches(requests: Requests) -> Stretches:
+    """Rows, tokens and seconds of each uninterrupted stretch."""
+    if not len(requests):
         nothing = np.zeros(0)
         return Stretches(np.zeros(0, dtype=np.int64), nothing, nothing, nothing)
-    first = _firsts(served.stretch)
-    rows = np.diff(np.append(first, len(served))).astype(float)
-    began, ended = np.minimum.reduceat(served.start_ns, first), np.maximum.reduceat(served.end_ns, first)
-    return Stretches(served.block[first], rows, np.add.reduceat(served.tokens, first).astype(float), (ended - began) / 1e9)
+    first = _run_starts(requests.stretch)
+    rows = np.diff(np.append(first, len(requests))).astype(float)
+    began, ended = np.minimum.reduceat(requests.start_ns, first), np.maximum.reduceat(requests.end_ns, first)
+    return Stretches(requests.block[first], rows, np.add.reduceat(requests.tokens, first).astype(float), (ended - began) / 1e9)
 
 
-def open_windows(served: Served) -> Stretches:
-    """Per block of an open loop: what was answered inside the window from the first to the last due time, and its seconds.
+def open_windows(requests: Requests) -> Stretches:
+    """Per block of an open loop: the requests answered inside the window from the first to the last due time, and its seconds.
 
-    Requests that are answered later do not count as served in it: under overload that is the difference between offered and done.
+    A request that is answered later does not count: under overload that is the difference between the load offered and the load served.
     """
-    first = _firsts(served.block)
-    last = np.append(first[1:], len(served))
-    blocks = [slice(a, b) for a, b in zip(first, last, strict=True)] if len(served) else []
-    inside = [served.end_ns[part] <= served.due_ns[part].max() for part in blocks]
+    first = _run_starts(requests.block)
+    last = np.append(first[1:], len(requests))
+    blocks = [slice(a, b) for a, b in zip(first, last, strict=True)] if len(requests) else []
+    inside = [requests.end_ns[part] <= requests.due_ns[part].max() for part in blocks]
     return Stretches(
-        served.block[first] if blocks else served.block,
+        requests.block[first] if blocks else requests.block,
         np.array([float(answered.sum()) for answered in inside]),
-        np.array([float(served.tokens[part][answered].sum()) for part, answered in zip(blocks, inside, strict=True)]),
-        np.array([float(np.ptp(served.due_ns[part])) / 1e9 for part in blocks]),
+        np.array([float(requests.tokens[part][answered].sum()) for part, answered in zip(blocks, inside, strict=True)]),
+        np.array([float(np.ptp(requests.due_ns[part])) / 1e9 for part in blocks]),
     )
 
 
 def unsustainable(due_ns: Ints, start_ns: Ints, end_ns: Ints) -> bool:
     """Does the backlog of an open-loop piece still grow at its end?
 
-    A stable queue wanders and a stall drains; an overrun queue waits longer in each quarter of the piece than in the one before,
-    ends near its longest wait, and is more than ten services behind.
+    A stable queue wanders and a stall drains. An overrun queue waits longer in each quarter of the piece than in the one before (in the
+    last 1.5 times as long as in the second), ends within 25 % of its longest wait, and waits for more than ten services. Below
+    LEAST_TO_JUDGE requests nothing is told.
     """
     wait = (start_ns - due_ns).astype(float)
-    if len(wait) < 8:
+    if len(wait) < LEAST_TO_JUDGE:
         return False
     quarters = [float(part.mean()) for part in np.array_split(wait, 4)]
     growing = quarters[0] < quarters[1] < quarters[2] < quarters[3] and quarters[3] > 1.5 * quarters[1]
@@ -130,26 +146,26 @@ def unsustainable(due_ns: Ints, start_ns: Ints, end_ns: Ints) -> bool:
     return growing and at_its_end and quarters[3] > 10 * float(np.median(end_ns - start_ns))
 
 
-def overrun_blocks(served: Served, cut: Iterable[int] = ()) -> set[int]:
-    """The blocks of an open loop whose backlog still grew at their end, or was so long that the guard `cut` the piece off."""
-    found = set(cut) & set(served.block.tolist())
-    for block in np.unique(served.block):
-        part = served.block == block
-        if unsustainable(served.due_ns[part], served.start_ns[part], served.end_ns[part]):
-            found.add(int(block))
-    return found
+def overrun_blocks(requests: Requests, cut: Iterable[int] = ()) -> set[int]:
+    """The blocks of an open loop whose backlog still grew at their end, and those whose piece the guard `cut` off."""
+    overrun = set(cut) & set(requests.block.tolist())
+    for block in np.unique(requests.block):
+        part = requests.block == block
+        if unsustainable(requests.due_ns[part], requests.start_ns[part], requests.end_ns[part]):
+            overrun.add(int(block))
+    return overrun
 
 
 def wilson(bad: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """The two-sided Wilson score interval of a share; (0, 1) for an empty sample."""
     if n == 0:
         return 0.0, 1.0
-    found = scipy_stats.binomtest(bad, n).proportion_ci(confidence_level=confidence, method="wilson")
-    return float(found.low), float(found.high)
+    interval = scipy_stats.binomtest(bad, n).proportion_ci(confidence_level=confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def meets_slo(latency_ns: Floats, limit_ns: float, q: float = 0.99) -> bool:
-    """Is the share of latencies above the limit surely at most 1 − q? Its Wilson upper bound decides."""
+    """Is the share of latencies above the limit at most 1 − q, by its Wilson upper bound?"""
     return bool(wilson(int(np.count_nonzero(latency_ns > limit_ns)), len(latency_ns))[1] <= 1 - q)
 
 
@@ -168,10 +184,10 @@ class Little:
 
 
 def little(due_ns: Ints, end_ns: Ints, seed: int = 0, looks: int = 100_000) -> Little:
-    """Hold an open-loop piece against Little's law.
+    """The three quantities of Little's law in an open-loop piece.
 
     L is counted at `looks` random moments of the window from the first to the last due time; λ and W come from the requests that
-    were due in it. (The requests of both ends are few against ≥ 500.)
+    were due in it. Requests that straddle an end of the window bias both: they are few among 500 and more.
     """
     begin, finish = int(due_ns.min()), int(due_ns.max())
     moments = np.random.default_rng(seed).uniform(begin, finish, looks)
@@ -181,47 +197,49 @@ def little(due_ns: Ints, end_ns: Ints, seed: int = 0, looks: int = 100_000) -> L
     return Little(float(inside.mean()), len(due_ns) / seconds, float((end_ns - due_ns).mean()) / 1e9)
 
 
-def offered_load(served: Served, rate_per_s: float, sessions: int) -> float:
-    """ρ = rate × service per request / sessions. Requests that were served together share their service; above 1 nobody keeps up."""
-    if not len(served):
+def offered_load(requests: Requests, rate_per_s: float, sessions: int) -> float:
+    """ρ = rate × service per request / sessions; above 1 the arm cannot keep up. Requests of one batch share its service time."""
+    if not len(requests):
         return math.nan
-    busy_s = float((served.end_ns - served.start_ns)[_batches(served)].sum()) / 1e9
-    return rate_per_s * busy_s / len(served) / sessions
+    busy_s = float((requests.end_ns - requests.start_ns)[_batch_starts(requests)].sum()) / 1e9
+    return rate_per_s * busy_s / len(requests) / sessions
 
 
-def lateness(served: Served) -> Floats:
-    """How late an open loop of one session took the first request of each batch, block by block, ns (see `late_sends`)."""
-    found = []
-    for block in np.unique(served.block):
-        part = np.flatnonzero(served.block == block)
-        first = part[_firsts(served.start_ns[part])]
-        # When the session became free for the first kept request, the part that was kept apart knows.
-        found.append(late_sends(served.due_ns[first], served.start_ns[first], served.end_ns[first])[1:])
-    return np.concatenate(found) if found else np.zeros(0)
+def lateness(requests: Requests) -> Floats:
+    """How late an open loop of one session took the first request of each batch, block by block, ns (see `late_sends`).
+
+    The first batch of each block is left out: when the session became free for it stands in the part that is kept apart.
+    """
+    late = []
+    for block in np.unique(requests.block):
+        part = np.flatnonzero(requests.block == block)
+        first = part[_run_starts(requests.start_ns[part])]
+        late.append(late_sends(requests.due_ns[first], requests.start_ns[first], requests.end_ns[first])[1:])
+    return np.concatenate(late) if late else np.zeros(0)
 
 
-def little_error(served: Served, least: int = 500) -> float:
+def little_error(requests: Requests, least: int = 500) -> float:
     """|L − λW| / L over all blocks of an open loop, each in its own window; NaN below `least` requests."""
-    if len(served) < least:
+    if len(requests) < least:
         return math.nan
     in_system = expected = 0.0
-    for block in np.unique(served.block):
-        part = served.block == block
-        due, end = served.due_ns[part], served.end_ns[part]
+    for block in np.unique(requests.block):
+        part = requests.block == block
+        due, end = requests.due_ns[part], requests.end_ns[part]
         if len(due) > 1:
-            found, weight = little(due, end, seed=int(block)), float(np.ptp(due))
-            in_system += weight * found.in_system
-            expected += weight * found.rate_per_s * found.latency_s
+            law, weight = little(due, end, seed=int(block)), float(np.ptp(due))
+            in_system += weight * law.in_system
+            expected += weight * law.rate_per_s * law.latency_s
     return abs(in_system - expected) / in_system if in_system else math.nan
 
 
-def token_share(served: Served) -> float | None:
-    """Useful tokens of all that were computed: the rows of a batch are padded to its longest. None where tokens are not counted."""
-    if not len(served) or not served.tokens.any():
+def token_share(requests: Requests) -> float | None:
+    """The share of useful tokens in those computed: a batch pads its rows to the longest. None where tokens are not counted."""
+    if not len(requests) or not requests.tokens.any():
         return None
-    first = _batches(served)
-    rows = np.diff(np.append(first, len(served)))
-    return float(served.tokens.sum() / (np.maximum.reduceat(served.tokens, first) * rows).sum())
+    first = _batch_starts(requests)
+    rows = np.diff(np.append(first, len(requests)))
+    return float(requests.tokens.sum() / (np.maximum.reduceat(requests.tokens, first) * rows).sum())
 
 
 def late_sends(due_ns: Ints, start_ns: Ints, end_ns: Ints) -> Floats:
@@ -230,14 +248,14 @@ def late_sends(due_ns: Ints, start_ns: Ints, end_ns: Ints) -> Floats:
     return np.asarray(start_ns - np.maximum(due_ns, free), dtype=float)
 
 
-def _batches(served: Served) -> Ints:
-    """Where each batch begins: rows that were served together share their block and their start."""
-    changed = np.ones(len(served), dtype=bool)
-    changed[1:] = (served.block[1:] != served.block[:-1]) | (served.start_ns[1:] != served.start_ns[:-1])
+def _batch_starts(requests: Requests) -> Ints:
+    """The place of the first request of each batch: rows that were served together share their block and their start."""
+    changed = np.ones(len(requests), dtype=bool)
+    changed[1:] = (requests.block[1:] != requests.block[:-1]) | (requests.start_ns[1:] != requests.start_ns[:-1])
     return np.flatnonzero(changed)
 
 
-def _firsts(numbers: Sequence[int] | Ints) -> Ints:
-    """Where each run of equal numbers begins."""
+def _run_starts(numbers: Sequence[int] | Ints) -> Ints:
+    """The place at which each run of equal numbers begins."""
     array = np.asarray(numbers)
     return np.flatnonzero(np.concatenate([[True], array[1:] != array[:-1]]))

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike
 from scipy import special
 from scipy import stats as scipy_stats
 
-#: A verdict is looked for after these numbers of blocks; ALPHA at each look keeps 5 % over the three. Pocock's constant is for looks that
-#: are evenly spaced: a normal test at these would err in 5.3 %. The exact signed-rank test cannot reach it (0.0210, 0.0211, 0.0215),
+from bench.core.arrays import Floats
+
+#: The numbers K of blocks after which a verdict is looked for; ALPHA at each look keeps 5 % over the three. Pocock's constant is for
+#: evenly spaced looks: a normal test at these would err in 5.3 %. The exact signed-rank test cannot reach it (0.0210, 0.0211, 0.0215),
 #: which comes to 5.1 %, and less since the t test has to agree: `invoke verify` simulates it.
 LOOKS = (12, 24, 48)
 ALPHA = 0.0221
@@ -29,9 +31,14 @@ Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Paired:
-    """A ratio of A to B over blocks (> 1: A is better), with its interval, the p of no difference, of a difference beyond MARGIN
-    (`p_beyond`), and the verdict on A. NaN where it cannot be told."""
+class PairedRatio:
+    """A ratio of A to B over blocks (> 1: A is better), with its interval and the verdict on A; NaN where it cannot be told.
+
+    Attributes:
+        p, p_t: of no difference, by Wilcoxon's test and by the paired t test.
+        p_beyond: of a difference beyond MARGIN.
+        p_holm: `p` adjusted for its family.
+    """
 
     blocks: int
     ratio: float
@@ -46,8 +53,8 @@ class Paired:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where an arm stands in its family: rank interval, tie group from 1, and its ratio to the best (A is this arm)."""
+class Rank:
+    """An arm's place in its family: rank interval, tie group from 1, and its ratio to the best (A is this arm)."""
 
     rank_lo: int
     rank_hi: int
@@ -57,7 +64,7 @@ class Standing:
     hi: float
 
 
-def paired_ratio(a: npt.ArrayLike, b: npt.ArrayLike, alpha: float = ALPHA, looks: Sequence[int] = LOOKS) -> Paired:
+def paired_ratio(a: ArrayLike, b: ArrayLike, alpha: float = ALPHA, looks: Sequence[int] = LOOKS) -> PairedRatio:
     """Compare A with B, block by block: `a[i]` and `b[i]` are the same quantity (more is better) in block i.
 
     The ratio is the Hodges–Lehmann estimate of d = ln(a/b), its interval Wilcoxon's of level 1 − α; the p-values are exact
@@ -77,34 +84,34 @@ def paired_ratio(a: npt.ArrayLike, b: npt.ArrayLike, alpha: float = ALPHA, looks
         p, p_t, p_beyond = _p_wilcoxon(d), _p_t(d), _p_beyond(d)
     except (ArithmeticError, ValueError, TypeError, IndexError) as error:
         return _unresolved(0, f"could not be computed: {error}")
-    found = Paired(len(d), ratio, lo, hi, p, p_t, p_beyond, p, UNRESOLVED)
+    paired = PairedRatio(len(d), ratio, lo, hi, p, p_t, p_beyond, p, UNRESOLVED)
     if len(d) < looks[0]:
-        return replace(found, note=f"{len(d)} of {looks[0]} blocks")
-    return judge(found, p, p_beyond, alpha)
+        return replace(paired, note=f"{len(d)} of {looks[0]} blocks")
+    return judge(paired, p, p_beyond, alpha)
 
 
-def judge(found: Paired, p_holm: float, p_beyond_holm: float, alpha: float = ALPHA) -> Paired:
-    """The verdict under p-values that were adjusted for the family. Equivalent comes first: inside the margin nobody wins."""
-    settled = replace(found, p_holm=p_holm)
-    if not all(math.isfinite(value) for value in (found.ratio, found.lo, found.hi, p_holm, p_beyond_holm, found.p_t)):
-        return replace(settled, verdict=UNRESOLVED, note=found.note or "could not be computed")
+def judge(paired: PairedRatio, p_holm: float, p_beyond_holm: float, alpha: float = ALPHA) -> PairedRatio:
+    """The verdict under p-values that were adjusted for the family. Equivalent comes first: inside the margin no arm is faster."""
+    adjusted = replace(paired, p_holm=p_holm)
+    if not all(math.isfinite(value) for value in (paired.ratio, paired.lo, paired.hi, p_holm, p_beyond_holm, paired.p_t)):
+        return replace(adjusted, verdict=UNRESOLVED, note=paired.note or "could not be computed")
     if p_beyond_holm <= alpha:
-        return replace(settled, verdict=EQUIVALENT)
-    if p_holm <= alpha and found.p_t > alpha:
-        return replace(settled, verdict=UNRESOLVED, note="the paired t test does not agree")
-    if p_holm <= alpha and found.ratio != 1:
-        return replace(settled, verdict=FASTER if found.ratio > 1 else SLOWER)
-    return replace(settled, verdict=UNRESOLVED)
+        return replace(adjusted, verdict=EQUIVALENT)
+    if p_holm <= alpha and paired.p_t > alpha:
+        return replace(adjusted, verdict=UNRESOLVED, note="the paired t test does not agree")
+    if p_holm <= alpha and paired.ratio != 1:
+        return replace(adjusted, verdict=FASTER if paired.ratio > 1 else SLOWER)
+    return replace(adjusted, verdict=UNRESOLVED)
 
 
-def judge_family(pairs: Mapping[Pair, Paired], alpha: float = ALPHA, looks: Sequence[int] = LOOKS) -> dict[Pair, Paired]:
+def judge_family(pairs: Mapping[Pair, PairedRatio], alpha: float = ALPHA, looks: Sequence[int] = LOOKS) -> dict[Pair, PairedRatio]:
     """The verdicts of all pairs of one family under Holm's adjustment. Pairs without enough blocks count in it all the same."""
-    p_holm = holm([found.p for found in pairs.values()])
-    p_beyond = holm([found.p_beyond for found in pairs.values()])
+    p_holm = holm([paired.p for paired in pairs.values()])
+    p_beyond = holm([paired.p_beyond for paired in pairs.values()])
     judged = {}
-    for (pair, found), p, beyond in zip(pairs.items(), p_holm, p_beyond, strict=True):
-        enough = found.blocks >= looks[0]
-        judged[pair] = judge(found, p, beyond, alpha) if enough else replace(found, p_holm=p)
+    for (pair, paired), p, beyond in zip(pairs.items(), p_holm, p_beyond, strict=True):
+        enough = paired.blocks >= looks[0]
+        judged[pair] = judge(paired, p, beyond, alpha) if enough else replace(paired, p_holm=p)
     return judged
 
 
@@ -119,19 +126,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) if math.isfinite(raw) else math.nan for value, raw in zip(adjusted, p, strict=True)]
 
 
-def walsh(d: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def walsh(d: Floats) -> Floats:
     """The sorted Walsh averages (d_i + d_j)/2, i ≤ j."""
     i, j = np.triu_indices(len(d))
     return np.sort((d[i] + d[j]) / 2)
 
 
-def hodges_lehmann(d: npt.NDArray[np.float64]) -> float:
+def hodges_lehmann(d: Floats) -> float:
     """The Hodges–Lehmann estimate: the median of the Walsh averages."""
     return float(np.median(walsh(d)))
 
 
-def wilcoxon_interval(d: npt.NDArray[np.float64], alpha: float) -> tuple[float, float]:
-    """The interval of the Wilcoxon signed-rank test, of level ≥ 1 − α; infinite where so few blocks cannot give that level."""
+def wilcoxon_interval(d: Floats, alpha: float) -> tuple[float, float]:
+    """The interval of the Wilcoxon signed-rank test, of level ≥ 1 − α; infinite where there are too few blocks for that level."""
     averages = walsh(d)
     count = _walsh_rank(len(d), alpha)
     if count < 1:
@@ -145,8 +152,8 @@ def _walsh_rank(n: int, alpha: float) -> int:
 
 
 @lru_cache(maxsize=256)
-def _at_most(doubled_ranks: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """P(2T⁺ ≤ s) for s = 0, 1, … when every rank has its sign by a fair coin. Ranks are doubled: midranks of ties are halves."""
+def _at_most(doubled_ranks: tuple[int, ...]) -> Floats:
+    """P(2T⁺ ≤ s) for s = 0, 1, … where each rank is positive with probability ½. Ranks are doubled, since midranks of ties are halves."""
     chance = np.zeros(sum(doubled_ranks) + 1)
     chance[0] = 1.0
     for rank in doubled_ranks:
@@ -155,10 +162,10 @@ def _at_most(doubled_ranks: tuple[int, ...]) -> npt.NDArray[np.float64]:
     return np.cumsum(chance)
 
 
-def wilcoxon(d: npt.NDArray[np.float64]) -> tuple[float, float]:
+def wilcoxon(d: Floats) -> tuple[float, float]:
     """Exact one-sided p-values of the signed-rank test: (d tends to be positive, d tends to be negative).
 
-    Zeros are dropped, ties have midranks and the exact distribution that goes with them. scipy's test has that only by permuting
+    Zeros are dropped, ties have midranks and the exact distribution that goes with them. scipy's test does ties only by permuting
     (seconds where ours takes microseconds) or by a normal approximation; without ties both give the same numbers.
     """
     moved = d[d != 0]
@@ -169,13 +176,13 @@ def wilcoxon(d: npt.NDArray[np.float64]) -> tuple[float, float]:
     return min(float(below[ranks.sum() - positive]), 1.0), min(float(below[positive]), 1.0)
 
 
-def _p_wilcoxon(d: npt.NDArray[np.float64], shift: float = 0.0) -> float:
+def _p_wilcoxon(d: Floats, shift: float = 0.0) -> float:
     """Two-sided."""
     return min(1.0, 2 * min(wilcoxon(d - shift)))
 
 
-def _p_t(d: npt.NDArray[np.float64]) -> float:
-    """Two-sided p of the paired t test (scipy's `ttest_1samp`, which takes ten times as long over it)."""
+def _p_t(d: Floats) -> float:
+    """Two-sided p of the paired t test: as scipy's `ttest_1samp`, in a tenth of its time."""
     if len(d) < 2:
         return math.nan
     spread = float(d.std(ddof=1))
@@ -186,36 +193,36 @@ def _p_t(d: npt.NDArray[np.float64]) -> float:
     return float(2 * special.stdtr(len(d) - 1, -abs(t)))
 
 
-def _p_beyond(d: npt.NDArray[np.float64]) -> float:
+def _p_beyond(d: Floats) -> float:
     """TOST: the larger p of "not above −margin" and "not below +margin"."""
     margin = math.log1p(MARGIN)
     return max(wilcoxon(d + margin)[0], wilcoxon(d - margin)[1])
 
 
-def _unresolved(blocks: int, note: str) -> Paired:
+def _unresolved(blocks: int, note: str) -> PairedRatio:
     nan = math.nan
-    return Paired(blocks, nan, nan, nan, nan, nan, nan, nan, UNRESOLVED, note)
+    return PairedRatio(blocks, nan, nan, nan, nan, nan, nan, nan, UNRESOLVED, note)
 
 
-def flip(found: Paired) -> Paired:
-    """The same comparison seen from B."""
-    verdict = {FASTER: SLOWER, SLOWER: FASTER}.get(found.verdict, found.verdict)
-    lo, hi = (1 / value if value > 0 else math.inf for value in (found.hi, found.lo))
-    return replace(found, ratio=1 / found.ratio, lo=lo, hi=hi, verdict=verdict)
+def flip(paired: PairedRatio) -> PairedRatio:
+    """The same comparison as the ratio of B to A."""
+    verdict = {FASTER: SLOWER, SLOWER: FASTER}.get(paired.verdict, paired.verdict)
+    lo, hi = (1 / bound if bound > 0 else math.inf for bound in (paired.hi, paired.lo))
+    return replace(paired, ratio=1 / paired.ratio, lo=lo, hi=hi, verdict=verdict)
 
 
-def standings(scores: Mapping[str, float], pairs: Mapping[Pair, Paired]) -> dict[str, Standing]:
+def ranks(scores: Mapping[str, float], pairs: Mapping[Pair, PairedRatio]) -> dict[str, Rank]:
     """Rank intervals, tie groups and ratios to the best, for the arms of one family.
 
     lo = 1 + #(significantly better), hi = F − #(significantly worse). The leader of a tie group is the best-scoring arm that is in
-    no group yet; with it go all the others that it is not shown to beat.
+    no group yet; the group is the leader and all arms without a group that it is not shown to beat.
 
     Args:
         scores: per arm its quantity over the whole run, more is better.
         pairs: the judged comparisons, either way round; a missing one is unresolved.
     """
 
-    def seen_from(a: str, b: str) -> Paired:
+    def seen_from(a: str, b: str) -> PairedRatio:
         if (a, b) in pairs:
             return pairs[a, b]
         return flip(pairs[b, a]) if (b, a) in pairs else _unresolved(0, "not compared")
@@ -223,10 +230,10 @@ def standings(scores: Mapping[str, float], pairs: Mapping[Pair, Paired]) -> dict
     order = sorted(scores, key=lambda arm: (-scores[arm] if math.isfinite(scores[arm]) else math.inf, arm))
     beats = {arm: {other for other in order if other != arm and seen_from(arm, other).verdict == FASTER} for arm in order}
     groups = _tie_groups(order, beats)
-    found = {}
+    ranked = {}
     for arm in order:
         to_best = seen_from(arm, order[0]) if arm != order[0] else None
-        found[arm] = Standing(
+        ranked[arm] = Rank(
             rank_lo=1 + sum(arm in beats[other] for other in order),
             rank_hi=len(order) - len(beats[arm]),
             tie_group=groups[arm],
@@ -234,7 +241,7 @@ def standings(scores: Mapping[str, float], pairs: Mapping[Pair, Paired]) -> dict
             lo=1.0 if to_best is None else to_best.lo,
             hi=1.0 if to_best is None else to_best.hi,
         )
-    return found
+    return ranked
 
 
 def _tie_groups(order: Sequence[str], beats: Mapping[str, Collection[str]]) -> dict[str, int]:

@@ -10,9 +10,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Vectors = npt.NDArray[np.floating]
+from bench.core.arrays import Floats, Vectors
 
 #: precision → (largest 1 − cosine, largest |Δ| of an element). int8 and lower are judged by task quality instead.
 GATES: dict[str, tuple[float, float]] = {"fp32": (1e-7, 2e-5), "bf16": (1e-3, 1e-2), "fp16": (1e-3, 1e-2)}
@@ -22,11 +21,11 @@ NORM_GATE = 1e-5
 
 @dataclass(frozen=True)
 class Agreement:
-    """Per row: cosine to the reference, largest absolute difference of an element, | ‖v‖ − 1 |. float64 arrays of length rows."""
+    """Per row: cosine to the reference, largest absolute difference of an element, | ‖v‖ − 1 |."""
 
-    cosine: npt.NDArray[np.float64]
-    max_abs_diff: npt.NDArray[np.float64]
-    norm_error: npt.NDArray[np.float64]
+    cosine: Floats
+    max_abs_diff: Floats
+    norm_error: Floats
 
 
 def compare(vectors: Vectors, reference: Vectors) -> Agreement:

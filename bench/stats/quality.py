@@ -1,22 +1,23 @@
-"""What a precision costs: retrieval and similarity against fp32, paired over the queries, with bootstrap intervals.
+"""Retrieval and similarity of an arm's vectors against fp32, paired over the queries, with bootstrap intervals; and swapped indexes.
 
-Per-query numbers come from `quality.py`; here they become ratios, intervals and a verdict. The unit is the query: an arm and the fp32
-reference answer the same ones, so a resample draws queries and keeps both answers together.
+The numbers of single queries and pairs come from a run folder (bench/measure/quality.py); here they become ratios, intervals and a verdict.
+The unit is the query: an arm and the fp32 reference answer the same ones, so a resample draws queries and keeps both answers together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import stats as scipy_stats
 
-from bench.runs.schema import REFERENCE, Quality, Result, RunData, Swap
+from bench.core.arrays import Floats, Ints, Vectors
+from bench.runs.schema import REFERENCE, RunData
 from bench.stats.parity import GATES
+from bench.stats.tables import Quality, Result, Swap, finite
 
 TOP = 10
 #: An arm whose lower end lies below this share of fp32 is shown, not ranked.
@@ -24,20 +25,16 @@ KEPT = 0.99
 CONFIDENCE = 0.95
 RESAMPLES, RANK_RESAMPLES = 2000, 400
 SEED = 20261121
-#: Texts are this much more alike than under fp32 (share of the spread 1 − mean cosine that is left): the space has collapsed.
+#: A space has collapsed when less than this share of fp32's spread (1 − mean cosine of two different inputs) is left.
 COLLAPSED = 0.1
 NDCG, OVERLAP, SPEARMAN = "nDCG@10", "top-10 overlap", "Spearman"
 ALL = "all"
 NEEDS_WEIGHTS = "quality needs real weights"
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Vectors = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True)
-class Ratio:
-    """A mean over the mean of the reference on the same items, with its interval; NaN where the reference is 0."""
+class Kept:
+    """A value, that of the reference on the same items, and the share of it that is kept, with its interval; NaN where that is 0."""
 
     value: float
     reference: float
@@ -56,15 +53,15 @@ def ndcg(scores: Floats, relevant: Sequence[frozenset[int]], k: int = TOP) -> Fl
 
     Among equal scores the relevant ones come last: a space in which all vectors are alike finds nothing.
     """
-    found = np.zeros(len(scores))
+    ndcgs = np.zeros(len(scores))
     discount = 1 / np.log2(np.arange(2, k + 2))
-    for row, wanted in enumerate(relevant):
-        is_wanted = np.zeros(scores.shape[1], dtype=bool)
-        is_wanted[list(wanted)] = True
-        order = np.lexsort((is_wanted, -scores[row]))[:k]
-        gain = float((is_wanted[order] * discount[: len(order)]).sum())
-        found[row] = gain / discount[: min(k, len(wanted))].sum() if wanted else 0.0
-    return found
+    for row, documents in enumerate(relevant):
+        is_relevant = np.zeros(scores.shape[1], dtype=bool)
+        is_relevant[list(documents)] = True
+        order = np.lexsort((is_relevant, -scores[row]))[:k]
+        gain = float((is_relevant[order] * discount[: len(order)]).sum())
+        ndcgs[row] = gain / discount[: min(k, len(documents))].sum() if documents else 0.0
+    return ndcgs
 
 
 def overlap(a: Ints, b: Ints) -> Floats:
@@ -72,25 +69,25 @@ def overlap(a: Ints, b: Ints) -> Floats:
     return np.array([len(set(x) & set(y)) / max(1, len(x)) for x, y in zip(a.tolist(), b.tolist(), strict=True)])
 
 
-def kept(value: Floats, reference: Floats, confidence: float = CONFIDENCE) -> Ratio:
+def mean_kept(value: Floats, reference: Floats, confidence: float = CONFIDENCE) -> Kept:
     """The ratio of two means over the same items, with its percentile-bootstrap interval over the items."""
     n = len(value)
     if n == 0 or reference.sum() <= 0 or not (np.isfinite(value).all() and np.isfinite(reference).all()):
-        return Ratio(_mean(value), _mean(reference), math.nan, math.nan, math.nan)
+        return Kept(_mean(value), _mean(reference), math.nan, math.nan, math.nan)
     weights = np.random.default_rng(SEED).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     below = weights @ reference
     ratios = (weights @ value)[below > 0] / below[below > 0]
-    return Ratio(_mean(value), _mean(reference), float(value.sum() / reference.sum()), *_interval(ratios, confidence))
+    return Kept(_mean(value), _mean(reference), float(value.sum() / reference.sum()), *_interval(ratios, confidence))
 
 
-def spearman_kept(value: Floats, reference: Floats, gold: Floats, confidence: float = CONFIDENCE) -> Ratio:
+def spearman_kept(value: Floats, reference: Floats, gold: Floats, confidence: float = CONFIDENCE) -> Kept:
     """Spearman's rank correlation with the gold scores, over that of the reference."""
-    mine, theirs = _spearman(value, gold), _spearman(reference, gold)
-    if not (math.isfinite(mine) and math.isfinite(theirs)) or theirs <= 0:
-        return Ratio(mine, theirs, math.nan, math.nan, math.nan)
+    own, expected = _spearman(value, gold), _spearman(reference, gold)
+    if not (math.isfinite(own) and math.isfinite(expected)) or expected <= 0:
+        return Kept(own, expected, math.nan, math.nan, math.nan)
     draws = np.random.default_rng(SEED).integers(0, len(gold), size=(RANK_RESAMPLES, len(gold)))
     ratios = np.array([_spearman(value[draw], gold[draw]) / _spearman(reference[draw], gold[draw]) for draw in draws])
-    return Ratio(mine, theirs, mine / theirs, *_interval(ratios[np.isfinite(ratios)], confidence))
+    return Kept(own, expected, own / expected, *_interval(ratios[np.isfinite(ratios)], confidence))
 
 
 def _spearman(a: Floats, b: Floats) -> float:
@@ -111,7 +108,7 @@ def _mean(values: Floats) -> float:
 
 
 def broken_space(vectors: Vectors, reference: Vectors) -> str | None:
-    """What is wrong with a whole space of vectors (rows, dim): NaN, or texts that have become alike. None where nothing is."""
+    """Why a whole space of vectors (rows, dim) is broken: NaN or infinity in it, or collapsed. None where it is not."""
     if not np.isfinite(vectors).all():
         return f"broken space: {int((~np.isfinite(vectors)).any(axis=1).sum())} of {len(vectors)} vectors hold NaN or infinity"
     spread, expected = _spread(vectors), _spread(reference)
@@ -129,70 +126,73 @@ def _spread(vectors: Vectors) -> float:
 
 
 @dataclass(frozen=True)
-class Worth:
-    """What is known of the vectors of a run's arms: the rows of `qualities`, and what is wrong with whole spaces."""
+class RunQuality:
+    """The rows of `qualities` of a run, and by arm why its whole space is broken."""
 
     rows: Sequence[Quality]
     broken: Mapping[str, str]
 
 
-def worth_of(run: RunData) -> Worth:
-    return Worth(qualities(run), broken_spaces(run))
+def run_quality(run: RunData) -> RunQuality:
+    return RunQuality(qualities(run), broken_spaces(run))
 
 
 def qualities(run: RunData) -> list[Quality]:
     """Per arm and measure the ratio to fp32, for each set and for all of them together; a broken space is named in each of its rows."""
     if run.quality is None:
         return []
-    found: list[Quality] = []
-    for arm_id, mine in run.quality.items.groupby("arm_id", sort=True):
-        retrieval = mine[mine["measure"] == "retrieval"]
-        groups = [(str(name), part) for name, part in retrieval.groupby("set", sort=True)]
-        if len(retrieval):
-            groups.insert(0, (ALL, retrieval))
-        for name, part in groups:
-            ratio = kept(_column(part, "value"), _column(part, "reference"))
-            found.append(_quality(str(arm_id), NDCG, name, len(part), ratio))
-            shared = _column(part, "overlap")
-            found.append(_quality(str(arm_id), OVERLAP, name, len(part), kept(shared, np.ones_like(shared))))
-        pairs = [(str(name), part) for name, part in mine[mine["measure"] == "sts"].groupby("set", sort=True)]
-        for name, part in pairs:
-            ratio = spearman_kept(_column(part, "value"), _column(part, "reference"), _column(part, "gold"))
-            found.append(_quality(str(arm_id), SPEARMAN, name, len(part), ratio))
+    rows = [row for arm_id, items in run.quality.items.groupby("arm_id", sort=True) for row in _arm_qualities(str(arm_id), items)]
     broken = broken_spaces(run)
-    return [replace(row, held=False, note=broken[row.arm_id]) if row.arm_id in broken else row for row in found]
+    return [replace(row, held=False, note=broken[row.arm_id]) if row.arm_id in broken else row for row in rows]
+
+
+def _arm_qualities(arm_id: str, items: pd.DataFrame) -> Iterator[Quality]:
+    """The rows of one arm: nDCG and overlap of all retrieval sets together and of each, then Spearman of each similarity set."""
+    retrieval = items[items["measure"] == "retrieval"]
+    sets = [(str(name), part) for name, part in retrieval.groupby("set", sort=True)]
+    for name, part in [(ALL, retrieval), *sets] if len(retrieval) else []:
+        yield _quality(arm_id, NDCG, name, len(part), mean_kept(_column(part, "value"), _column(part, "reference")))
+        shared = _column(part, "overlap")
+        yield _quality(arm_id, OVERLAP, name, len(part), mean_kept(shared, np.ones_like(shared)))
+    for pairs_set, pairs in items[items["measure"] == "sts"].groupby("set", sort=True):
+        spearman = spearman_kept(_column(pairs, "value"), _column(pairs, "reference"), _column(pairs, "gold"))
+        yield _quality(arm_id, SPEARMAN, str(pairs_set), len(pairs), spearman)
 
 
 def broken_spaces(run: RunData) -> dict[str, str]:
-    """Per arm what is wrong with the whole space of its probe vectors; arms with nothing wrong are left out."""
+    """By arm why the whole space of its probe vectors is broken; arms whose space is not are left out."""
     probes = dict(run.quality.probes) if run.quality else {}
     expected = probes.pop(REFERENCE, None)
     if expected is None:
         return {}
-    found = {arm_id: broken_space(vectors, expected) for arm_id, vectors in probes.items() if vectors.shape == expected.shape}
-    return {arm_id: note for arm_id, note in found.items() if note}
+    notes = {arm_id: broken_space(vectors, expected) for arm_id, vectors in probes.items() if vectors.shape == expected.shape}
+    return {arm_id: note for arm_id, note in notes.items() if note}
 
 
-def with_quality(run: RunData, worth: Worth, row: Result) -> Result:
-    """A row with what its arm's vectors are worth, and with the reason why that forbids it a rank.
+def with_quality(run: RunData, vectors: RunQuality, row: Result) -> Result:
+    """The quality columns of a row, and where the quality forbids it a rank, the reason.
 
     Precisions with a gate (fp32, bf16) are proven by their vectors, and refused only where quality was measured and is lost. Lower
     ones have quality as their only proof: without it they are shown, not ranked.
     """
     if row.role != "measured":
         return row
-    mine = [quality for quality in worth.rows if quality.arm_id == row.arm_id]
-    by_measure = {quality.measure: quality for quality in mine if quality.quality_set == ALL}
-    if NDCG in by_measure:
-        main, sets = by_measure[NDCG], sorted({quality.quality_set for quality in mine if quality.measure == NDCG} - {ALL})
+    of_arm = [quality for quality in vectors.rows if quality.arm_id == row.arm_id]
+    overall = {quality.measure: quality for quality in of_arm if quality.quality_set == ALL}
+    if NDCG in overall:
+        ndcg, sets = overall[NDCG], sorted({quality.quality_set for quality in of_arm if quality.measure == NDCG} - {ALL})
         row = replace(
-            row, quality=main.kept, quality_lo=main.kept_lo, quality_hi=main.kept_hi, top10_overlap=by_measure[OVERLAP].value,
-            quality_metric=f"nDCG@10 kept, {main.n} queries ({', '.join(sets)})",
-        )  # fmt: skip
+            row,
+            quality=ndcg.kept,
+            quality_lo=ndcg.kept_lo,
+            quality_hi=ndcg.kept_hi,
+            top10_overlap=overall[OVERLAP].value,
+            quality_metric=f"{NDCG} kept, {ndcg.n} queries ({', '.join(sets)})",
+        )
     if row.status not in ("OK", "PARTIAL"):
         return row
-    note = worth.broken.get(row.arm_id) or why_refused(mine)
-    if note is None and row.precision not in GATES and not mine:
+    note = vectors.broken.get(row.arm_id) or why_refused(of_arm)
+    if note is None and row.precision not in GATES and not of_arm:
         failed = run.quality.failed.get(row.arm_id) if run.quality else None
         note = NEEDS_WEIGHTS if run.weights == "synthetic" else f"quality {failed or 'was not measured'}"
     return replace(row, rank_note=row.rank_note or note)
@@ -202,15 +202,11 @@ def _column(part: pd.DataFrame, name: str) -> Floats:
     return np.asarray(part[name].to_numpy(dtype=float))
 
 
-def _quality(arm_id: str, measure: str, name: str, n: int, ratio: Ratio) -> Quality:
+def _quality(arm_id: str, measure: str, name: str, n: int, kept: Kept) -> Quality:
     judged = measure == SPEARMAN or (measure == NDCG and name == ALL)
-    held = None if not judged else math.isfinite(ratio.lo) and ratio.lo >= KEPT
-    value, reference, share, lo, hi = (_finite(x) for x in (ratio.value, ratio.reference, ratio.kept, ratio.lo, ratio.hi))
+    held = None if not judged else math.isfinite(kept.lo) and kept.lo >= KEPT
+    value, reference, share, lo, hi = (finite(number) for number in (kept.value, kept.reference, kept.kept, kept.lo, kept.hi))
     return Quality(arm_id, measure, name, n, value, reference, share, lo, hi, held, None)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def why_refused(rows: Sequence[Quality]) -> str | None:
@@ -233,33 +229,42 @@ def swaps(run: RunData) -> list[Swap]:
 def swap_matrix(vectors: Mapping[str, Vectors], queries: int, relevant: Sequence[frozenset[int]]) -> list[Swap]:
     """May an index that arm B built be asked by arm Q? Every pair of arms, on one probe set.
 
-    Overlap and nDCG are those of (index B, queries Q) against (index B, queries B), which is what stands before the swap.
+    Overlap and nDCG are those of (index B, queries Q) against (index B, queries B), the state before the swap.
 
     Args:
         vectors: per arm (queries + documents, dim), the queries first.
         relevant: per query the documents that answer it.
     """
-    found: list[Swap] = []
+    swaps: list[Swap] = []
     usable = {arm: block.astype(np.float64) for arm, block in vectors.items() if np.isfinite(block).all()}
-    for built, theirs in usable.items():
-        index = theirs[queries:]
-        own = theirs[:queries] @ index.T
-        own_top, own_ndcg = top(own), ndcg(own, relevant)
-        for asked, mine in usable.items():
-            if mine.shape != theirs.shape:
+    for built, builder in usable.items():
+        index = builder[queries:]
+        before = builder[:queries] @ index.T
+        top_before, ndcg_before = top(before), ndcg(before, relevant)
+        for asked, asker in usable.items():
+            if asker.shape != builder.shape:
                 continue
-            scores = mine[:queries] @ index.T
-            shared = overlap(top(scores), own_top)
-            same, good = kept(shared, np.ones_like(shared)), kept(ndcg(scores, relevant), own_ndcg)
-            found.append(Swap(
-                built, asked, queries, _finite(same.kept) or 0.0, _finite(same.lo), _finite(good.value), _finite(good.kept),
-                _finite(good.lo), _verdict(same, good),
-            ))  # fmt: skip
-    return found
+            scores = asker[:queries] @ index.T
+            shared = overlap(top(scores), top_before)
+            overlap_kept, ndcg_kept = mean_kept(shared, np.ones_like(shared)), mean_kept(ndcg(scores, relevant), ndcg_before)
+            swaps.append(
+                Swap(
+                    built_arm=built,
+                    asked_arm=asked,
+                    queries=queries,
+                    overlap=finite(overlap_kept.kept) or 0.0,
+                    overlap_lo=finite(overlap_kept.lo),
+                    ndcg=finite(ndcg_kept.value),
+                    ndcg_kept=finite(ndcg_kept.kept),
+                    ndcg_kept_lo=finite(ndcg_kept.lo),
+                    verdict=_swap_verdict(overlap_kept, ndcg_kept),
+                )
+            )
+    return swaps
 
 
-def _verdict(same: Ratio, good: Ratio) -> str:
-    """yes: the same documents come back. nearly: others do, as good ones. re-index: neither is shown."""
-    if same.lo >= KEPT:
+def _swap_verdict(overlap_kept: Kept, ndcg_kept: Kept) -> str:
+    """yes: the same documents come back. nearly: others do that are as good. re-index: neither is shown."""
+    if overlap_kept.lo >= KEPT:
         return "yes"
-    return "nearly" if math.isfinite(good.lo) and good.lo >= KEPT else "re-index"
+    return "nearly" if math.isfinite(ndcg_kept.lo) and ndcg_kept.lo >= KEPT else "re-index"

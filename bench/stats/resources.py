@@ -1,4 +1,4 @@
-"""What an arm needs besides time: memory, CPU time, switches, faults, energy, start-up and size on disk, from what its run recorded."""
+"""Memory, CPU time, switches, faults, energy, start-up and size on disk of an arm, from the records of its run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENERGY_NOT_EXPOSED = "not exposed"
 
 @dataclass(frozen=True)
 class Resources:
-    """Columns of `results` (schema.sql says what they are). None: not measured, or withheld with the note beside it."""
+    """Columns of `results`, whose meaning stands in schema.sql. None: not measured, or withheld with the note beside it."""
 
     load_ms: float | None
     first_ms: float | None
@@ -52,10 +52,15 @@ class Resources:
 
 
 def resources_of(arm: RunArm, starts: Sequence[Start], slices: Sequence[Slice], memory: Sequence[ArmMemory]) -> Resources:
-    """Of one arm in one scenario: its process starts in the run, its slices and its memory at the end of each block.
+    """The resources of one arm in one scenario.
 
-    Medians over starts and over blocks, the highest of the peaks; what is counted (CPU time, switches, energy …) is summed over the
-    slices that were served, per 1 000 embeddings. Starts with a cold page cache stand apart from the others.
+    Medians over starts and over blocks, the highest of the peaks; counters (CPU time, switches, energy …) are summed over the slices
+    without an error, per 1 000 embeddings. Starts with a cold page cache have columns of their own.
+
+    Args:
+        starts: the arm's process starts in the run.
+        slices: of the scenario.
+        memory: at the end of each block.
     """
     warm = [start for start in starts if start.page_cache != "cold"]
     cold = [start for start in starts if start.page_cache == "cold"]
@@ -67,12 +72,12 @@ def resources_of(arm: RunArm, starts: Sequence[Start], slices: Sequence[Slice], 
         return sum(values) if values and None not in values else None
 
     def per_1000(name: str, unit: float = 1.0) -> float | None:
-        found = total(name)
-        return found / unit * 1000 / rows if found is not None and rows else None
+        count = total(name)
+        return count / unit * 1000 / rows if count is not None and rows else None
 
     def percent(name: str) -> float | None:
-        found = total(name)
-        return 100 * found / wall_ns if found is not None and wall_ns else None
+        ns = total(name)
+        return 100 * ns / wall_ns if ns is not None and wall_ns else None
 
     def steady(name: str) -> int | None:
         return _whole_median([getattr(block, name) for block in memory])
@@ -105,20 +110,20 @@ def resources_of(arm: RunArm, starts: Sequence[Start], slices: Sequence[Slice], 
 
 
 def swap_note(arms: Sequence[RunArm], swapped: Sequence[int | None]) -> str | None:
-    """Why a scenario is not ranked: one of its arms was partly in swap, and what is paged out waits for a disk. None where none was."""
+    """Why a scenario is not ranked: one of its arms was partly in swap, and pages in swap wait for a disk. None where none was."""
     worst = max(zip(swapped, arms, strict=True), key=lambda pair: pair[0] or 0, default=(None, None))
     return f"swapped: {worst[1].framework} had {worst[0] / 1024:.0f} KiB in swap" if worst[0] and worst[1] else None
 
 
 def _start_to_first_ns(start: Start) -> int | None:
-    """From the start of the process to its first vector: `ready` comes after the second."""
+    """From the start of the process to its first vector. `spawn_ns` lasts until `ready`, which comes after the second vector."""
     return None if start.spawn_ns is None or start.second_ns is None else start.spawn_ns - start.second_ns
 
 
-def _median_of(starts: Sequence[Start], reader: Callable[[Start], int | None]) -> float | None:
-    """Median in ms over the starts that tell."""
-    values = [found / NS_PER_MS for start in starts if (found := reader(start)) is not None]
-    return float(np.median(values)) if values else None
+def _median_of(starts: Sequence[Start], time_ns: Callable[[Start], int | None]) -> float | None:
+    """Median in ms over the starts that have the time."""
+    values_ms = [ns / NS_PER_MS for start in starts if (ns := time_ns(start)) is not None]
+    return float(np.median(values_ms)) if values_ms else None
 
 
 def _whole_median(values: Sequence[int | None]) -> int | None:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
 from bench.catalog import LARGE_MODEL_BYTES
-from bench.runs.schema import Block, Failure, Result, RunArm, RunData, RunScenario, Slice
+from bench.core.arrays import Floats
 from bench.stats import parity
+from bench.stats.cells import OPEN, Cell
 from bench.stats.load import (
     Latencies,
-    Served,
+    Requests,
     as_measured,
     lateness,
     little_error,
+    new_calls,
     offered_load,
     open_windows,
     overrun_blocks,
@@ -27,206 +27,146 @@ from bench.stats.load import (
     token_share,
 )
 from bench.stats.resources import resources_of, swap_note
-from bench.stats.sample import Effective, percentile, profile, rate, withheld
+from bench.stats.sample import Effective, Rate, percentile, profile, rate, withheld
+from bench.stats.tables import Result, finite
 
-#: Changes with any change that can alter a stored number.
-STATS_VERSION = 2
+#: A row is OK from this many blocks and requests on.
 MIN_BLOCKS = 3
 MIN_REQUESTS, MIN_REQUESTS_SLOW = 200, 20
-#: From these on a model is big, or an arm slow, enough for MIN_REQUESTS_SLOW.
+#: MIN_REQUESTS_SLOW is enough for a model of LARGE_MODEL_BYTES, and where the slowest arm takes this long for a request.
 SLOW_NS = 50_000_000
 NS_PER_MS = 1e6
 NO_INTERVAL = "one search an arm: no interval over blocks"
-#: Loads whose pieces are cut off where an arm does not keep up: that is a finding, not a fault.
-OPEN = ("open", "slo")
-INTEGERS = ("block", "slice", "request", "tokens", "due_ns", "start_ns", "end_ns")
-REALS = ("preprocess_ns", "cosine", "max_abs_diff")
-NO_SAMPLES = pd.DataFrame({name: np.zeros(0) for name in (*INTEGERS, *REALS)})
-
-Floats = npt.NDArray[np.float64]
+#: The columns that `with_latencies` fills.
+LATENCY_COLUMNS = (
+    "n_eff", "mean_ms", "stdev_ms", "max_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms", "p50_lo_ms", "p50_hi_ms", "p99_lo_ms",
+    "p99_hi_ms", "service_p50_ms", "wait_p50_ms", "preprocess_p50_ms", "text_p50_ms",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One arm in one served scenario: what it served, and its row with nothing but its identity in it.
-
-    `pieces` maps a block to the arm's last slice in it (a piece is the only one).
-    """
-
-    arm: RunArm
-    scenario: RunScenario
-    served: Served
-    identity: Result
-    pieces: Mapping[int, Slice] = field(default_factory=dict)
-
-    @property
-    def cut(self) -> frozenset[int]:
-        """The blocks of an open loop in which the arm did not keep up and was cut off."""
-        if self.scenario.load == "closed" or self.scenario.rate_per_s is None:
-            return frozenset()
-        return frozenset(block for block, piece in self.pieces.items() if piece.served < piece.count and not piece.error)
-
-
-def cells_of(run: RunData) -> dict[str, list[Cell]]:
-    """Per scenario of the run its cells, one per arm."""
-    served = _by_cell(run)
-    nothing = _served(NO_SAMPLES)
-    return {
-        scenario.name: [_cell(run, arm, scenario, served.get((scenario.name, arm.arm_id), nothing)) for arm in run.arms]
-        for scenario in run.scenarios
-    }
-
-
-def rows_of(run: RunData, cells: Sequence[Cell]) -> list[Result]:
+def rows_of(cells: Sequence[Cell]) -> list[Result]:
     """The rows of one scenario's cells, without ranks. Without proven vectors a row carries no time."""
-    slow = _is_slow(run, cells)
-    rows = [_with_numbers(run, cell, _with_status(run, cell, slow)) for cell in cells]
+    enough = MIN_REQUESTS_SLOW if _is_slow(cells) else MIN_REQUESTS
+    rows = [_with_numbers(cell, _with_status(cell, enough)) for cell in cells]
     swapped = swap_note([cell.arm for cell in cells], [row.swap_bytes for row in rows])
     return [replace(row, rank_note=swapped) if swapped and row.role == "measured" and row.mean_ms else row for row in rows]
 
 
-def _by_cell(run: RunData) -> dict[tuple[str, str], Served]:
-    """(scenario, arm) → what was served there, in the order taken."""
-    frame = run.samples.sort_values(["scenario", "arm_id", "block", "start_ns", "request"], kind="stable", ignore_index=True)
-    groups = frame.groupby(["scenario", "arm_id"], sort=False, observed=True)
-    return {(str(scenario), str(arm_id)): _served(part) for (scenario, arm_id), part in groups}
+def _is_slow(cells: Sequence[Cell]) -> bool:
+    """Is MIN_REQUESTS_SLOW enough in this scenario? A request of a batch takes as long as its batch."""
+    medians_ns = [
+        float(np.median(cell.requests.end_ns - cell.requests.start_ns))
+        for cell in cells
+        if cell.arm.role == "measured" and len(cell.requests)
+    ]
+    large = any(cell.run.model_bytes >= LARGE_MODEL_BYTES for cell in cells)
+    return large or max(medians_ns, default=0.0) >= SLOW_NS
 
 
-def _served(part: pd.DataFrame) -> Served:
-    whole = {name: part[name].to_numpy(dtype=np.int64) for name in INTEGERS}
-    real = {name: part[name].to_numpy(dtype=float) for name in REALS}
-    block, piece = whole["block"], whole.pop("slice")
-    new = np.ones(len(part), dtype=bool)
-    new[1:] = (block[1:] != block[:-1]) | (piece[1:] != piece[:-1])
-    return Served(stretch=np.cumsum(new) - 1, **whole, **real)
+# --- status ----------------------------------------------------------------------------------------------------------------
 
 
-def _cell(run: RunData, arm: RunArm, scenario: RunScenario, served: Served) -> Cell:
-    version = (arm.version or {}).get("version")
-    identity = Result(
-        run_id=run.run_id, campaign_id=run.campaign_id, arm_id=arm.arm_id, role=arm.role, measured_at=run.measured_at,
-        machine_id=run.machine_id, machine=run.machine, model=run.model, weights=run.weights, framework=arm.framework,
-        framework_version=None if version is None else str(version), language=arm.language, precision=arm.precision,
-        variant=arm.variant, sessions=arm.sessions, threads=arm.threads, scenario=scenario.name, served_scenario=None,
-        precision_note=arm.precision_note, compile_ms=None if arm.compile_s is None else arm.compile_s * 1000,
-        clients=_served_clients(scenario), rate_per_s=scenario.rate_per_s, batch=scenario.batch, status="SKIPPED", reason=None,
-        plan_hash=scenario.plan_hash, artefact_hash=arm.artefact_hash, stats_version=STATS_VERSION,
-    )  # fmt: skip
-    pieces = {block.block: piece for block in run.blocks if block.scenario == scenario.name for piece in block.slices
-              if piece.arm_id == arm.arm_id}  # fmt: skip
-    return Cell(arm, scenario, served, identity, pieces)
-
-
-def _served_clients(scenario: RunScenario) -> int | None:
-    """The client count that the served row itself stands for: a closed loop's is as many as are served together."""
-    if scenario.load in OPEN:
-        return None
-    return scenario.batch if scenario.load == "closed" else 1
-
-
-def _is_slow(run: RunData, cells: Sequence[Cell]) -> bool:
-    """May this scenario do with MIN_REQUESTS_SLOW? A request of a batch takes as long as its batch."""
-    services = [float(np.median(cell.served.end_ns - cell.served.start_ns))
-                for cell in cells if cell.arm.role == "measured" and len(cell.served)]  # fmt: skip
-    return run.model_bytes >= LARGE_MODEL_BYTES or max(services, default=0.0) >= SLOW_NS
-
-
-def _with_status(run: RunData, cell: Cell, slow: bool) -> Result:
-    """Status and reason, and what may be said whatever they are: n, blocks, errors, agreement with the reference."""
-    arm, served = cell.arm, cell.served
-    slices = [piece for block in _blocks_of(run, cell) for piece in block.slices if piece.arm_id == arm.arm_id]
-    had = set(served.block.tolist())
+def _with_status(cell: Cell, enough: int) -> Result:
+    """The row's status, and what is said whatever that is: n, blocks, errors, agreement with the reference."""
+    requests, blocks = cell.requests, set(cell.requests.block.tolist())
+    status, reason = _status(cell, enough)
     row = replace(
-        cell.identity, n=len(served), blocks=len(had), errors=sum(piece.count - piece.served for piece in slices if piece.error),
-        noisy_blocks=sum(block.noisy for block in _blocks_of(run, cell) if block.block in had),
-    )  # fmt: skip
-    parity_reason = None
-    if arm.role != "floor":
-        if len(served):
-            row = replace(
-                row, min_cosine=finite(served.cosine.min()), mean_cosine=finite(served.cosine.mean()),
-                max_abs_diff=finite(served.max_abs_diff.max()),
-            )  # fmt: skip
-        parity_reason = _parity_reason(run, cell)
-    failure = _failure(run.failures, cell)
-    if failure and (failure.status == "PARITY_FAIL" or not parity_reason):
-        return replace(row, status=failure.status, reason=failure.reason)
-    if parity_reason:
-        return replace(row, status="PARITY_FAIL", reason=parity_reason)
-    error = next((piece.error for piece in slices if piece.error), None)
-    if not had:
-        if slices:
-            return replace(row, status="CRASH", reason=error or "served nothing")
-        return replace(row, status="SKIPPED", reason="no block was measured" if run.finished else "the run is not finished")
-    enough = MIN_REQUESTS_SLOW if slow else MIN_REQUESTS
-    short = []
-    if len(had) < MIN_BLOCKS and cell.scenario.load != "slo":  # a search ends when its limits are settled
-        short.append(f"{len(had)} of {MIN_BLOCKS} blocks")
-    if len(served) < enough:
-        short.append(f"{len(served)} of {enough} requests")
-    if cut := sum(piece.served < piece.count for piece in slices) if cell.scenario.load not in OPEN or error else 0:
-        short.append(f"{cut} of {len(slices)} slices cut short" + (f" ({error})" if error else ""))
-    return replace(row, status="PARTIAL" if short else "OK", reason="; ".join(short) or None)
+        cell.identity,
+        status=status,
+        reason=reason,
+        n=len(requests),
+        blocks=len(blocks),
+        errors=sum(piece.count - piece.served for piece in cell.slices if piece.error),
+        noisy_blocks=sum(block.noisy for block in cell.blocks if block.block in blocks),
+    )
+    if cell.arm.role == "floor" or not len(requests):
+        return row
+    return replace(
+        row,
+        min_cosine=finite(requests.cosine.min()),
+        mean_cosine=finite(requests.cosine.mean()),
+        max_abs_diff=finite(requests.max_abs_diff.max()),
+    )
 
 
-def _blocks_of(run: RunData, cell: Cell) -> list[Block]:
-    return [block for block in run.blocks if block.scenario == cell.scenario.name]
+def _status(cell: Cell, enough: int) -> tuple[str, str | None]:
+    """Status and reason. Wrong vectors come before a recorded failure, and that before too few blocks or requests."""
+    wrong, failure = _why_wrong(cell), cell.failure
+    if failure and (failure.status == "PARITY_FAIL" or not wrong):
+        return failure.status, failure.reason
+    if wrong:
+        return "PARITY_FAIL", wrong
+    if len(cell.requests):
+        short = _shortfalls(cell, enough)
+        return ("PARTIAL", "; ".join(short)) if short else ("OK", None)
+    if cell.slices:
+        return "CRASH", _first_error(cell) or "served nothing"
+    return "SKIPPED", "no block was measured" if cell.run.finished else "the run is not finished"
 
 
-def _failure(failures: Iterable[Failure], cell: Cell) -> Failure | None:
-    """The recorded failure of this very cell, or of all cells of the arm that have no block."""
-    own = [failure for failure in failures if failure.arm_id == cell.arm.arm_id]
-    exact = [failure for failure in own if failure.scenario == cell.scenario.name]
-    rest = [failure for failure in own if failure.scenario == "*" and not len(cell.served)]
-    return next(iter(exact + rest), None)
-
-
-def _parity_reason(run: RunData, cell: Cell) -> str | None:
-    """Why the vectors of a cell are not proven: the worst of the timed requests, then the checks of the arm."""
-    served = cell.served
-    if len(served):
-        reason = parity.gate(cell.arm.precision, float(served.cosine.min()), float(served.max_abs_diff.max()))
+def _why_wrong(cell: Cell) -> str | None:
+    """Why the vectors of a cell are not proven: by the worst of its timed requests, then by the checks of the arm."""
+    if cell.arm.role == "floor":
+        return None
+    requests = cell.requests
+    if len(requests):
+        reason = parity.gate(cell.arm.precision, float(requests.cosine.min()), float(requests.max_abs_diff.max()))
         if reason:
             return reason
-    broken = [check for check in run.checks.get(cell.arm.arm_id, ()) if check.held is False]
+    broken = [check for check in cell.checks if check.held is False]
     return f"{broken[0].name}: {broken[0].detail or 'did not hold'}" if broken else None
 
 
-def _with_numbers(run: RunData, cell: Cell, row: Result) -> Result:
+def _shortfalls(cell: Cell, enough: int) -> list[str]:
+    """What a row lacks that is not OK."""
+    blocks, error = len(np.unique(cell.requests.block)), _first_error(cell)
+    short = []
+    if blocks < MIN_BLOCKS and cell.scenario.load != "slo":  # a search ends when its limits are settled
+        short.append(f"{blocks} of {MIN_BLOCKS} blocks")
+    if len(cell.requests) < enough:
+        short.append(f"{len(cell.requests)} of {enough} requests")
+    if cell.scenario.load not in OPEN or error:
+        cut = sum(piece.served < piece.count for piece in cell.slices)
+        if cut:
+            short.append(f"{cut} of {len(cell.slices)} slices cut short" + (f" ({error})" if error else ""))
+    return short
+
+
+def _first_error(cell: Cell) -> str | None:
+    return next((piece.error for piece in cell.slices if piece.error), None)
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------------
+
+
+def _with_numbers(cell: Cell, row: Result) -> Result:
     """Times, throughput and resources. Without proven vectors there is no time."""
     if row.status == "PARITY_FAIL":
         return row
-    row = _with_resources(run, cell, row)
-    if not len(cell.served):
+    row = replace(row, **vars(resources_of(cell.arm, cell.starts, cell.slices, cell.memory)))
+    requests = cell.requests
+    if not len(requests):
         return row
     if cell.scenario.load == "slo":
         return replace(row, tail_note="a search: its results are the rows of the limits", rank_note=NO_INTERVAL)
     if cell.scenario.shapes == "new":
-        return with_latencies(row, cell.served, new_calls(cell.served))
-    row = with_latencies(row, cell.served, as_measured(cell.served))
+        return with_latencies(row, requests, new_calls(requests))
+    row = with_latencies(row, requests, as_measured(requests))
     if cell.scenario.load == "open":
-        row = _with_open_loop(cell, _with_overrun(row, len(overrun_blocks(cell.served, cell.cut))))
-    return replace(_with_throughput(cell, row), token_share=token_share(cell.served))
-
-
-def new_calls(served: Served, new: bool = True) -> Latencies:
-    """The calls whose length the process had not seen (a process serves one block); with `new` false the others."""
-    first = np.zeros(len(served), dtype=bool)
-    if len(served):
-        _, places = np.unique(np.stack([served.block, served.tokens]), axis=1, return_index=True)
-        first[places] = True
-    times, kept = as_measured(served), np.flatnonzero(first == new)
-    return Latencies(times.latency[kept], times.service[kept], times.wait[kept], kept)
+        row = _with_open_loop(cell, _with_overrun(row, len(overrun_blocks(requests, cell.cut))))
+    return replace(_with_throughput(cell, row), token_share=token_share(requests))
 
 
 def _with_open_loop(cell: Cell, row: Result) -> Result:
-    """What an open loop must also show: the load that was offered, and that the clock kept its promises."""
-    served, rate_per_s = cell.served, cell.scenario.rate_per_s
-    late = lateness(served) if cell.arm.sessions == 1 else np.zeros(0)
+    """The load that was offered to an open loop, and the two laws by which its clock is checked."""
+    requests, rate_per_s = cell.requests, cell.scenario.rate_per_s
+    late = lateness(requests) if cell.arm.sessions == 1 else np.zeros(0)
     return replace(
-        row, rho=finite(offered_load(served, rate_per_s, cell.arm.sessions)) if rate_per_s else None,
-        late_p99_ms=finite(percentile(late, 0.99) / NS_PER_MS), little_error=finite(little_error(served)),
-    )  # fmt: skip
+        row,
+        rho=finite(offered_load(requests, rate_per_s, cell.arm.sessions)) if rate_per_s else None,
+        late_p99_ms=finite(percentile(late, 0.99) / NS_PER_MS),
+        little_error=finite(little_error(requests)),
+    )
 
 
 def _with_overrun(row: Result, overrun: int) -> Result:
@@ -237,62 +177,67 @@ def _with_overrun(row: Result, overrun: int) -> Result:
     return replace(row, p99_ms=math.inf, p999_ms=math.inf, p99_lo_ms=None, p99_hi_ms=None, tail_note=note)
 
 
-#: What with_latencies fills.
-LATENCY_COLUMNS = (
-    "n_eff", "mean_ms", "stdev_ms", "max_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms", "p50_lo_ms", "p50_hi_ms", "p99_lo_ms",
-    "p99_hi_ms", "service_p50_ms", "wait_p50_ms", "preprocess_p50_ms", "text_p50_ms",
-)  # fmt: skip
+def with_latencies(row: Result, requests: Requests, times: Latencies, tails: Sequence[Effective] = ()) -> Result:
+    """The percentile columns of a row.
 
-
-def with_latencies(row: Result, served: Served, times: Latencies, tails: Sequence[Effective] = ()) -> Result:
-    """The percentile columns of a row. `tails`: per percentile the n_eff to judge by, where it is another sequence's."""
-    latency, place, ms = times.latency, times.place, NS_PER_MS
+    Args:
+        times: of some of the requests, in ns.
+        tails: per percentile the n_eff to judge by, where it is another sequence's.
+    """
+    latency, place = times.latency, times.place
     if not len(latency):
         nothing: dict[str, Any] = dict.fromkeys(LATENCY_COLUMNS)
         return replace(row, n=0, tail_note="no latency is left after the first of each client", **nothing)
-    found = profile(latency, served.block[place], served.start_ns[place], tails)
-    p50, p90, p95, p99, p999 = found
-    prepared = served.preprocess_ns[place]
-    medians = (times.service, times.wait, prepared, latency + prepared)
-    service, wait, preprocess, text = (None if p50.value is None else _scaled(percentile(values, 0.5), ms) for values in medians)
+    percentiles = profile(latency, requests.block[place], requests.start_ns[place], tails)
+    p50, p90, p95, p99, p999 = percentiles
+    preprocess = requests.preprocess_ns[place]
+
+    def median_ms(values_ns: Floats) -> float | None:
+        return None if p50.value is None else _ms(percentile(values_ns, 0.5))
+
     return replace(
-        row, n=len(latency), n_eff=p99.n_eff, tail_note=withheld(found), mean_ms=float(latency.mean()) / ms,
-        stdev_ms=float(latency.std(ddof=1)) / ms if len(latency) > 1 else None, max_ms=float(latency.max()) / ms,
-        p50_ms=_scaled(p50.value, ms), p90_ms=_scaled(p90.value, ms), p95_ms=_scaled(p95.value, ms),
-        p99_ms=_scaled(p99.value, ms), p999_ms=_scaled(p999.value, ms),
-        p50_lo_ms=_scaled(p50.lo, ms), p50_hi_ms=_scaled(p50.hi, ms), p99_lo_ms=_scaled(p99.lo, ms), p99_hi_ms=_scaled(p99.hi, ms),
-        service_p50_ms=service, wait_p50_ms=wait, preprocess_p50_ms=preprocess, text_p50_ms=text,
-    )  # fmt: skip
+        row,
+        n=len(latency),
+        n_eff=p99.n_eff,
+        tail_note=withheld(percentiles),
+        mean_ms=_ms(float(latency.mean())),
+        stdev_ms=_ms(float(latency.std(ddof=1))) if len(latency) > 1 else None,
+        max_ms=_ms(float(latency.max())),
+        p50_ms=_ms(p50.value),
+        p90_ms=_ms(p90.value),
+        p95_ms=_ms(p95.value),
+        p99_ms=_ms(p99.value),
+        p999_ms=_ms(p999.value),
+        p50_lo_ms=_ms(p50.lo),
+        p50_hi_ms=_ms(p50.hi),
+        p99_lo_ms=_ms(p99.lo),
+        p99_hi_ms=_ms(p99.hi),
+        service_p50_ms=median_ms(times.service),
+        wait_p50_ms=median_ms(times.wait),
+        preprocess_p50_ms=median_ms(preprocess),
+        text_p50_ms=median_ms(latency + preprocess),
+    )
 
 
 def _with_throughput(cell: Cell, row: Result) -> Result:
-    parts = open_windows(cell.served) if cell.scenario.load == "open" else stretches(cell.served)
+    parts = open_windows(cell.requests) if cell.scenario.load == "open" else stretches(cell.requests)
     _, place = np.unique(parts.block, return_inverse=True)
-    found = rate(np.bincount(place, parts.rows), np.bincount(place, parts.seconds))
+    per_s = rate(np.bincount(place, parts.rows), np.bincount(place, parts.seconds))
     tokens, seconds = float(parts.tokens.sum()), float(parts.seconds.sum())
+    return with_rate(row, per_s, tokens / seconds if tokens and seconds else None)
+
+
+def with_rate(row: Result, per_s: Rate, tokens_per_s: float | None) -> Result:
+    """The throughput columns of a row."""
     return replace(
-        row, requests_per_s=finite(found.value), requests_per_s_lo=finite(found.lo), requests_per_s_hi=finite(found.hi),
-        embeddings_per_s=finite(found.value), tokens_per_s=tokens / seconds if tokens and seconds else None,
-    )  # fmt: skip
+        row,
+        requests_per_s=finite(per_s.value),
+        requests_per_s_lo=finite(per_s.lo),
+        requests_per_s_hi=finite(per_s.hi),
+        embeddings_per_s=finite(per_s.value),
+        tokens_per_s=tokens_per_s,
+    )
 
 
-def _with_resources(run: RunData, cell: Cell, row: Result) -> Result:
-    """What the arm needed: its starts over the run, its slices and memory in this scenario."""
-    arm_id, blocks = cell.arm.arm_id, _blocks_of(run, cell)
-    slices = [piece for block in blocks for piece in block.slices if piece.arm_id == arm_id]
-    memory = [block.memory[arm_id] for block in blocks if arm_id in block.memory]
-    found = resources_of(cell.arm, [start for start in run.starts if start.arm_id == arm_id], slices, memory)
-    return replace(row, **vars(found))
-
-
-def finite(value: float) -> float | None:
-    """NULL instead of NaN and infinity."""
-    return float(value) if math.isfinite(value) else None
-
-
-def _scaled(value: float | None, unit: float) -> float | None:
-    return None if value is None else value / unit
-
-
-def median(values: Sequence[float]) -> float | None:
-    return float(np.median(values)) if values else None
+def _ms(ns: float | None) -> float | None:
+    return None if ns is None else ns / NS_PER_MS

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats as scipy_stats
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from bench.core.arrays import Bools, Floats, Ints
 
 #: A percentile is printed when BEYOND effective samples lie beyond it; p50 from MEDIAN_MIN requests. Clustering is judged by
 #: STABLE draws or more.
@@ -26,7 +25,7 @@ STABLE = 20
 CONFIDENCE = 0.95
 #: Batches for the design effect: about BATCHES in all, none shorter than BATCH_MIN requests.
 BATCHES, BATCH_MIN = 200, 20
-#: Runs count as the batches where they differ more than their batches explain (F test at this level).
+#: The runs themselves are the clusters where they differ more than their batches explain (F test at this level).
 RUNS_DIFFER = 0.01
 #: (p, name) of the percentiles of a leaderboard row.
 PERCENTILES = ((0.5, "p50"), (0.9, "p90"), (0.95, "p95"), (0.99, "p99"), (0.999, "p99.9"))
@@ -77,8 +76,8 @@ def rank(n: int, p: float) -> int:
     return min(max(math.ceil(round(n * p, 9)), 1), max(n, 1))
 
 
-def effective(exceeds: npt.NDArray[np.bool_], runs: npt.NDArray[np.generic], units: npt.NDArray[np.generic] | None = None) -> Effective:
-    """How many independent samples the exceedances of a percentile are worth.
+def effective(exceeds: Bools, runs: npt.NDArray[np.generic], units: npt.NDArray[np.generic] | None = None) -> Effective:
+    """The number of independent samples that tell as much about a percentile as these exceedances.
 
     Args:
         exceeds: per request, in the order served: is it beyond the percentile?
@@ -113,9 +112,9 @@ def effective(exceeds: npt.NDArray[np.bool_], runs: npt.NDArray[np.generic], uni
 def profile(
     values: Floats, runs: npt.NDArray[np.generic], units: npt.NDArray[np.generic] | None = None, tails: Sequence[Effective] = ()
 ) -> list[Percentile]:
-    """All of PERCENTILES with the intervals that the sample carries; `value` is None where it may not be printed.
+    """All of PERCENTILES with their intervals; `value` is None where the sample is too small to print it.
 
-    A percentile with fewer than STABLE draws beyond it cannot tell how they cluster: it takes the n_eff of the one before it.
+    Fewer than STABLE draws beyond a percentile cannot tell how they cluster: such a percentile takes the n_eff of the one before it.
 
     Args:
         values: the sample in the order served, any unit.
@@ -128,18 +127,18 @@ def profile(
         return [Percentile(None, None, None, 0.0)] * len(PERCENTILES)
     ordered = np.sort(values)
     draws = _changes(runs) | (np.ones(n, dtype=bool) if units is None else _changes(units))
-    found: list[Percentile] = []
-    own = Effective(0.0, 0)
+    percentiles: list[Percentile] = []
+    effect = Effective(0.0, 0)
     for place, (p, _) in enumerate(PERCENTILES):
         value = float(ordered[rank(n, p) - 1])
         exceeds = values > value
         if place == 0 or np.count_nonzero(exceeds & draws) >= STABLE:
-            own = _over_runs(exceeds, runs) if tails else effective(exceeds, runs, units)
-        judge = tails[place] if tails else own
+            effect = _over_runs(exceeds, runs) if tails else effective(exceeds, runs, units)
+        judge = tails[place] if tails else effect
         enough = n >= MEDIAN_MIN if p == 0.5 else judge.n_eff * (1 - p) >= BEYOND - 1e-9
-        lo, hi = order_interval(ordered, p, own) if enough else (None, None)
-        found.append(Percentile(value if enough else None, lo, hi, judge.n_eff))
-    return found
+        lo, hi = order_interval(ordered, p, effect) if enough else (None, None)
+        percentiles.append(Percentile(value if enough else None, lo, hi, judge.n_eff))
+    return percentiles
 
 
 def order_interval(ordered: Floats, p: float, effect: Effective, confidence: float = CONFIDENCE) -> tuple[float | None, float | None]:
@@ -152,14 +151,14 @@ def order_interval(ordered: Floats, p: float, effect: Effective, confidence: flo
     return (float(ordered[low - 1]) if low >= 1 else None, float(ordered[high - 1]) if high <= n else None)
 
 
-def withheld(found: Sequence[Percentile]) -> str | None:
+def withheld(percentiles: Sequence[Percentile]) -> str | None:
     """Why percentiles of a row (in the order of PERCENTILES) are blank, in one line; None where all are printed."""
-    blank = [(name, p, item) for (p, name), item in zip(PERCENTILES, found, strict=True) if item.value is None]
+    blank = [(name, p, of_row.n_eff) for (p, name), of_row in zip(PERCENTILES, percentiles, strict=True) if of_row.value is None]
     if not blank:
         return None
     if blank[0][0] == "p50":
         return f"percentiles withheld: fewer than {MEDIAN_MIN} requests"
-    parts = [f"{name}: {item.n_eff:.0f} of {BEYOND / (1 - p):.0f}" for name, p, item in blank]
+    parts = [f"{name}: {n_eff:.0f} of {BEYOND / (1 - p):.0f}" for name, p, n_eff in blank]
     return "withheld for too few effective samples: " + ", ".join(parts)
 
 
@@ -182,7 +181,7 @@ def _t(confidence: float, df: int) -> float:
     return float(scipy_stats.t.ppf(0.5 + confidence / 2, df))
 
 
-def _changes(*keys: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+def _changes(*keys: npt.NDArray[np.generic]) -> Bools:
     """True where any key differs from the row before, and at row 0."""
     changed = np.zeros(len(keys[0]), dtype=bool)
     changed[:1] = True
@@ -211,7 +210,7 @@ def _cluster_variance(beyond: Floats, size: Floats, cluster: Ints, share: float)
     return float(np.sum(residual**2)) / float(size.sum()) ** 2 * count / (count - 1), count - 1
 
 
-def _over_runs(exceeds: npt.NDArray[np.bool_], runs: npt.NDArray[np.generic]) -> Effective:
+def _over_runs(exceeds: Bools, runs: npt.NDArray[np.generic]) -> Effective:
     """`effective` with the runs themselves as batches."""
     n, share = len(exceeds), float(exceeds.mean())
     run = np.cumsum(_changes(runs)) - 1

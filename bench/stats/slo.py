@@ -1,8 +1,8 @@
-"""The largest Poisson rate at which an arm answers in time: which rate to try next, and what was found.
+"""The search for the largest Poisson rate at which an arm answers in time: the rate to try next, and the result so far.
 
-Rates lie on one ladder for all arms and models, ten steps to a factor of ten (1, 1.26, 1.58, 2, …). A rate holds a limit when the Wilson
-upper bound of the share of latencies above it is at most 1 − q. A trial is an open-loop piece that was really served; a
-queue simulated on the service times seen so far only says where to try first.
+Rates lie on one ladder for all arms and models, ten rungs to a factor of ten (1, 1.26, 1.58, 2, …). A rate holds a limit when the Wilson
+upper bound of the share of latencies above it is at most 1 − q. A trial is an open-loop piece that was really served; a queue simulated
+with the service times seen so far only says where to try first.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from bench.core.arrays import Floats
 from bench.stats.load import meets_slo, wilson
-
-Floats = npt.NDArray[np.float64]
 
 STEPS_PER_DECADE = 10
 LOWEST, HIGHEST = -30, 50  # rungs: 0.001/s … 100 000/s
 #: A rate that neither surely holds nor surely breaks a limit gets one more piece.
 MAX_PIECES = 2
+#: Requests of the simulated queue.
 SIMULATED = 2000
 
 
@@ -37,8 +36,14 @@ def rung_of(rate_per_s: float) -> int:
 
 @dataclass(frozen=True)
 class Sustained:
-    """What the search knows of one limit: the largest rate that holds it (None: none is known), the smallest tried above it that does
-    not, whether these are neighbours on the ladder (or no rate can do), and why, in words."""
+    """The result of a search for one limit.
+
+    Attributes:
+        rate_per_s: the largest rate that holds the limit; None where none is known.
+        fails_per_s: the smallest rate tried above it that does not hold it.
+        settled: the two are neighbours on the ladder, or no rate can hold the limit.
+        note: why it is not settled, or why no rate can.
+    """
 
     limit_ms: float
     rate_per_s: float | None
@@ -48,25 +53,25 @@ class Sustained:
 
 
 @dataclass
-class Tried:
-    """All that was served at one rung. ns."""
+class Rung:
+    """The pieces that were served at one rate: the latencies of each in ns, and whether the backlog of one still grew at its end."""
 
-    latency: list[Floats] = field(default_factory=list)
+    latencies: list[Floats] = field(default_factory=list)
     overrun: bool = False
 
     def holds(self, limit_ns: float, q: float) -> bool | None:
         """Does the rate hold the limit? None: one more piece may tell."""
-        latency = np.concatenate(self.latency)
+        latency = np.concatenate(self.latencies)
         if self.overrun:
             return False
         if meets_slo(latency, limit_ns, q):
             return True
         surely_not = wilson(int(np.count_nonzero(latency > limit_ns)), len(latency))[0] > 1 - q
-        return False if surely_not or len(self.latency) >= MAX_PIECES else None
+        return False if surely_not or len(self.latencies) >= MAX_PIECES else None
 
 
-class Search:
-    """One arm's search over all limits; a trial at one rate tells about every limit."""
+class ArmSearch:
+    """One arm's search for all limits at once: a trial at one rate tells about every limit."""
 
     def __init__(self, limits_ms: Sequence[float], q: float, service_s: float) -> None:
         """
@@ -75,19 +80,19 @@ class Search:
         """
         self.limits_ms, self.q = tuple(limits_ms), q
         self.first = min(HIGHEST, max(LOWEST, rung_of(0.5 / service_s)))
-        self.tried: dict[int, Tried] = {}
+        self.rungs: dict[int, Rung] = {}
         self.services: list[Floats] = []
 
     def record(self, rate_per_s: float, latency_ns: Floats, service_ns: Floats, overrun: bool = False) -> None:
-        """A piece that was served. `overrun`: its backlog still grew at its end, so it holds no limit however short it was."""
-        tried = self.tried.setdefault(rung_of(rate_per_s), Tried())
-        tried.latency.append(np.asarray(latency_ns, dtype=float))
-        tried.overrun |= overrun
+        """Enter a piece that was served. `overrun`: its backlog still grew at its end, so that it holds no limit, short as it was."""
+        rung = self.rungs.setdefault(rung_of(rate_per_s), Rung())
+        rung.latencies.append(np.asarray(latency_ns, dtype=float))
+        rung.overrun |= overrun
         self.services.append(np.asarray(service_ns, dtype=float))
 
     def next_rate(self) -> float | None:
         """The rate to try next; None when every limit is settled."""
-        if not self.tried:
+        if not self.rungs:
             return rate_of(self.first)
         for limit in sorted(self.limits_ms, reverse=True):
             rung = self._next_rung(limit)
@@ -95,13 +100,13 @@ class Search:
                 return rate_of(rung)
         return None
 
-    def found(self) -> list[Sustained]:
-        """What is known now, limit by limit."""
-        return [self._found(limit) for limit in self.limits_ms]
+    def results(self) -> list[Sustained]:
+        """The result so far for each limit."""
+        return [self._result(limit) for limit in self.limits_ms]
 
     def _bounds(self, limit: float) -> tuple[int | None, int | None, int | None]:
         """(largest rung that holds, smallest above it that does not, a rung that wants one more piece)."""
-        judged = {rung: tried.holds(limit * 1e6, self.q) for rung, tried in self.tried.items()}
+        judged = {number: rung.holds(limit * 1e6, self.q) for number, rung in self.rungs.items()}
         low = max((rung for rung, holds in judged.items() if holds), default=None)
         high = min((rung for rung, holds in judged.items() if holds is False and (low is None or rung > low)), default=None)
         between = [rung for rung, holds in judged.items()
@@ -140,8 +145,8 @@ class Search:
             best = rung
         return best
 
-    def _found(self, limit: float) -> Sustained:
-        if not self.tried:
+    def _result(self, limit: float) -> Sustained:
+        if not self.rungs:
             return Sustained(limit, None, None, False, "not tried")
         low, high, again = self._bounds(limit)
         rate, fails = (None if rung is None else rate_of(rung) for rung in (low, high))

@@ -6,21 +6,19 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats as scipy_stats
 
-from bench.runs.schema import Fit, RunData
-from bench.stats.load import Served
-from bench.stats.rows import STATS_VERSION, Cell, finite
+from bench.core.arrays import Floats
+from bench.stats.cells import Cell
+from bench.stats.load import Requests
 from bench.stats.sample import CONFIDENCE
-
-Floats = npt.NDArray[np.float64]
+from bench.stats.tables import STATS_VERSION, Fit, finite
 
 #: Fewer blocks of one process have no slope.
-MIN_BLOCKS = 6
+SLOPE_BLOCKS = 6
 #: Time and shapes that go together more closely than this cannot be told apart.
 TOO_ALIKE = 0.95
-#: Memory that wanders: an autocorrelation of residuals above this says that the blocks are next to no evidence.
+#: The largest autocorrelation of residuals that is reckoned with; memory that wanders more gives next to no evidence.
 MOST_ALIKE = 0.9
 S_PER_H = 3600.0
 TERMS = (("memory_over_time", "bytes per hour"), ("memory_over_shapes", "bytes per new shape"))
@@ -36,42 +34,54 @@ class Slope:
     note: str | None = None
 
 
-def soak_fits(run: RunData, cell: Cell) -> list[Fit]:
+@dataclass(frozen=True)
+class Held:
+    """Private memory of a process at the end of a block."""
+
+    block: int
+    ended_s: float
+    private_bytes: float
+
+
+def soak_fits(cell: Cell) -> list[Fit]:
     """Both slopes of an arm in a scenario that keeps one process; nothing for other scenarios."""
     if cell.scenario.process != "kept":
         return []
-    arm_id = cell.arm.arm_id
-    blocks = sorted(
-        (block for block in run.blocks if block.scenario == cell.scenario.name and arm_id in block.memory), key=lambda block: block.block
-    )
-    # A worker that had to be started again begins anew: its longest life counts.
-    lives: dict[int | None, list[tuple[int, float, float]]] = {}
-    for block in blocks:
-        memory = block.memory[arm_id]
-        held = memory.rss_anon_bytes if memory.rss_anon_bytes is not None else memory.rss_bytes
-        if held is not None:
-            lives.setdefault(memory.start, []).append((block.block, block.ended_at.timestamp(), float(held)))
-    life = max(lives.values(), key=len, default=[])
-    numbers = [number for number, _, _ in life]
-    hours = np.array([(ended - life[0][1]) / S_PER_H for _, ended, _ in life])
-    found = slopes(hours, shapes_seen(cell.served, numbers), np.array([held for _, _, held in life]))
-    about = (run.run_id, cell.scenario.name, arm_id)
+    life = _longest_life(cell)
+    hours = np.array([(held.ended_s - life[0].ended_s) / S_PER_H for held in life])
+    shapes = shapes_seen(cell.requests, [held.block for held in life])
+    both = slopes(hours, shapes, np.array([held.private_bytes for held in life]))
     return [
-        Fit(*about, term, unit, len(life), finite(slope.value), finite(slope.lo), finite(slope.hi), slope.note, STATS_VERSION)
-        for (term, unit), slope in zip(TERMS, found, strict=True)
-    ]
+        Fit(
+            cell.run.run_id, cell.scenario.name, cell.arm.arm_id, term, unit, len(life), finite(slope.value), finite(slope.lo),
+            finite(slope.hi), slope.note, STATS_VERSION,
+        ) for (term, unit), slope in zip(TERMS, both, strict=True)
+    ]  # fmt: skip
 
 
-def shapes_seen(served: Served, blocks: list[int]) -> Floats:
+def _longest_life(cell: Cell) -> list[Held]:
+    """The memory of the arm's longest-lived process, block by block: a worker that had to be started again begins anew."""
+    lives: dict[int | None, list[Held]] = {}
+    for block in sorted(cell.blocks, key=lambda block: block.block):
+        memory = block.memory.get(cell.arm.arm_id)
+        if memory is None:
+            continue
+        private = memory.rss_anon_bytes if memory.rss_anon_bytes is not None else memory.rss_bytes
+        if private is not None:
+            lives.setdefault(memory.start, []).append(Held(block.block, block.ended_at.timestamp(), float(private)))
+    return max(lives.values(), key=len, default=[])
+
+
+def shapes_seen(requests: Requests, blocks: list[int]) -> Floats:
     """How many different input shapes (rows of the batch, tokens of its longest row) were served until the end of each block."""
     seen: set[tuple[int, int]] = set()
     counts = []
     for number in blocks:
-        mine = served.block == number
+        in_block = requests.block == number
         # The rows of a batch share their start.
-        starts, place, sizes = np.unique(served.start_ns[mine], return_inverse=True, return_counts=True)
+        starts, place, sizes = np.unique(requests.start_ns[in_block], return_inverse=True, return_counts=True)
         longest = np.zeros(len(starts), dtype=np.int64)
-        np.maximum.at(longest, place, served.tokens[mine])
+        np.maximum.at(longest, place, requests.tokens[in_block])
         seen |= set(zip(sizes.tolist(), longest.tolist(), strict=True))
         counts.append(len(seen))
     return np.array(counts, dtype=float)
@@ -85,8 +95,8 @@ def slopes(time: Floats, shapes: Floats, held: Floats) -> tuple[Slope, Slope]:
     steadily as time goes by, only one slope can be told: the one over time.
     """
     n = len(held)
-    if n < MIN_BLOCKS:
-        none = Slope(math.nan, math.nan, math.nan, f"{n} of {MIN_BLOCKS} blocks of one process")
+    if n < SLOPE_BLOCKS:
+        none = Slope(math.nan, math.nan, math.nan, f"{n} of {SLOPE_BLOCKS} blocks of one process")
         return none, none
     varied = bool(np.ptp(shapes) > 0)
     apart = varied and abs(float(np.corrcoef(time, shapes)[0, 1])) < TOO_ALIKE
@@ -98,11 +108,11 @@ def slopes(time: Floats, shapes: Floats, held: Floats) -> tuple[Slope, Slope]:
     inflated = float(residual @ residual) / free * (1 + rho) / (1 - rho)
     errors = np.sqrt(np.maximum(np.diag(np.linalg.pinv(design.T @ design)) * inflated, 0))
     half = float(scipy_stats.t.ppf(0.5 + CONFIDENCE / 2, max(1.0, n * (1 - rho) / (1 + rho) - design.shape[1]))) * errors
-    found = [Slope(float(value), float(value - width), float(value + width)) for value, width in zip(fitted, half, strict=True)][1:]
+    _, *fits = [Slope(float(value), float(value - width), float(value + width)) for value, width in zip(fitted, half, strict=True)]
     if apart:
-        return found[0], found[1]
+        return fits[0], fits[1]
     reason = "new shapes came as steadily as time went by" if varied else "no new shapes after the first block"
-    return found[0], Slope(math.nan, math.nan, math.nan, reason)
+    return fits[0], Slope(math.nan, math.nan, math.nan, reason)
 
 
 def _autocorrelation(residual: Floats, terms: int) -> float:

@@ -1,27 +1,31 @@
-"""Two runs against each other, arm by arm. Not paired: the runs lie apart in time, so that a machine that has changed since looks like an
-arm that has. Every verdict here says so; the sound way is both versions as arms of one campaign.
+"""Two runs against each other, arm by arm, without pairs of blocks.
+
+The runs lie apart in time, so that a machine that has changed since looks like an arm that has. Every verdict here says so; the sound way
+is both versions as arms of one campaign.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
-from bench.runs.schema import QualityData, Result, RunArm, RunData
+from bench.core.arrays import Floats
+from bench.runs.schema import QualityData, RunArm, RunData
 from bench.stats import parity
 from bench.stats.arms import COMPARED, block_scores
+from bench.stats.cells import Cell, cells_of
 from bench.stats.paired import EQUIVALENT, FASTER, MARGIN, SLOWER, UNRESOLVED
 from bench.stats.quality import swap_matrix
-from bench.stats.rows import cells_of, rows_of
+from bench.stats.rows import rows_of
+from bench.stats.tables import Result
 
 #: Level of an interval, and the fewest blocks of a run that give a verdict.
 ALPHA = 0.05
-MIN_BLOCKS = 6
+VERDICT_BLOCKS = 6
 UNPAIRED = "unpaired"
 SAME, AGREE, MOVED, UNKNOWN = "identical", "agree", "moved", "not kept"
 
@@ -39,8 +43,12 @@ class Shift:
 
 @dataclass(frozen=True)
 class Moved:
-    """Whether an arm's vectors of the probe set are still the same: smallest cosine, largest |Δ|, and the top-10 overlap of an index that
-    A built and B asks."""
+    """Whether an arm's vectors of the probe set are the same in both runs.
+
+    Attributes:
+        overlap: share of the ten best that an index built in run A still returns to the queries of run B.
+        swap: the verdict on that (see `quality.swap_matrix`).
+    """
 
     verdict: str
     min_cosine: float | None = None
@@ -75,36 +83,47 @@ class Change:
 
 def changes(a: RunData, b: RunData) -> list[Change]:
     """Every measured arm of run A in every scenario of it, held against the same arm of run B."""
-    later = {arm.arm_id: arm for arm in b.arms}
     moved = {arm.arm_id: moved_of(arm, a.quality, b.quality) for arm in a.arms}
-    cells_b, found = cells_of(b), []
-    for scenario, cells in cells_of(a).items():
-        rows = {row.arm_id: (cell, row) for cell, row in zip(cells, rows_of(a, cells), strict=True)}
-        others = cells_b.get(scenario, [])
-        rows_b = {row.arm_id: (cell, row) for cell, row in zip(others, rows_of(b, others), strict=True)}
-        for arm_id, (cell, row) in rows.items():
-            if row.role != "measured":
-                continue
-            other = rows_b.get(arm_id)
-            quantity = "p50_ms" if cell.scenario.load == "open" else "requests_per_s"
-            if other and {row.status, other[1].status} <= set(COMPARED) and cell.scenario.load != "slo":
-                shift = unpaired_ratio(block_scores(cell, quantity), block_scores(other[0], quantity))
-                if row.plan_hash != other[1].plan_hash:
-                    shift = Shift(shift.ratio, shift.lo, shift.hi, UNRESOLVED, "the runs served different plans")
-            else:
-                shift = _nothing("not measured in both")
-            version_b = _version(later.get(arm_id), other[1] if other else None)
-            found.append(Change(cell.arm, scenario, quantity, row.framework_version, version_b, row.status,
-                                other[1].status if other else None, shift, moved[arm_id]))  # fmt: skip
-    return found
+    earlier, later = _rows(a), _rows(b)
+    return [
+        _change(cell, row, later.get((row.scenario, row.arm_id)), moved[row.arm_id])
+        for cell, row in earlier.values()
+        if row.role == "measured"
+    ]
 
 
-def _version(arm: RunArm | None, row: Result | None) -> str | None:
-    return row.framework_version if arm and row else None
+def _rows(run: RunData) -> dict[tuple[str, str], tuple[Cell, Result]]:
+    """The cells of a run with their rows, by scenario and arm."""
+    return {
+        (row.scenario, row.arm_id): (cell, row) for cells in cells_of(run).values() for cell, row in zip(cells, rows_of(cells), strict=True)
+    }
+
+
+def _change(cell: Cell, row: Result, later: tuple[Cell, Result] | None, moved: Moved) -> Change:
+    """One cell of run A against that of run B, where there is one."""
+    cell_b, row_b = later or (None, None)
+    quantity = "p50_ms" if cell.scenario.load == "open" else "requests_per_s"
+    if cell_b is None or row_b is None or not {row.status, row_b.status} <= set(COMPARED) or cell.scenario.load == "slo":
+        shift = _no_shift("not measured in both")
+    else:
+        shift = unpaired_ratio(block_scores(cell, quantity), block_scores(cell_b, quantity))
+        if row.plan_hash != row_b.plan_hash:
+            shift = replace(shift, verdict=UNRESOLVED, note="the runs served different plans")
+    return Change(
+        arm=cell.arm,
+        scenario=row.scenario,
+        quantity=quantity,
+        version_a=row.framework_version,
+        version_b=row_b.framework_version if row_b else None,
+        status_a=row.status,
+        status_b=row_b.status if row_b else None,
+        shift=shift,
+        moved=moved,
+    )
 
 
 def moved_of(arm: RunArm, a: QualityData | None, b: QualityData | None) -> Moved:
-    """Are an arm's vectors those of the earlier run? Judged by the gate of its precision; int8 and lower by what an index would find."""
+    """Are an arm's vectors those of the earlier run? By the gate of its precision; int8 and lower by what an index returns."""
     if a is None or b is None or arm.arm_id not in a.probes or arm.arm_id not in b.probes or a.set_hash != b.set_hash:
         return Moved(UNKNOWN)
     before, after = a.probes[arm.arm_id], b.probes[arm.arm_id]
@@ -124,31 +143,31 @@ def moved_of(arm: RunArm, a: QualityData | None, b: QualityData | None) -> Moved
 def unpaired_ratio(a: Sequence[float], b: Sequence[float], alpha: float = ALPHA) -> Shift:
     """B over A from their blocks: the Hodges–Lehmann shift of the logarithms, its interval from the exact rank-sum distribution.
 
-    Equivalent, where the whole interval lies within ±MARGIN, comes before faster and slower. Fails safe as paired comparison does.
+    Equivalent, where the whole interval lies within ±MARGIN, comes before faster and slower. NaN or too few blocks give "unresolved".
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if not len(x) or not len(y) or not (np.isfinite(x).all() and np.isfinite(y).all() and (x > 0).all() and (y > 0).all()):
-        return _nothing("a block has no usable number")
+        return _no_shift("a block has no usable number")
     d = np.sort((np.log(y)[:, None] - np.log(x)[None, :]).ravel())
     place = _rank_sum_place(len(x), len(y), alpha)
     low, high = (float(d[place - 1]), float(d[-place])) if place >= 1 else (-math.inf, math.inf)
     ratio, lo, hi = math.exp(float(np.median(d))), math.exp(low), math.exp(high)
-    if min(len(x), len(y)) < MIN_BLOCKS or place < 1:
-        return Shift(ratio, lo, hi, UNRESOLVED, f"{min(len(x), len(y))} of {MIN_BLOCKS} blocks")
+    if min(len(x), len(y)) < VERDICT_BLOCKS or place < 1:
+        return Shift(ratio, lo, hi, UNRESOLVED, f"{min(len(x), len(y))} of {VERDICT_BLOCKS} blocks")
     if lo >= 1 / (1 + MARGIN) and hi <= 1 + MARGIN:
         return Shift(ratio, lo, hi, EQUIVALENT)
     verdict = SLOWER if hi < 1 else FASTER if lo > 1 else UNRESOLVED
     return Shift(ratio, lo, hi, verdict)
 
 
-def _nothing(note: str) -> Shift:
+def _no_shift(note: str) -> Shift:
     return Shift(math.nan, math.nan, math.nan, UNRESOLVED, note)
 
 
 @lru_cache(maxsize=64)
 def _rank_sum_place(n: int, m: int, alpha: float) -> int:
     """The largest k with P(U ≤ k − 1) ≤ α/2, U the Mann–Whitney statistic of n and m values under no difference; 0 where there is none."""
-    ways: npt.NDArray[np.float64] = np.zeros((n + 1, n * m + 1))
+    ways: Floats = np.zeros((n + 1, n * m + 1))
     ways[0, 0] = 1.0
     # U is the sum, over the n values, of how many of the m lie below each: a partition of U into n parts, none above m.
     for part in range(m + 1):

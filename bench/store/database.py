@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, fields, replace
+from dataclasses import asdict, astuple, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ import pyarrow as pa
 from bench.core import files, paths
 from bench.core.errors import BenchError
 from bench.runs import codec, reader
-from bench.runs.schema import Comparison, Controls, Result, RunData
+from bench.runs.schema import RunData
 from bench.stats import leaderboard
+from bench.stats.arms import Controls
+from bench.stats.tables import Comparison, Result
 
 #: Every table that holds rows of a run, with `run_id` in it.
 TABLES = ("runs", "arms", "starts", "blocks", "samples", "results", "comparisons", "fits", "checks", "quality", "swaps")
@@ -185,9 +187,8 @@ def _cannot_open(database: Path, message: str) -> BenchError:
 
 def tables_of(folder: Path, run: RunData) -> dict[str, pa.Table]:
     """The rows of one run in every table, statistics computed."""
-    run = replace(run, controls=_controls(folder))
     facts, machine, done = reader.read_json(folder / "run.json"), reader.read_json(folder / "machine.json"), reader.read_done(folder)
-    results, comparisons = leaderboard.leaderboard(run)
+    results, comparisons = leaderboard.leaderboard(run, _controls(folder))
     return {
         "runs": _table([_run_row(facts, machine, done)]),
         "arms": _table([

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from bench.catalog import Framework
 from bench.core.errors import BenchError
 from bench.plan import arrivals
-from bench.stats.load import Little, Served, as_measured, closed_loop, late_sends, little, open_windows, unsustainable
+from bench.stats.load import Little, Requests, as_measured, closed_loop, late_sends, little, open_windows, unsustainable
 from bench.stats.sample import percentile
 from bench.verify.claim import Outcome, Tick, percent, silent
 from bench.verify.live_bench import LiveBench, null_workers
@@ -44,7 +44,7 @@ class Stall:
     rate_per_s: float = 500.0
     at_s: float = 1.0
 
-    def predicted_s(self, served: Served) -> float:
+    def predicted_s(self, served: Requests) -> float:
         """S − 0.01 (1 − ρ) T + service, with ρ, T and the service as they were (the stalled one apart)."""
         services_s = (served.end_ns - served.start_ns) / 1e9
         window_s = float(np.ptp(served.due_ns)) / 1e9
@@ -158,7 +158,7 @@ def littles_law(live_bench: LiveBench, rows: int = 600, tick: Tick = silent) -> 
     )
 
 
-def little_from_readings(served: Served, at_ns: npt.NDArray[np.int64], answered: npt.NDArray[np.int64]) -> Little:
+def little_from_readings(served: Requests, at_ns: npt.NDArray[np.int64], answered: npt.NDArray[np.int64]) -> Little:
     """Little's law with L from readings of the number of answers; each reading stands for half the time to its neighbours.
 
     Args:

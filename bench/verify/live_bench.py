@@ -18,7 +18,7 @@ from bench.core import files, paths
 from bench.core.errors import BenchError
 from bench.machine.lock import MachineLock
 from bench.prepare import launch, native
-from bench.stats.load import Served
+from bench.stats.load import Requests
 from bench.workers.client import Launch, Order, Worker, WorkerFailed, running
 
 #: Tokens of every row, and seconds in which a worker must be ready.
@@ -82,12 +82,12 @@ class LiveBench:
         with self.worker(Launch(command, env, self.folder, 0, fault=fault)) as worker:
             yield worker
 
-    def serve(self, worker: Worker, plan: Path, count: int, rate: float, guard_s: float = 120.0) -> Served:
+    def serve(self, worker: Worker, plan: Path, count: int, rate: float, guard_s: float = 120.0) -> Requests:
         """Serve the first `count` rows of a plan one at a time, back to back (`rate` 0) or at a rate per second."""
         samples = worker.serve(Order(plan, 0, count, 1, guard_s, rate), self.folder, guard_s + 60).samples
         none, zeros = np.zeros(len(samples), dtype=np.int64), np.zeros(len(samples))
         request, due, start, end = (samples[name].to_numpy() for name in ("request", "due_ns", "start_ns", "end_ns"))
-        return Served(none, none, request, none + TOKENS, due, start, end, zeros, zeros, zeros)
+        return Requests(none, none, request, none + TOKENS, due, start, end, zeros, zeros, zeros)
 
     def file(self, size: int) -> Path:
         """A new file of `size` zero bytes."""

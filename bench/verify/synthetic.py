@@ -80,7 +80,7 @@ def six_twins(experiments: int = 500, tick: Tick = silent) -> Outcome:
 
 def _is_one_group(arms: dict[str, Floats]) -> bool:
     pairs = {pair: paired.paired_ratio(arms[pair[0]], arms[pair[1]]) for pair in itertools.combinations(arms, 2)}
-    standing = paired.standings({arm: float(q.mean()) for arm, q in arms.items()}, paired.judge_family(pairs))
+    standing = paired.ranks({arm: float(q.mean()) for arm, q in arms.items()}, paired.judge_family(pairs))
     return {(s.tie_group, s.rank_lo, s.rank_hi) for s in standing.values()} == {(1, 1, len(arms))}
 
 
@@ -162,7 +162,7 @@ def fail_safe(tick: Tick = silent) -> Outcome:
             family = paired.judge_family({("a", "b"): pair, ("a", "c"): sound})
             if (pair.verdict, family["a", "b"].verdict) != (UNRESOLVED, UNRESOLVED):
                 faults.append(f"{name}: {pair.verdict}")
-            standings = paired.standings({"a": math.nan, "b": 1.0}, {("a", "b"): pair})
+            standings = paired.ranks({"a": math.nan, "b": 1.0}, {("a", "b"): pair})
             if {(standing.rank_lo, standing.rank_hi, standing.tie_group) for standing in standings.values()} != {(1, 2, 1)}:
                 faults.append(f"{name}: ranked")
     tick(1.0)

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from bench.runs import reader
-from bench.runs.schema import Result, RunData, RunScenario, Slice
+from bench.runs.schema import RunData, RunScenario, Slice
 from bench.stats import leaderboard
+from bench.stats.tables import Result
 from tests.support import runs
 from tests.support.runs import Fake, Load, Spec
 

@@ -11,8 +11,10 @@ import pytest
 
 from bench.core import paths
 from bench.runs import reader
-from bench.runs.schema import Comparison, Controls, Failure, Result, RunData
+from bench.runs.schema import Failure, RunData
 from bench.stats import leaderboard
+from bench.stats.arms import Controls
+from bench.stats.tables import Comparison, Result
 from tests.support import runs
 from tests.support.runs import OFFLINE, SINGLE, Fake, Load, Spec
 
@@ -194,8 +196,8 @@ def test_ranks_without_controls_are_provisional(made: Made) -> None:
 
 def test_controls_decide_whether_ranks_count(made: Made) -> None:
     run = made.run(*SIX)
-    assert all(row.ranked and row.rank_note is None for row in leaderboard.leaderboard(replace(run, controls=Controls(True)))[0])
-    failed = leaderboard.leaderboard(replace(run, controls=Controls(False, "a twin differs")))[0]
+    assert all(row.ranked and row.rank_note is None for row in leaderboard.leaderboard(run, Controls(True))[0])
+    failed = leaderboard.leaderboard(run, Controls(False, "a twin differs"))[0]
     assert {(row.ranked, row.rank_note) for row in failed} == {(False, "a twin differs")}
 
 

@@ -12,12 +12,12 @@ import pytest
 from bench.stats import load
 
 
-def served(start: npt.ArrayLike, end: npt.ArrayLike, stretch: npt.ArrayLike | None = None) -> load.Served:
+def served(start: npt.ArrayLike, end: npt.ArrayLike, stretch: npt.ArrayLike | None = None) -> load.Requests:
     start, end = np.asarray(start, dtype=np.int64), np.asarray(end, dtype=np.int64)
     n = len(start)
     stretch = np.zeros(n, dtype=np.int64) if stretch is None else np.asarray(stretch, dtype=np.int64)
     zeros = np.zeros(n)
-    return load.Served(stretch, stretch, np.arange(n), np.ones(n, dtype=np.int64), start, start, end, zeros, zeros, zeros)
+    return load.Requests(stretch, stretch, np.arange(n), np.ones(n, dtype=np.int64), start, start, end, zeros, zeros, zeros)
 
 
 def test_frozen_gaps_leave_the_served_clock() -> None:

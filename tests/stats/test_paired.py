@@ -164,37 +164,37 @@ def test_seen_from_the_other_side_it_is_the_same(ratios: list[float]) -> None:
     assert (back.ratio, back.lo, back.hi) == pytest.approx((turned.ratio, turned.lo, turned.hi), rel=1e-9)
 
 
-def _pairs(better: dict[str, str]) -> dict[tuple[str, str], paired.Paired]:
+def _pairs(better: dict[str, str]) -> dict[tuple[str, str], paired.PairedRatio]:
     """Every pair of the arms a…; `better[a]` names those that a beats."""
     arms = sorted(better)
     found = {}
     for a, b in itertools.combinations(arms, 2):
         verdict = "faster" if b in better[a] else "slower" if a in better[b] else "unresolved"
-        found[a, b] = paired.Paired(12, 1.1, 1.0, 1.2, 0.0, 0.0, 1.0, 0.0, verdict)
+        found[a, b] = paired.PairedRatio(12, 1.1, 1.0, 1.2, 0.0, 0.0, 1.0, 0.0, verdict)
     return found
 
 
 def test_rank_intervals_and_groups_by_hand() -> None:
     """a beats c and d; b beats d; the rest is open: a is 1–2, b 1–3, c 2–4, d 3–4."""
-    standing = paired.standings({"a": 4.0, "b": 3.0, "c": 2.0, "d": 1.0}, _pairs({"a": "cd", "b": "d", "c": "", "d": ""}))
+    standing = paired.ranks({"a": 4.0, "b": 3.0, "c": 2.0, "d": 1.0}, _pairs({"a": "cd", "b": "d", "c": "", "d": ""}))
     assert {arm: (s.rank_lo, s.rank_hi) for arm, s in standing.items()} == {"a": (1, 2), "b": (1, 3), "c": (2, 4), "d": (3, 4)}
     assert {arm: s.tie_group for arm, s in standing.items()} == {"a": 1, "b": 1, "c": 2, "d": 2}
 
 
 def test_whoever_the_leader_is_not_shown_to_beat_shares_its_group() -> None:
-    standing = paired.standings({"a": 3.0, "b": 2.0, "c": 1.0}, _pairs({"a": "b", "b": "", "c": ""}))
+    standing = paired.ranks({"a": 3.0, "b": 2.0, "c": 1.0}, _pairs({"a": "b", "b": "", "c": ""}))
     assert {arm: s.tie_group for arm, s in standing.items()} == {"a": 1, "b": 2, "c": 1}
 
 
 def test_nothing_known_is_one_group_of_all() -> None:
-    standing = paired.standings({"a": 3.0, "b": math.nan, "c": 1.0}, {})
+    standing = paired.ranks({"a": 3.0, "b": math.nan, "c": 1.0}, {})
     assert {(s.rank_lo, s.rank_hi, s.tie_group) for s in standing.values()} == {(1, 3, 1)}
     assert list(standing) == ["a", "c", "b"]
 
 
 def test_the_best_has_ratio_one_and_the_others_theirs() -> None:
     pairs = {("slow", "fast"): paired.paired_ratio(np.linspace(0.5, 0.52, 12), np.ones(12))}
-    standing = paired.standings({"slow": 1.0, "fast": 2.0}, pairs)
+    standing = paired.ranks({"slow": 1.0, "fast": 2.0}, pairs)
     assert standing["fast"].ratio == standing["fast"].lo == 1.0
     assert standing["slow"].ratio == pytest.approx(0.51, abs=0.001)
     assert (standing["slow"].rank_lo, standing["slow"].rank_hi) == (2, 2)

@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 
 from bench.runs import reader
-from bench.runs.schema import Controls, Quality, QualityData
+from bench.runs.schema import QualityData
 from bench.stats import leaderboard, parity
 from bench.stats import quality as stats_quality
+from bench.stats.arms import Controls
+from bench.stats.tables import Quality
 from tests.support import runs
 
 Vectors = npt.NDArray[np.float32]
@@ -53,10 +55,10 @@ def test_overlap_by_hand() -> None:
 
 
 def test_kept_is_a_ratio_of_means_on_the_same_items() -> None:
-    found = stats_quality.kept(np.array([1.0, 0.5, 0.0]), np.array([1.0, 0.5, 0.5]))
+    found = stats_quality.mean_kept(np.array([1.0, 0.5, 0.0]), np.array([1.0, 0.5, 0.5]))
     assert (found.kept, found.value, found.reference) == pytest.approx((0.75, 0.5, 2 / 3))
     assert 0 <= found.lo <= 0.75 <= found.hi <= 1
-    same = stats_quality.kept(np.array([0.3, 0.9]), np.array([0.3, 0.9]))
+    same = stats_quality.mean_kept(np.array([0.3, 0.9]), np.array([0.3, 0.9]))
     assert (same.kept, same.lo, same.hi) == (1, 1, 1)
 
 
@@ -65,14 +67,14 @@ def test_kept_interval_covers_the_truth() -> None:
     random, missed = np.random.default_rng(7), 0
     for _ in range(100):
         reference = random.uniform(0.5, 1, 300)
-        found = stats_quality.kept(reference * (random.random(300) >= 0.02), reference)
+        found = stats_quality.mean_kept(reference * (random.random(300) >= 0.02), reference)
         missed += not found.lo <= 0.98 <= found.hi
     assert missed <= 13
 
 
 def test_kept_tells_nothing_where_fp32_finds_nothing() -> None:
-    assert math.isnan(stats_quality.kept(np.zeros(3), np.zeros(3)).kept)
-    assert math.isnan(stats_quality.kept(np.array([np.nan, 1.0]), np.ones(2)).lo)
+    assert math.isnan(stats_quality.mean_kept(np.zeros(3), np.zeros(3)).kept)
+    assert math.isnan(stats_quality.mean_kept(np.array([np.nan, 1.0]), np.ones(2)).lo)
 
 
 def test_spearman_kept() -> None:
@@ -141,8 +143,8 @@ def found(arm_id: str, lost: int, n: int = 400) -> pd.DataFrame:
 
 def board(tmp_path: Path, quality: QualityData | None, fakes: tuple[runs.Fake, ...], weights: str = "wheel") -> dict[str, Any]:
     spec = runs.Spec(arms=fakes, weights=weights)
-    data = dataclasses.replace(reader.read_run(runs.write(tmp_path / "runs", spec)), controls=Controls(True), quality=quality)
-    rows, _ = leaderboard.leaderboard(data)
+    run = dataclasses.replace(reader.read_run(runs.write(tmp_path / "runs", spec)), quality=quality)
+    rows, _ = leaderboard.leaderboard(run, Controls(True))
     return {f"{row.framework} {row.precision}": row for row in rows if row.scenario == "closed-1"}
 
 

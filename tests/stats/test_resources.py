@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from bench.runs import reader
-from bench.runs.schema import ArmMemory, Controls, Footprint, Result, RunArm, RunData, Slice, Start
+from bench.runs.schema import ArmMemory, Footprint, RunArm, RunData, Slice, Start
 from bench.stats import leaderboard
+from bench.stats.arms import Controls
 from bench.stats.resources import ENERGY_NOT_EXPOSED, Resources, resources_of, swap_note
+from bench.stats.tables import Result
 from tests.support import runs
 from tests.support.runs import Fake, Spec
 
@@ -97,7 +99,7 @@ def run(tmp_path: Path) -> RunData:
 
 
 def ranked(run: RunData) -> dict[str, Result]:
-    rows, _ = leaderboard.leaderboard(replace(run, controls=Controls(True)))
+    rows, _ = leaderboard.leaderboard(run, Controls(True))
     return {row.framework: row for row in rows if row.scenario == "closed-1"}
 
 

@@ -12,7 +12,7 @@ import pytest
 from bench.runs import reader
 from bench.runs.schema import RunData
 from bench.stats import leaderboard
-from bench.stats.load import Served
+from bench.stats.load import Requests
 from bench.stats.soak import shapes_seen, slopes
 from tests.support import runs
 from tests.support.runs import Fake, Load, Spec
@@ -67,7 +67,7 @@ def test_shapes_are_batches_by_size_and_longest_row() -> None:
     tokens = np.array([5, 9, 9, 9, 9, 2, 9, 9])
     whole = {name: np.zeros(8, dtype=np.int64) for name in ("stretch", "request", "due_ns", "end_ns")}
     real = {name: np.zeros(8) for name in ("preprocess_ns", "cosine", "max_abs_diff")}
-    served = Served(block=block, start_ns=start, tokens=tokens, **whole, **real)
+    served = Requests(block=block, start_ns=start, tokens=tokens, **whole, **real)
     assert shapes_seen(served, [0, 1, 2]).tolist() == [1, 2, 2], "(2, 9); then a single row of 9; then nothing new"
 
 

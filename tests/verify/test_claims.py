@@ -17,7 +17,7 @@ from bench import catalog
 from bench.core import paths
 from bench.core.errors import BenchError
 from bench.machine import lock
-from bench.stats.load import Served
+from bench.stats.load import Requests
 from bench.store.controls import Verdict
 from bench.verify import campaigns, clients, derived, fixed_service_worker, gate, live, live_bench, mutant_catalogue, record, replay
 from bench.verify.claim import Claim, Outcome
@@ -29,9 +29,9 @@ from tests.support.sandbox import Sandbox
 pytestmark = pytest.mark.alone
 
 
-def served(due: list[int], start: list[int], end: list[int]) -> Served:
+def served(due: list[int], start: list[int], end: list[int]) -> Requests:
     none, zeros = np.zeros(len(due), dtype=np.int64), np.zeros(len(due))
-    return Served(none, none, np.arange(len(due)), none, np.array(due), np.array(start), np.array(end), zeros, zeros, zeros)
+    return Requests(none, none, np.arange(len(due)), none, np.array(due), np.array(start), np.array(end), zeros, zeros, zeros)
 
 
 # --- the table ---------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bench import catalog
-from bench.stats.load import Served, closed_loop
+from bench.stats.load import Requests, closed_loop
 from bench.stats.sample import percentile
 from tests.support import driver
 from tests.support.driver import Driver
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.alone
 STALL_S, RATE = 0.4, 400.0
 
 
-def as_served(found: driver.Served) -> Served:
+def as_served(found: driver.Served) -> Requests:
     nothing = np.zeros(found.rows, dtype=np.int64)
     zeros = np.zeros(found.rows)
-    return Served(nothing, nothing, found.request, nothing, found.due_ns, found.start_ns, found.end_ns, zeros, zeros, zeros)
+    return Requests(nothing, nothing, found.request, nothing, found.due_ns, found.start_ns, found.end_ns, zeros, zeros, zeros)
 
 
 def test_a_stall_reaches_the_open_loops_p99_and_not_the_closed_loop_of_one_client(tmp_path: Path) -> None:
