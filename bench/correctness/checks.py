@@ -1,4 +1,5 @@
-"""Checks of a worker that the timed requests alone cannot give: hard inputs, batch equals single, and no cached answers."""
+"""Checks of a worker beside its timed requests: hard inputs, batch equals single, latency over tokens, time accounted for, no cached
+answers."""
 
 from __future__ import annotations
 
@@ -12,8 +13,7 @@ import pandas as pd
 from bench.plan.folder import RepeatPlan
 from bench.runs.schema import Check
 from bench.stats import leaderboard, parity
-
-Vectors = npt.NDArray[np.float32]
+from bench.workers.client import Vectors
 
 HARD_BATCH, HARD_SINGLES = 8, 64
 #: Unique and repeated pieces alternate; each is this many requests. Below MIN_REPEAT_PAIRS no interval can exclude 1.
@@ -70,8 +70,7 @@ def repeat_pieces(plan: RepeatPlan, request_s: float, limit_s: float) -> RepeatP
 def unique_versus_repeat(pieces: Sequence[pd.DataFrame]) -> list[Check]:
     """Time per request of distinct rows over that of one row repeated, same lengths: a cache shows as a ratio far above 1.
 
-    `pieces` alternate unique, repeated, unique, … The test fails only where the interval of the ratio lies beyond the gate:
-    noise must not condemn an honest runtime.
+    `pieces` alternate unique, repeated, unique, … The test fails only where the interval of the ratio lies beyond the gate.
     """
     medians = [float(np.median(piece["end_ns"] - piece["start_ns"])) for piece in pieces]
     ratio = leaderboard.paired_ratio(medians[0::2], medians[1::2])

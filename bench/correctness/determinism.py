@@ -1,22 +1,21 @@
-"""Does a framework give the same vectors in every process? The rows of warm-up are served, one at a time, in each of them."""
+"""Whether a framework computes the same vectors in every process: each serves the rows of warm-up, one at a time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from bench.runs.schema import Check
 from bench.stats import parity
+from bench.workers.client import Vectors
 
 NAME = "run to run"
-Vectors = npt.NDArray[np.float32]
 
 
 @dataclass
 class _Seen:
-    """What the first process of an arm gave for the first rows of a plan, and how the later ones compare."""
+    """The vectors of the first process of an arm for the first rows of a plan, and how those of later processes compare."""
 
     start: int
     vectors: Vectors
@@ -28,15 +27,17 @@ class _Seen:
 
 
 class RunToRun:
-    """The vectors that processes of the same arm give for the same rows."""
+    """Compares the vectors of the processes of each arm, row by row."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], _Seen] = {}
 
     def see(self, arm_id: str, precision: str, start: int, plan_hash: str, vectors: Vectors) -> Check | None:
-        """Vectors (rows, dim) of the first rows of a plan, served alone, by the process numbered `start`; the verdict from the second on.
+        """Compare a process with the first one of its arm; the check from the second process on, else None.
 
-        Rows that only one of the two has are left out.
+        Args:
+            start: number of the process.
+            vectors: (rows, dim) of the first rows of a plan, served alone. Rows that only one of the two processes has are left out.
         """
         seen = self._seen.setdefault((arm_id, plan_hash), _Seen(start, vectors))
         rows = min(len(vectors), len(seen.vectors))
@@ -52,11 +53,11 @@ class RunToRun:
         return self._check(arm_id)
 
     def _check(self, arm_id: str) -> Check:
-        """One verdict per arm, over all plans that two of its processes served."""
-        found = [seen for (arm, _), seen in self._seen.items() if arm == arm_id and seen.processes]
-        rows, worst = sum(seen.rows for seen in found), max(seen.max_abs_diff for seen in found)
-        processes = len(set().union(*({seen.start, *seen.processes} for seen in found)))
-        reason = next((seen.reason for seen in found if seen.reason), None)
-        same = "bit-equal" if all(seen.equal for seen in found) else f"max |Δ| {worst:.1e}"
+        """The check of an arm, over all plans that two of its processes have served."""
+        compared = [seen for (arm, _), seen in self._seen.items() if arm == arm_id and seen.processes]
+        rows, worst = sum(seen.rows for seen in compared), max(seen.max_abs_diff for seen in compared)
+        processes = len(set().union(*({seen.start, *seen.processes} for seen in compared)))
+        reason = next((seen.reason for seen in compared if seen.reason), None)
+        same = "bit-equal" if all(seen.equal for seen in compared) else f"max |Δ| {worst:.1e}"
         detail = f"{rows} rows in {processes} processes: {same}"
         return Check(NAME, rows, worst, None, None, reason is None, f"{detail}: {reason}" if reason else detail)

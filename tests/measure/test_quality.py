@@ -128,32 +128,32 @@ def test_sts_is_read_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_what_is_asked(monkeypatch: pytest.MonkeyPatch, weights_kind: str, precisions: list[str], own: bool, names: list[str]) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     mine = Retrieval("mine", ("a",), ("b",), (frozenset({0}),)) if own else None
-    retrievals, similarities = quality._sets(MODEL, weights_kind, mine, precisions, lambda _: None)
+    retrievals, similarities = quality._quality_sets(MODEL, weights_kind, mine, precisions, lambda _: None)
     assert [one.name for one in retrievals] == names and similarities == []
 
 
 def test_images_are_asked_images() -> None:
     image = tiny.model("clip_vision")
-    (one,), _ = quality._sets(image, "hub", None, ["int8"], lambda _: None)
+    (one,), _ = quality._quality_sets(image, "hub", None, ["int8"], lambda _: None)
     assert one.name == "augmented" and isinstance(one.queries[0], bytes)
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> quality.Asked:
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> quality.SetPlan:
     monkeypatch.setattr(paths, "PLANS", tmp_path / "plans")
     one = Retrieval("x", ("where is the cat", "what does a dog eat"), ("the dog eats meat", "a cat sits on the roof", "it rains"),
                     (frozenset({1}), frozenset({0})))  # fmt: skip
     pairs = Similarity("pairs", ("it rains", "it rains"), ("the dog eats meat", "rain falls"), (0.0, 5.0))
-    return quality._asked(MODEL, weights.resolve(MODEL).folder, "test", [one], [pairs])
+    return quality._set_plan(MODEL, weights.resolve(MODEL).folder, "test", [one], [pairs])
 
 
-def test_each_text_is_one_row_and_short_ones_come_first(asked: quality.Asked) -> None:
+def test_each_text_is_one_row_and_short_ones_come_first(asked: quality.SetPlan) -> None:
     assert asked.plan.rows == 6 and asked.plan.warm == 0  # three documents, two queries, one more text of the pairs
     assert (np.diff(asked.plan.lengths) >= 0).all()
     assert asked.rows("document", ["it rains"]) == [0]
 
 
-def test_what_an_arm_finds_is_held_against_fp32_query_by_query(asked: quality.Asked) -> None:
+def test_what_an_arm_finds_is_held_against_fp32_query_by_query(asked: quality.SetPlan) -> None:
     random = np.random.default_rng(1)
     expected = random.standard_normal((6, 384)).astype(np.float32)
     cat, dog = asked.rows("query", ["where is the cat", "what does a dog eat"])
@@ -191,7 +191,7 @@ def test_every_arm_is_asked_and_one_that_fails_keeps_its_reason(monkeypatch: pyt
             raise WorkerFailed("CRASH", "it fell over")
         return [vectors_of(rows) for rows in plans]
 
-    monkeypatch.setattr(quality, "_answers", answers)
+    monkeypatch.setattr(quality, "_vectors", answers)
     folder = RunFolder(tmp_path / "run")
     arms = [
         ("good", "int8", "measured"),
