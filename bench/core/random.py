@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from bench.core.arrays import Floats
 
 LN2_HIGH = 0.693147180369123816490  # the leading 32 bits of ln 2, so that k · LN2_HIGH is exact
 LN2_LOW = 1.90821492927058770002e-10

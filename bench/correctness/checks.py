@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bench.core.arrays import Vectors
 from bench.plan.folder import RepeatPlan
 from bench.runs.schema import Check
-from bench.stats import leaderboard, parity
-from bench.workers.client import Vectors
+from bench.stats import parity
+from bench.stats.paired import paired_ratio
 
 HARD_BATCH, HARD_SINGLES = 8, 64
 #: Unique and repeated pieces alternate; each is this many requests. Below MIN_REPEAT_PAIRS no interval can exclude 1.
@@ -73,7 +74,7 @@ def unique_versus_repeat(pieces: Sequence[pd.DataFrame]) -> list[Check]:
     `pieces` alternate unique, repeated, unique, … The test fails only where the interval of the ratio lies beyond the gate.
     """
     medians = [float(np.median(piece["end_ns"] - piece["start_ns"])) for piece in pieces]
-    ratio = leaderboard.paired_ratio(medians[0::2], medians[1::2])
+    ratio = paired_ratio(medians[0::2], medians[1::2])
     held = not (ratio.lo > REPEAT_GATE)
     detail = f"unique rows take {ratio.ratio:.3f}× the time of a repeated one [{ratio.lo:.3f}, {ratio.hi:.3f}]" + (
         "" if held else ": answers are cached"
@@ -96,7 +97,7 @@ def latency_over_tokens(samples: pd.DataFrame, lengths: npt.NDArray[np.int64]) -
     if alike or np.median(service[long]) < FIXED_NS:
         why = "the requests do not differ enough in length" if alike else "even the longest requests are mostly the fixed cost of a call"
         return [Check("latency over tokens", len(tokens), None, None, None, None, why)]
-    ratio = leaderboard.paired_ratio(service[long].tolist(), service[short].tolist())
+    ratio = paired_ratio(service[long].tolist(), service[short].tolist())
     held = not (ratio.hi < LENGTH_GATE)
     detail = (
         f"{np.median(tokens[long]):.0f} tokens take {ratio.ratio:.2f}× the time of {np.median(tokens[short]):.0f} "

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bench.core.arrays import Vectors
 from bench.runs.schema import Check
 from bench.stats import parity
-from bench.workers.client import Vectors
 
 NAME = "run to run"
 

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.artefacts.export import Artefact
+from bench.core.arrays import Vectors
 from bench.core.stopwatch import Stopwatch
 from bench.correctness import reference
 from bench.plan.folder import Plan
-from bench.workers.client import Vectors
 
 
 class ReferenceVectors:

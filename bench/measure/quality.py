@@ -19,6 +19,7 @@ import pandas as pd
 
 from bench.catalog import Model
 from bench.core import files, paths
+from bench.core.arrays import Vectors
 from bench.core.errors import BenchError
 from bench.corpus import quality_sets
 from bench.corpus.quality_sets import Retrieval, Similarity
@@ -31,7 +32,7 @@ from bench.prepare.spec import Experiment, PreparedArm
 from bench.runs.schema import REFERENCE
 from bench.runs.writer import RunFolder
 from bench.stats import quality
-from bench.workers.client import Order, SliceFailed, Vectors, Worker, WorkerFailed, load_timeout_s, running
+from bench.workers.client import Order, SliceFailed, Worker, WorkerFailed, load_timeout_s, running
 
 BATCH = 8
 #: Queries and documents of the probe set; fewer for images and for models of 1 GB and more, where each takes a tenth of a second and more.

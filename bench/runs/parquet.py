@@ -17,9 +17,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.core.arrays import Vectors
 from bench.runs.schema import REFERENCE
-
-Vectors = npt.NDArray[np.float32]
 
 
 def write_samples(samples: pd.DataFrame, file: Path) -> None:

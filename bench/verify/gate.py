@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bench.core import paths
+from bench.core.arrays import Vectors
 from bench.correctness import checks
 from bench.stats import parity
 from bench.verify.claim import Outcome, Tick, silent
@@ -31,7 +31,6 @@ BATCH, EVERY = 8, 4
 NAIVE_COSINE = 0.999
 HONEST = "honest"
 
-Vectors = npt.NDArray[np.float32]
 Plant = Callable[[Any], None]
 
 

@@ -11,15 +11,13 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats as scipy_stats
 
+from bench.core.arrays import Floats
 from bench.stats import paired
 from bench.stats.paired import EQUIVALENT, FASTER, LOOKS, SLOWER, UNRESOLVED
 from bench.stats.sample import PERCENTILES, profile
 from bench.verify.claim import Outcome, Share, Tick, percent, silent
-
-Floats = npt.NDArray[np.float64]
 
 #: Spread of a block's quantity about its true value, ln scale, in which an arm 5 % slower must be found.
 NOISE = 0.04

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bench.core import files, paths
+from bench.core.arrays import Vectors
 from bench.core.errors import BenchError
 from bench.machine import counters
 from bench.machine.lock import MachineLock
@@ -30,7 +30,6 @@ from bench.machine.lock import MachineLock
 #: Environment variables a worker inherits besides those its catalogue entry sets: what may change speed is set by us or absent.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
 LOAD_TIMEOUT_S, LOAD_BYTES_PER_S = 60.0, 20e6
-Vectors = npt.NDArray[np.float32]
 Reading = TypeVar("Reading", counters.Memory, counters.Meter)
 
 
