@@ -1,4 +1,4 @@
-"""What a framework's own file is written against: the tensors of a session, what `load` gets and returns, and how it says no."""
+"""The types of a framework's own file: its sessions, what `load` gets and returns, and the errors by which it refuses."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Array = npt.NDArray[Any]
 Session = Callable[..., Array]
 
 PR_SET_PDEATHSIG, PR_SET_TIMERSLACK = 1, 29
-#: The one knob that belongs to the loop: a framework's worker that lists it lets its sessions be processes.
+#: The one knob that is implemented here, not by a framework: a worker that lists it can run each session in a process (`processes.py`).
 PROCESSES = "processes"
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a framework needs to load a model: the artefact folder, the layout and the knobs."""
+    """The flags of a worker that concern loading: the artefact folder, the precision, sessions × threads, every `--set`."""
 
     folder: Path
     precision: str
@@ -57,20 +57,26 @@ class WorkerError(Exception):
     """Something that ends the worker with one line, `THING: CURE`."""
 
 
-def padded_to(session: Session, multiple: int, most: int) -> Session:
-    """A session that sees widths of whole multiples only (at most `most` tokens): fewer distinct shapes, more padding.
+def one_line(error: BaseException) -> str:
+    """The words of an error without line breaks; those that are not the worker's own begin with their type."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, WorkerError | NotApplicable) else f"{type(error).__name__}: {text}"
 
-    The ids that are added are 0 and masked; images pass as they are.
+
+def padded_to(session: Session, multiple: int, most: int) -> Session:
+    """Wrap a session so that widths are rounded up to a multiple of `multiple` tokens, at most `most`: fewer shapes, more padding.
+
+    Added ids are 0 and masked. Images are passed on unchanged.
     """
 
     def serve(*arrays: Array) -> Array:
         if len(arrays) == 1:
             return session(*arrays)
         rows, width = arrays[0].shape
-        wide = max(width, min(-(-width // multiple) * multiple, most))
-        if wide == width:
+        padded_width = max(width, min(-(-width // multiple) * multiple, most))
+        if padded_width == width:
             return session(*arrays)
-        padded = [np.zeros((rows, wide), dtype=np.int64) for _ in arrays]
+        padded = [np.zeros((rows, padded_width), dtype=np.int64) for _ in arrays]
         for target, array in zip(padded, arrays, strict=True):
             target[:, :width] = array
         return session(*padded)
@@ -78,12 +84,23 @@ def padded_to(session: Session, multiple: int, most: int) -> Session:
     return serve
 
 
-def bind_to_parent() -> None:
-    """Die with the parent, frozen or not, and make sleeps as exact as the kernel can."""
+def bind_to_parent(parent: int | None = None) -> None:
+    """Have the kernel kill this process when its parent ends, frozen or not, and set timer slack to 1 ns. Linux only.
+
+    Args:
+        parent: the pid of the parent, by default BENCH_PARENT; if it has ended already, so does this process, with status 1.
+    """
     if not sys.platform.startswith("linux"):
         return
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    if os.getppid() == 1 and os.environ.get("BENCH_PARENT", "1") != "1":
-        sys.exit(1)  # the parent died before the line above took hold
+    stated = os.environ.get("BENCH_PARENT", "")
+    parent = parent or (int(stated) if stated.isdecimal() else None)
+    try:
+        if parent:
+            os.kill(parent, 0)
+    except ProcessLookupError:
+        sys.exit("error: the parent has ended: start the worker from a process that waits for it")
+    except OSError:
+        pass  # it exists, under another user

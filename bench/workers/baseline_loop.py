@@ -1,9 +1,10 @@
-"""The bare framework, called in a plain loop: what `invoke floor` holds each Python worker against.
+"""A framework called in a plain loop, without the worker around it: `invoke floor` compares each Python worker with it.
 
     python -m bench.workers.baseline_loop FRAMEWORK ARTEFACT_FOLDER THREADS
 
-says `ready`, then answers `loop PLAN FIRST COUNT` with `looped ELAPSED_NS`: rows one at a time, tensors made beforehand, nothing
-recorded. The native workers do the same on that line. Nothing of `bench.worker`'s loop is used here: that is the point.
+prints `ready`, then answers `loop PLAN FIRST COUNT` with `looped ELAPSED_NS`: rows one at a time, tensors made beforehand, nothing
+recorded. The native workers answer the same line themselves. Nothing of `bench.workers.loop` is used here, since its cost is what is
+measured.
 """
 
 from __future__ import annotations

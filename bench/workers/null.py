@@ -25,7 +25,7 @@ def load(options: Options) -> Loaded:
     if options.precision != "fp32":
         raise NotApplicable(f"precision {options.precision}: the null worker has fp32 only")
     dim = _dim(options.settings.get("dim", "384"))
-    return Loaded([session(dim) for _ in range(options.sessions)], dim, {"precision": "fp32", "dim": dim})
+    return Loaded([make_session(dim) for _ in range(options.sessions)], dim, {"precision": "fp32", "dim": dim})
 
 
 def _dim(text: str) -> int:
@@ -35,8 +35,8 @@ def _dim(text: str) -> int:
     return int(text)
 
 
-def session(dim: int) -> Session:
-    """A session whose vector is 1 at an index that depends on the row, so that tests can tell rows apart."""
+def make_session(dim: int) -> Session:
+    """A session whose vector is 1 at an index that depends on the row and 0 elsewhere, so that tests can tell rows apart."""
     unit = np.eye(dim, dtype=np.float32)
 
     def serve(first: Array, mask: Array | None = None) -> Array:

@@ -31,10 +31,10 @@ def version() -> Mapping[str, str]:
 
 
 def load(options: Options) -> Loaded:
-    wanted = session_options(options)
+    ort_options = session_options(options)
     shared = options.settings.get("shared") == "1"
     graphs = [
-        ort.InferenceSession(str(options.folder / "model.onnx"), wanted, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(str(options.folder / "model.onnx"), ort_options, providers=["CPUExecutionProvider"])
         for _ in range(1 if shared else options.sessions)
     ]
     graphs *= options.sessions if shared else 1
@@ -60,7 +60,7 @@ def load(options: Options) -> Loaded:
     }
     width = None if pixels is not None else inputs["input_ids"].shape[1]
     return Loaded(
-        [session(graph) for graph in graphs],
+        [make_session(graph) for graph in graphs],
         int(output.shape[1]),
         read_back,
         fixed_tokens=width if isinstance(width, int) else None,
@@ -69,21 +69,21 @@ def load(options: Options) -> Loaded:
 
 
 def session_options(options: Options) -> ort.SessionOptions:
-    """The runtime's own options, but for the thread count and the knobs that are set."""
-    wanted, knobs = ort.SessionOptions(), options.settings
-    wanted.intra_op_num_threads = options.threads
+    """The runtime's default options, except for the thread count and the knobs that are set."""
+    ort_options, knobs = ort.SessionOptions(), options.settings
+    ort_options.intra_op_num_threads = options.threads
     if "spinning" in knobs:
-        wanted.add_session_config_entry("session.intra_op.allow_spinning", knobs["spinning"])
+        ort_options.add_session_config_entry("session.intra_op.allow_spinning", knobs["spinning"])
     if "arena" in knobs:
-        wanted.enable_cpu_mem_arena = knobs["arena"] == "1"
+        ort_options.enable_cpu_mem_arena = knobs["arena"] == "1"
     if "mem_pattern" in knobs:
-        wanted.enable_mem_pattern = knobs["mem_pattern"] == "1"
+        ort_options.enable_mem_pattern = knobs["mem_pattern"] == "1"
     if "optimization" in knobs:
-        wanted.graph_optimization_level = LEVELS[knobs["optimization"]]
-    return wanted
+        ort_options.graph_optimization_level = LEVELS[knobs["optimization"]]
+    return ort_options
 
 
-def session(graph: ort.InferenceSession) -> Session:
+def make_session(graph: ort.InferenceSession) -> Session:
     names = [node.name for node in graph.get_inputs()]
 
     if names == ["pixel_values"]:

@@ -11,10 +11,19 @@ import numpy as np
 
 from bench.workers.api import Array
 
+HEADER = "gap,offset,length"
+
 
 @dataclass
 class PlanFile:
-    """A plan folder, mapped. Offsets and lengths are plain lists: indexing those is several times cheaper than indexing arrays."""
+    """A plan folder, mapped. Offsets and lengths are plain lists: indexing those is several times cheaper than indexing arrays.
+
+    Attributes:
+        gaps: the mean-1 gap before each row.
+        offsets, lengths: where a row lies in `elements`.
+        elements: ids (int64) or pixels (float32) of all rows, joined.
+        image: (3, height, width) of each row; None for tokens.
+    """
 
     gaps: Array
     offsets: list[int]
@@ -24,32 +33,40 @@ class PlanFile:
 
     @classmethod
     def open(cls, folder: Path, image_size: int | None) -> PlanFile:
-        rows = np.loadtxt(folder / "rows.csv", delimiter=",", skiprows=1, ndmin=2)
-        image, file = None, folder / "tokens.i64"
-        if file.exists():
-            elements: Array = np.memmap(file, dtype="<i8", mode="c")
-        else:
-            elements = np.memmap(folder / "pixels.f32", dtype="<f4", mode="c")
-            side = image_size or math.isqrt(int(rows[0, 2]) // 3)
-            image = (3, side, side)
-        return cls(rows[:, 0], rows[:, 1].astype(int).tolist(), rows[:, 2].astype(int).tolist(), np.asarray(elements), image)
+        """Map a plan folder. `image_size` is the model's; without it the first row tells.
+
+        Raises:
+            ValueError, OSError: it is not a plan folder.
+        """
+        tokens, pixels = folder / "tokens.i64", folder / "pixels.f32"
+        if tokens.exists() == pixels.exists():
+            raise ValueError(f"{folder} holds not exactly one of tokens.i64 and pixels.f32")
+        with (folder / "rows.csv").open() as file:
+            if file.readline().rstrip("\n") != HEADER:
+                raise ValueError(f"{folder / 'rows.csv'} does not begin with {HEADER}")
+            rows = np.loadtxt(file, delimiter=",", ndmin=2)
+        offsets, lengths = rows[:, 1].astype(int), rows[:, 2].astype(int)
+        elements: Array = np.memmap(tokens, dtype="<i8", mode="c") if tokens.exists() else np.memmap(pixels, dtype="<f4", mode="c")
+        outside = np.flatnonzero((lengths < 1) | (offsets < 0) | (offsets + lengths > len(elements)))
+        if len(outside):
+            raise ValueError(f"row {outside[0]} of {folder} ends outside its array of {len(elements)} elements")
+        side = image_size or math.isqrt(lengths[0] // 3)
+        return cls(rows[:, 0], offsets.tolist(), lengths.tolist(), np.asarray(elements), (3, side, side) if pixels.exists() else None)
 
 
 @dataclass
 class Padder:
-    """Makes the tensors of a batch: views where it can, padded buffers where it must. One per session, since buffers are reused."""
+    """Makes the tensors of a batch: views of the plan for a single row, padded copies for more. The mask of single rows is reused."""
 
     plan: PlanFile
     pad_id: int
-    longest: int = field(init=False)
     ones: Array = field(init=False)
 
     def __post_init__(self) -> None:
-        self.longest = max(self.plan.lengths)
-        self.ones = np.ones((1, self.longest if self.plan.image is None else 1), dtype=np.int64)
+        self.ones = np.ones((1, max(self.plan.lengths) if self.plan.image is None else 1), dtype=np.int64)
 
     def make(self, first: int, rows: int) -> tuple[Array, ...]:
-        """The tensors of `rows` rows from row `first`."""
+        """The tensors of `rows` rows from row `first`: (ids, mask), int64 (rows, tokens), or (pixels,), float32 (rows, 3, H, W)."""
         plan = self.plan
         offset, length = plan.offsets[first], plan.lengths[first]
         if rows > 1:

@@ -1,4 +1,4 @@
-"""PyTorch: the Embedder itself, eager, scaled-dot-product attention, inference mode; knobs only where they are asked for."""
+"""PyTorch: the Embedder in eager mode with scaled-dot-product attention, or compiled by AOTInductor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.worker import PROCESSES, Array, Loaded, NotApplicable, Options, Sessi
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
 NAMES = {dtype: precision for precision, dtype in DTYPES.items()}
-#: What a compiled artefact holds in place of weights.
+#: The file of a compiled artefact, in place of weights.
 PACKAGE = "model.pt2"
 KNOBS = {"buckets": ("8", "16", "32", "64"), "channels_last": ("0", "1"), "int8": ("torchao",), PROCESSES: ("0", "1")}
 
@@ -53,20 +53,20 @@ def load(options: Options) -> Loaded:
             raise NotApplicable("channels_last: only images have channels")
         model = model.to(memory_format=torch.channels_last)
     # The sessions share one module: its weights are read only.
-    sessions = [session(model, options.threads, channels_last) for _ in range(options.sessions)]
+    sessions = [make_session(model, options.threads, channels_last) for _ in range(options.sessions)]
     return loaded(options, sessions, read_back)
 
 
 def loaded(options: Options, sessions: list[Session], read_back: Mapping[str, object]) -> Loaded:
-    """The sessions with what is the same for an eager and a compiled model."""
+    """The parts of loading that an eager and a compiled model share."""
     config = json.loads((options.folder / "config.json").read_text())
     if "buckets" in options.settings:
-        sessions = [padded_to(one, int(options.settings["buckets"]), config["max_tokens"]) for one in sessions]
+        sessions = [padded_to(session, int(options.settings["buckets"]), config["max_tokens"]) for session in sessions]
     return Loaded(sessions, config["dim"], read_back, config.get("fixed_tokens"), config.get("image_size"))
 
 
 def quantised(options: Options) -> tuple[torch.nn.Module, set[torch.dtype]]:
-    """The Embedder with its linear layers in int8 by torchao, and the dtypes that their weights then hold."""
+    """The Embedder with its linear layers in int8 by torchao, and the dtypes that their weights have then."""
     if options.settings.get("int8") != "torchao":
         raise NotApplicable("precision int8: eager PyTorch has no int8 layers of its own (--set int8=torchao)")
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
@@ -78,7 +78,7 @@ def quantised(options: Options) -> tuple[torch.nn.Module, set[torch.dtype]]:
 
 
 def load_package(options: Options) -> Loaded:
-    """The Embedder as AOTInductor compiled it. That it computes in fp32 shows in its vectors: its gate lets nothing else through."""
+    """The Embedder compiled by AOTInductor. Its precision cannot be read back; the parity gate on its vectors checks it."""
     if options.settings.get("channels_last") == "1":
         raise NotApplicable("channels_last: a compiled model has its own memory formats")
     model = torch._inductor.aoti_load_package(str(options.folder / PACKAGE))
@@ -88,10 +88,10 @@ def load_package(options: Options) -> Loaded:
         "compiled": "AOTInductor",
         "constants": len(model.get_constant_fqns()),
     }
-    return loaded(options, [session(model, options.threads) for _ in range(options.sessions)], read_back)
+    return loaded(options, [make_session(model, options.threads) for _ in range(options.sessions)], read_back)
 
 
-def session(model: Callable[..., torch.Tensor], threads: int, channels_last: bool = False) -> Session:
+def make_session(model: Callable[..., torch.Tensor], threads: int, channels_last: bool = False) -> Session:
     tensor, started = (_channels_last if channels_last else torch.from_numpy), False
 
     def serve(*arrays: Array) -> Array:
