@@ -1,6 +1,6 @@
-"""A worker at the end of two pipes, as a test wants it: it starts one, says lines, reads lines and opens what lies in OUT.
+"""The test side of the worker protocol: start a worker, send lines, read lines, and read the files in OUT.
 
-Nothing of `bench.workers.client` is used: the conformance test would otherwise hold the workers to the parent's habits, not to WORKER.md.
+Nothing of `bench.workers.client` is used, so that the conformance test holds the workers to WORKER.md and not to that client's habits.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TIMEOUT_S = 300
 
 @dataclass(frozen=True)
 class Served:
-    """What one `serve` left: `samples` has the columns request, due_ns, start_ns, end_ns."""
+    """The files of one OUT folder: `samples` has the columns request, due_ns, start_ns, end_ns."""
 
     rows: int
     samples: npt.NDArray[np.int64]
@@ -47,7 +47,7 @@ class Served:
 
 @dataclass(frozen=True)
 class TestPlan:
-    """A plan folder made for a test, and what is in it."""
+    """A plan folder made for a test, and its contents."""
 
     __test__ = False
     name: str
@@ -77,11 +77,11 @@ def flags(model: Path, sessions: int = 1, threads: int = 1, precision: str = "fp
     return ["--model", str(model), "--precision", precision, "--sessions", str(sessions), "--threads", str(threads), "--pad-id", "0"]
 
 
-def run(framework: Framework, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(framework: Framework, *arguments: str, **more_env: str) -> subprocess.CompletedProcess[str]:
     """One short run with these arguments and nothing on stdin."""
     command, env = environment(framework, 1, 1)
     return subprocess.run(
-        [*command, *arguments], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        [*command, *arguments], env=env | more_env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
 
 
@@ -141,7 +141,7 @@ class Driver:
     def serve(
         self, plan: TestPlan, first: int = 0, count: int | None = None, rate: float = 0, batch: int = 1, seconds: float = 200
     ) -> Served:
-        """`serve`, which must not fail, and what it left."""
+        """Send `serve`, which must not fail, and read OUT."""
         out = self.out()
         wanted = len(plan.rows) - first if count is None else count
         answer = self.ask(f"serve {plan.name} {first} {wanted} {rate:g} {batch} {seconds:g} {out}")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use candle_core::utils::get_num_threads;
-use harness::{Batch, Cure, Loaded, Options, Probe, Stop};
+use harness::{Batch, Cure, Example, Loaded, Options, Stop};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde_json::{Map, json};
 
@@ -42,11 +42,11 @@ pub fn load(options: &Options, format: Format) -> Result<Loaded<Session>, Stop> 
     settings.insert("weights_dtype".to_owned(), json!(weights.dtypes));
     settings.insert("linear_layers".to_owned(), json!(layers.told()));
     settings.insert("weights_shared".to_owned(), json!(options.sessions > 1));
-    let probe = match config.image_size {
-        Some(size) => Probe::Pixels(3 * size * size),
-        None => Probe::Tokens(config.fixed_tokens.unwrap_or(32)),
+    let example = match config.image_size {
+        Some(size) => Example::Pixels(3 * size * size),
+        None => Example::Tokens(config.fixed_tokens.unwrap_or(32)),
     };
-    Ok(Loaded { sessions, dim: config.dim, probe, settings })
+    Ok(Loaded { sessions, dim: config.dim, example, settings })
 }
 
 /// Candle asks this variable, at every matrix product, into how many parts to split it. It also sizes Candle's own pool for large

@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use lexopt::prelude::*;
 
-use crate::engine::Stop;
+use crate::stop::Stop;
 
 const PRECISIONS: [&str; 5] = ["fp32", "fp16", "bf16", "int8", "int4"];
 
-/// Everything a worker is told before it loads.
+/// The flags of a worker that serves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// The artefact folder.
@@ -26,7 +26,7 @@ pub struct Options {
     pub fault: Fault,
 }
 
-/// Deliberate mistakes for the controls.
+/// Planted faults for the controls.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Fault {
     /// Every service takes this many times as long.
@@ -65,7 +65,7 @@ fn parse_flags(mut parser: lexopt::Parser) -> Result<Command, lexopt::Error> {
             Long("threads") => threads = Some(parser.value()?.parse_with(at_least_one)?),
             Long("pad-id") => pad_id = Some(parser.value()?.parse()?),
             Long("set") => set.push(parser.value()?.parse_with(key_and_value)?),
-            Long("fault") => parser.value()?.parse_with(|text| add_fault(&mut fault, text))?,
+            Long("fault") => fault = parser.value()?.parse_with(parse_fault)?,
             _ => return Err(arg.unexpected()),
         }
     }
@@ -99,16 +99,15 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-fn add_fault(fault: &mut Fault, text: &str) -> Result<(), String> {
+fn parse_fault(text: &str) -> Result<Fault, String> {
     match text.split_once('=') {
-        Some(("slow", factor)) => fault.slow = Some(number_from(factor, 1.0)?),
+        Some(("slow", factor)) => Ok(Fault { slow: Some(number_from(factor, 1.0)?), stall: None }),
         Some(("stall", at_and_for)) => {
             let (at_s, for_s) = at_and_for.split_once(':').ok_or("stall=AT_S:FOR_S is wanted")?;
-            fault.stall = Some(Stall { at_s: number_from(at_s, 0.0)?, for_s: number_from(for_s, 0.0)? });
+            Ok(Fault { slow: None, stall: Some(Stall { at_s: number_from(at_s, 0.0)?, for_s: number_from(for_s, 0.0)? }) })
         }
-        _ => return Err("slow=F or stall=AT_S:FOR_S is wanted".to_owned()),
+        _ => Err("slow=F or stall=AT_S:FOR_S is wanted".to_owned()),
     }
-    Ok(())
 }
 
 fn number_from(text: &str, least: f64) -> Result<f64, String> {

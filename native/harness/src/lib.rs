@@ -8,17 +8,20 @@ compile_error!("plans and vectors are little-endian and mapped as they are");
 
 mod args;
 mod clock;
+mod conversation;
 mod engine;
-mod output;
-mod pad;
-mod plan;
+mod padder;
+mod plan_file;
 mod process;
 mod queue;
-mod serve;
+mod recorder;
+mod slice;
+mod stop;
 mod version;
 mod worker;
 
 pub use args::Options;
-pub use engine::{Batch, Cure, Engine, Loaded, Probe, Session, Stop};
+pub use engine::{Batch, Engine, Example, Loaded, Session};
+pub use stop::{Cure, Stop};
 pub use version::{BUILT_BY, Version, locked};
 pub use worker::main;

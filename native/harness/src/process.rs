@@ -4,7 +4,7 @@ use std::fs::File;
 use std::num::NonZeroU64;
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, set_parent_process_death_signal, test_kill_process};
 use rustix::stdio::{dup2_stdout, stderr, stdout};
 use rustix::thread::set_current_timer_slack;
 
@@ -19,8 +19,8 @@ pub fn prepare() -> Result<File> {
     Ok(File::from(private))
 }
 
-/// Whether the parent, who says that it is one by BENCH_PARENT, died before the wish above took hold.
+/// Whether the parent, whose pid is BENCH_PARENT, ended before the kernel knew of the wish above.
 fn orphaned() -> bool {
-    let claimed = std::env::var("BENCH_PARENT").is_ok_and(|parent| parent != "1");
-    claimed && getppid().is_none_or(Pid::is_init)
+    let parent = std::env::var("BENCH_PARENT").ok().and_then(|text| text.parse().ok()).and_then(Pid::from_raw);
+    parent.is_some_and(|parent| test_kill_process(parent) == Err(rustix::io::Errno::SRCH))
 }

@@ -1,27 +1,20 @@
-//! The rows of a `serve` that nobody has taken yet, and the places where their answers go.
+//! The rows of a slice that no session has taken yet, and the places for their answers.
 
 use std::mem::take;
 
-use crate::plan::Row;
+use crate::plan_file::Row;
+use crate::recorder::Sample;
 
-/// When one request was due, taken and answered, in absolute ns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sample {
-    pub due_ns: u64,
-    pub start_ns: u64,
-    pub end_ns: u64,
-}
-
-/// How rows come due.
+/// When rows come due.
 #[derive(Clone, Copy, Debug)]
-pub enum Pace<'a> {
+pub enum Arrivals<'a> {
     /// Always the next rows, due when they are taken.
     BackToBack,
-    /// Row *i* is due this long after the start, in ns.
-    Due(&'a [u64]),
+    /// Row *i* is due this many ns after the start.
+    At(&'a [u64]),
 }
 
-/// What one session has taken: its rows and the slices that its answers belong in.
+/// Rows that one session has taken, with the places for their samples and vectors.
 #[derive(Debug)]
 pub struct Taken<'a> {
     pub rows: &'a [Row],
@@ -29,7 +22,7 @@ pub struct Taken<'a> {
     pub vectors: &'a mut [f32],
 }
 
-/// What to do next.
+/// What a session does next.
 #[derive(Debug)]
 pub enum Next<'a> {
     Serve(Taken<'a>),
@@ -39,7 +32,7 @@ pub enum Next<'a> {
 
 /// Rows in plan order. Sessions share it behind a lock; each take hands out slices that nobody else has.
 pub struct Queue<'a> {
-    pace: Pace<'a>,
+    arrivals: Arrivals<'a>,
     start_ns: u64,
     /// No request is taken after this.
     last_ns: u64,
@@ -54,7 +47,7 @@ pub struct Queue<'a> {
 
 impl<'a> Queue<'a> {
     pub fn new(
-        pace: Pace<'a>,
+        arrivals: Arrivals<'a>,
         batch: usize,
         guard_ns: u64,
         rows: &'a [Row],
@@ -62,7 +55,7 @@ impl<'a> Queue<'a> {
         vectors: &'a mut [f32],
     ) -> Queue<'a> {
         let dim = if rows.is_empty() { 0 } else { vectors.len() / rows.len() };
-        Queue { pace, start_ns: 0, last_ns: guard_ns, batch, dim, taken: 0, rows, samples, vectors, failure: None }
+        Queue { arrivals, start_ns: 0, last_ns: guard_ns, batch, dim, taken: 0, rows, samples, vectors, failure: None }
     }
 
     /// Due times and the guard count from here.
@@ -76,15 +69,15 @@ impl<'a> Queue<'a> {
         self.start_ns
     }
 
-    /// Takes what may be taken at `now_ns`, which is the start of these requests; their due times are filled in.
+    /// Takes the rows that may be taken at `now_ns` and fills in their due times and starts.
     #[inline]
     pub fn take(&mut self, now_ns: u64) -> Next<'a> {
         if self.rows.is_empty() || self.failure.is_some() || now_ns > self.last_ns {
             return Next::Done;
         }
-        let count = match self.pace {
-            Pace::BackToBack => self.batch.min(self.rows.len()),
-            Pace::Due(offsets) => {
+        let count = match self.arrivals {
+            Arrivals::BackToBack => self.batch.min(self.rows.len()),
+            Arrivals::At(offsets) => {
                 let waiting = &offsets[self.taken..];
                 let due = waiting.iter().take(self.batch).take_while(|&&offset| self.start_ns + offset <= now_ns).count();
                 if due == 0 {
@@ -102,21 +95,21 @@ impl<'a> Queue<'a> {
         self.vectors = rest;
         for (index, sample) in samples.iter_mut().enumerate() {
             sample.start_ns = now_ns;
-            sample.due_ns = match self.pace {
-                Pace::BackToBack => now_ns,
-                Pace::Due(offsets) => self.start_ns + offsets[self.taken + index],
+            sample.due_ns = match self.arrivals {
+                Arrivals::BackToBack => now_ns,
+                Arrivals::At(offsets) => self.start_ns + offsets[self.taken + index],
             };
         }
         self.taken += count;
         Next::Serve(Taken { rows, samples, vectors })
     }
 
-    /// Ends the serve for every session; the first reason stays.
+    /// Ends the slice for every session; the first reason stays.
     pub fn fail(&mut self, reason: String) {
         self.failure.get_or_insert(reason);
     }
 
-    /// How many rows were taken, or why it failed.
+    /// The number of rows taken, or the reason of the failure.
     pub fn finish(self) -> Result<usize, String> {
         self.failure.map_or(Ok(self.taken), Err)
     }
@@ -142,9 +135,9 @@ mod tests {
     }
 
     /// Runs `check` on a queue of these rows with vectors of 2, started at 1000 ns.
-    fn with_queue(rows: &[Row], pace: Pace<'_>, batch: usize, guard_ns: u64, check: impl FnOnce(&mut Queue<'_>)) {
+    fn with_queue(rows: &[Row], arrivals: Arrivals<'_>, batch: usize, guard_ns: u64, check: impl FnOnce(&mut Queue<'_>)) {
         let (mut samples, mut vectors) = (vec![Sample::default(); rows.len()], vec![0.0; 2 * rows.len()]);
-        let mut queue = Queue::new(pace, batch, guard_ns, rows, &mut samples, &mut vectors);
+        let mut queue = Queue::new(arrivals, batch, guard_ns, rows, &mut samples, &mut vectors);
         queue.start(1000);
         check(&mut queue);
     }
@@ -167,7 +160,7 @@ mod tests {
 
     #[test]
     fn back_to_back_takes_full_batches_in_order() {
-        with_queue(&rows(&[9.0; 5]), Pace::BackToBack, 2, 1_000_000, |queue| {
+        with_queue(&rows(&[9.0; 5]), Arrivals::BackToBack, 2, 1_000_000, |queue| {
             let Next::Serve(taken) = queue.take(1007) else { panic!() };
             assert_eq!(taken.samples, [Sample { due_ns: 1007, start_ns: 1007, end_ns: 0 }; 2]);
             assert_eq!(offsets_taken(queue.take(1008)), [2, 3]);
@@ -178,7 +171,7 @@ mod tests {
 
     #[test]
     fn what_is_due_is_taken_together_up_to_the_batch() {
-        with_queue(&rows(&[1.0; 5]), Pace::Due(&[10, 20, 30, 40, 90]), 3, 1_000_000, |queue| {
+        with_queue(&rows(&[1.0; 5]), Arrivals::At(&[10, 20, 30, 40, 90]), 3, 1_000_000, |queue| {
             assert!(matches!(queue.take(1005), Next::WaitUntil(1010)));
             assert_eq!(offsets_taken(queue.take(1010)), [0]);
             let Next::Serve(taken) = queue.take(1050) else { panic!() };
@@ -190,11 +183,11 @@ mod tests {
 
     #[test]
     fn the_guard_takes_nothing_later() {
-        with_queue(&rows(&[1.0; 3]), Pace::BackToBack, 1, 50, |queue| {
+        with_queue(&rows(&[1.0; 3]), Arrivals::BackToBack, 1, 50, |queue| {
             assert_eq!(offsets_taken(queue.take(1050)), [0]);
             assert!(matches!(queue.take(1051), Next::Done));
         });
-        with_queue(&rows(&[1.0; 2]), Pace::Due(&[10, 60]), 1, 50, |queue| {
+        with_queue(&rows(&[1.0; 2]), Arrivals::At(&[10, 60]), 1, 50, |queue| {
             assert_eq!(offsets_taken(queue.take(1010)), [0]);
             // row 1 comes due after the guard: nobody waits for it
             assert!(matches!(queue.take(1011), Next::Done));
@@ -204,7 +197,7 @@ mod tests {
     #[test]
     fn a_failure_ends_it_for_all() {
         let (mut samples, mut vectors, rows) = ([Sample::default(); 2], [0.0; 2], rows(&[1.0; 2]));
-        let mut queue = Queue::new(Pace::BackToBack, 1, 1_000, &rows, &mut samples, &mut vectors);
+        let mut queue = Queue::new(Arrivals::BackToBack, 1, 1_000, &rows, &mut samples, &mut vectors);
         queue.start(1000);
         assert_eq!(queue.taken, 0);
         queue.take(1001);

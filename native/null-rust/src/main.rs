@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use harness::{BUILT_BY, Batch, Engine, Loaded, Options, Probe, Session, Stop, Version};
+use harness::{BUILT_BY, Batch, Engine, Example, Loaded, Options, Session, Stop, Version};
 use serde_json::{Map, json};
 
 fn main() -> ExitCode {
@@ -54,7 +54,7 @@ impl Engine for Null {
         settings.insert("precision".to_owned(), json!("fp32"));
         settings.insert("threads".to_owned(), json!(options.threads));
         settings.insert("dim".to_owned(), json!(knobs.dim));
-        Ok(Loaded { sessions, dim: knobs.dim, probe: Probe::Tokens(32), settings })
+        Ok(Loaded { sessions, dim: knobs.dim, example: Example::Tokens(32), settings })
     }
 }
 

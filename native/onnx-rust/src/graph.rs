@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use harness::{Batch, Cure, Loaded, Options, Probe, Session, Stop};
+use harness::{Batch, Cure, Example, Loaded, Options, Session, Stop};
 use ort::environment::Environment;
 use ort::session::builder::SessionBuilder;
 use ort::session::{Session as OrtSession, SessionInputValue};
@@ -47,7 +47,7 @@ pub fn load(environment: &Environment, options: &Options, knobs: Knobs) -> Resul
     for _ in 1..options.sessions {
         sessions.push(shape.session(open(environment, &path, options.threads, knobs).cure(RE_EXPORT)?));
     }
-    Ok(Loaded { sessions, dim: shape.dim, probe: shape.probe, settings: shape.settings })
+    Ok(Loaded { sessions, dim: shape.dim, example: shape.example, settings: shape.settings })
 }
 
 /// A converted graph says in its metadata what its census found; the plain export says nothing.
@@ -79,7 +79,7 @@ fn tasks() -> usize {
 struct Shape {
     dim: usize,
     output: TensorElementType,
-    probe: Probe,
+    example: Example,
     image: Option<[usize; 2]>,
     takes_mask: bool,
     settings: Map<String, Value>,
@@ -90,14 +90,14 @@ impl Shape {
         let output = find(session.outputs(), OUTPUT).with_context(|| format!("it has no output {OUTPUT}"))?;
         let (output_type, output_dims) = tensor(output)?;
         let dim = fixed(output_dims, 1).with_context(|| format!("the second dimension of {OUTPUT} is not fixed"))?;
-        let (image, probe) = match (find(session.inputs(), "pixel_values"), find(session.inputs(), "input_ids")) {
+        let (image, example) = match (find(session.inputs(), "pixel_values"), find(session.inputs(), "input_ids")) {
             (Some(pixels), None) => {
                 let (_, dims) = tensor(pixels)?;
                 let [height, width] = [fixed(dims, 2), fixed(dims, 3)].map(|side| side.context("the size of pixel_values is not fixed"));
                 let image = [height?, width?];
-                (Some(image), Probe::Pixels(3 * image[0] * image[1]))
+                (Some(image), Example::Pixels(3 * image[0] * image[1]))
             }
-            (None, Some(ids)) => (None, Probe::Tokens(fixed(tensor(ids)?.1, 1).unwrap_or(32))),
+            (None, Some(ids)) => (None, Example::Tokens(fixed(tensor(ids)?.1, 1).unwrap_or(32))),
             _ => return Err(anyhow!("it takes not exactly one of pixel_values and input_ids")),
         };
         let mut settings = Map::new();
@@ -108,7 +108,7 @@ impl Shape {
         }
         settings.insert("execution_mode".to_owned(), json!("ORT_SEQUENTIAL"));
         let takes_mask = find(session.inputs(), "attention_mask").is_some();
-        Ok(Shape { dim, output: output_type, probe, image, takes_mask, settings })
+        Ok(Shape { dim, output: output_type, example, image, takes_mask, settings })
     }
 
     fn session(&self, session: OrtSession) -> Graph {

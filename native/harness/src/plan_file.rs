@@ -14,7 +14,8 @@ pub struct Row {
     pub length: usize,
 }
 
-pub struct Plan {
+/// A plan folder, mapped.
+pub struct PlanFile {
     pub rows: Vec<Row>,
     array: Array,
 }
@@ -24,20 +25,20 @@ enum Array {
     Pixels(Mmap),
 }
 
-/// The elements that rows point into.
+/// The array that rows point into.
 #[derive(Clone, Copy)]
 pub enum Elements<'a> {
     Tokens(&'a [i64]),
     Pixels(&'a [f32]),
 }
 
-impl Plan {
-    pub fn open(folder: &Path) -> Result<Plan> {
+impl PlanFile {
+    pub fn open(folder: &Path) -> Result<PlanFile> {
         let array = open_array(folder)?;
         let path = folder.join("rows.csv");
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let rows = parse_rows(&text).with_context(|| format!("{} is not a plan", path.display()))?;
-        let plan = Plan { rows, array };
+        let plan = PlanFile { rows, array };
         plan.check(folder)?;
         Ok(plan)
     }

@@ -1,7 +1,9 @@
-//! Rows of a plan as one padded batch.
+//! Rows as one padded batch.
+
+use anyhow::{Result, ensure};
 
 use crate::engine::Batch;
-use crate::plan::{Elements, Row};
+use crate::plan_file::{Elements, Row};
 
 /// The reused buffers of one session. A single row is handed on as it lies in the plan, without a copy.
 pub struct Padder {
@@ -36,17 +38,17 @@ impl Padder {
         }
     }
 
-    /// Pads `rows` on the right to the longest of them. There is at least one.
-    pub fn batch<'a>(&'a mut self, elements: Elements<'a>, rows: &[Row]) -> Batch<'a> {
-        self.lengths.clear();
-        self.lengths.extend(rows.iter().map(|row| row.length));
+    /// Pads `rows` on the right to the longest of them; images must be of one size. There is at least one row.
+    pub fn batch<'a>(&'a mut self, elements: Elements<'a>, rows: &[Row]) -> Result<Batch<'a>> {
         match elements {
-            Elements::Tokens(all) => self.tokens(all, rows),
+            Elements::Tokens(all) => Ok(self.tokens(all, rows)),
             Elements::Pixels(all) => self.pixels(all, rows),
         }
     }
 
     fn tokens<'a>(&'a mut self, all: &'a [i64], rows: &[Row]) -> Batch<'a> {
+        self.lengths.clear();
+        self.lengths.extend(rows.iter().map(|row| row.length));
         if let [row] = rows {
             let (ids, mask) = (&all[row.offset..row.offset + row.length], &self.ones[..row.length]);
             return Batch::Tokens { ids, mask, lengths: &self.lengths, width: row.length };
@@ -64,15 +66,16 @@ impl Padder {
         Batch::Tokens { ids: &self.ids, mask: &self.mask, lengths: &self.lengths, width }
     }
 
-    fn pixels<'a>(&'a mut self, all: &'a [f32], rows: &[Row]) -> Batch<'a> {
+    fn pixels<'a>(&'a mut self, all: &'a [f32], rows: &[Row]) -> Result<Batch<'a>> {
         if let [row] = rows {
-            return Batch::Pixels { values: &all[row.offset..row.offset + row.length], rows: 1 };
+            return Ok(Batch::Pixels { values: &all[row.offset..row.offset + row.length], rows: 1 });
         }
         self.pixels.clear();
         for row in rows {
+            ensure!(row.length == rows[0].length, "images of different sizes cannot be one batch");
             self.pixels.extend_from_slice(&all[row.offset..row.offset + row.length]);
         }
-        Batch::Pixels { values: &self.pixels, rows: rows.len() }
+        Ok(Batch::Pixels { values: &self.pixels, rows: rows.len() })
     }
 }
 
@@ -97,7 +100,7 @@ mod tests {
         let (all, rows) = ([7, 9, 5, 6, 7, 9], [row(0, 2), row(2, 3), row(5, 1)]);
         let mut padder = Padder::new(9);
         padder.reserve(Elements::Tokens(&all), &rows, 3);
-        let Batch::Tokens { ids, mask, lengths, width } = padder.batch(Elements::Tokens(&all), &rows) else { panic!() };
+        let Batch::Tokens { ids, mask, lengths, width } = padder.batch(Elements::Tokens(&all), &rows).unwrap() else { panic!() };
         assert_eq!(ids, [7, 9, 9, 5, 6, 7, 9, 9, 9]);
         assert_eq!(mask, [1, 1, 0, 1, 1, 1, 1, 0, 0]);
         assert_eq!((lengths, width), (&[2, 3, 1][..], 3));
@@ -108,8 +111,8 @@ mod tests {
         let (all, rows) = ([1, 2, 3, 4, 5], [row(0, 3), row(3, 2), row(0, 1), row(4, 1)]);
         let mut padder = Padder::new(0);
         padder.reserve(Elements::Tokens(&all), &rows, 2);
-        padder.batch(Elements::Tokens(&all), &rows[..2]);
-        let Batch::Tokens { ids, mask, .. } = padder.batch(Elements::Tokens(&all), &rows[2..]) else { panic!() };
+        padder.batch(Elements::Tokens(&all), &rows[..2]).unwrap();
+        let Batch::Tokens { ids, mask, .. } = padder.batch(Elements::Tokens(&all), &rows[2..]).unwrap() else { panic!() };
         assert_eq!((ids, mask), (&[1, 5][..], &[1, 1][..]));
     }
 
@@ -118,7 +121,7 @@ mod tests {
         let all = [1, 2, 3, 4];
         let mut padder = Padder::new(0);
         padder.reserve(Elements::Tokens(&all), &[row(1, 2)], 1);
-        let Batch::Tokens { ids, mask, .. } = padder.batch(Elements::Tokens(&all), &[row(1, 2)]) else { panic!() };
+        let Batch::Tokens { ids, mask, .. } = padder.batch(Elements::Tokens(&all), &[row(1, 2)]).unwrap() else { panic!() };
         assert_eq!((ids.as_ptr(), ids, mask), (all[1..].as_ptr(), &[2, 3][..], &[1, 1][..]));
     }
 
@@ -128,7 +131,13 @@ mod tests {
         let rows = [row(4, 2), row(0, 2)];
         let mut padder = Padder::new(0);
         padder.reserve(Elements::Pixels(&all), &rows, 2);
-        let Batch::Pixels { values, rows } = padder.batch(Elements::Pixels(&all), &rows) else { panic!() };
+        let Batch::Pixels { values, rows } = padder.batch(Elements::Pixels(&all), &rows).unwrap() else { panic!() };
         assert_eq!((values, rows), (&[5.0, 6.0, 1.0, 2.0][..], 2));
+    }
+
+    #[test]
+    fn images_of_different_sizes_are_refused() {
+        let all = [1.0, 2.0, 3.0];
+        assert!(Padder::new(0).batch(Elements::Pixels(&all), &[row(0, 2), row(2, 1)]).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The loop: sessions take rows that are due, embed them and note when.
+//! The loop: sessions take rows that are due, embed them and record when.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,14 +10,16 @@ use anyhow::{Result, ensure};
 
 use crate::args::Fault;
 use crate::clock::{now_ns, wait_until};
-use crate::engine::{Session, one_line};
-use crate::pad::Padder;
-use crate::plan::{Elements, Row};
-use crate::queue::{Next, Pace, Queue, Sample, Taken, due_offsets};
+use crate::engine::Session;
+use crate::padder::Padder;
+use crate::plan_file::{Elements, Row};
+use crate::queue::{Arrivals, Next, Queue, Taken, due_offsets};
+use crate::recorder::Recorder;
+use crate::stop::one_line;
 
-/// One `serve` line, its rows looked up.
+/// The rows of one `serve` line and how to serve them.
 #[derive(Clone, Copy)]
-pub struct Request<'a> {
+pub struct Slice<'a> {
     pub elements: Elements<'a>,
     pub rows: &'a [Row],
     /// Requests per second; 0 is back to back.
@@ -28,64 +30,56 @@ pub struct Request<'a> {
     pub guard_ns: u64,
 }
 
-/// What a `serve` that did not fail has done. `samples` and `vectors` of the worker hold its `rows` first rows.
+/// How much of a slice was served. The recorder holds its first `rows` rows.
 #[derive(Clone, Copy, Debug)]
-pub struct Served {
+pub struct SliceCounts {
     pub rows: usize,
     pub batches: usize,
 }
 
-/// A session that failed ends the slice; `rows` were answered by then.
+/// A slice that a session or the disk ended early; `rows` rows were answered by then.
 #[derive(Debug)]
-pub struct Failed {
+pub struct SliceFailed {
     pub rows: usize,
     pub reason: String,
 }
 
-/// The sessions of a worker with the buffers that they reuse.
+/// The sessions of a worker, each with its padder, and the recorder of the last slice.
 pub struct Sessions<S> {
-    each: Vec<(S, Padder)>,
-    dim: usize,
+    pub each: Vec<(S, Padder)>,
+    pub dim: usize,
     faults: Faults,
-    pub samples: Vec<Sample>,
-    pub vectors: Vec<f32>,
+    pub recorder: Recorder,
 }
 
 impl<S: Session> Sessions<S> {
     pub fn new(sessions: Vec<S>, dim: usize, pad_id: i64, fault: Fault) -> Sessions<S> {
         let each = sessions.into_iter().map(|session| (session, Padder::new(pad_id))).collect();
         let faults = Faults { fault, stalled: AtomicBool::new(false) };
-        Sessions { each, dim, faults, samples: Vec::new(), vectors: Vec::new() }
+        Sessions { each, dim, faults, recorder: Recorder::default() }
     }
 
-    /// One session, for the calls before `ready`.
-    pub fn get(&mut self, session: usize) -> &mut S {
-        &mut self.each[session].0
-    }
-
-    pub fn serve(&mut self, request: Request<'_>) -> Result<Served, Failed> {
-        let count = request.rows.len();
-        // everything the loop writes to is allocated, and its pages touched, before the start
-        self.samples.clear();
-        self.samples.resize(count, Sample::default());
-        self.vectors.resize(self.vectors.len().max(count * self.dim), 0.0);
+    /// Serves a slice with all sessions, each in a thread of its own where there are several.
+    pub fn serve(&mut self, slice: Slice<'_>) -> Result<SliceCounts, SliceFailed> {
+        self.recorder.clear(slice.rows.len(), self.dim);
         for (_, padder) in &mut self.each {
-            padder.reserve(request.elements, request.rows, request.batch);
+            padder.reserve(slice.elements, slice.rows, slice.batch);
         }
-        let offsets = if request.rate > 0.0 { due_offsets(request.rows, request.rate) } else { Vec::new() };
-        let pace = if request.rate > 0.0 { Pace::Due(&offsets) } else { Pace::BackToBack };
+        let offsets = if slice.rate > 0.0 { due_offsets(slice.rows, slice.rate) } else { Vec::new() };
+        let arrivals = if slice.rate > 0.0 { Arrivals::At(&offsets) } else { Arrivals::BackToBack };
 
-        let vectors = &mut self.vectors[..count * self.dim];
-        let queue = Mutex::new(Queue::new(pace, request.batch, request.guard_ns, request.rows, &mut self.samples, vectors));
+        let Recorder { samples, vectors } = &mut self.recorder;
+        let vectors = &mut vectors[..slice.rows.len() * self.dim];
+        let queue = Mutex::new(Queue::new(arrivals, slice.batch, slice.guard_ns, slice.rows, samples, vectors));
         let batches = AtomicUsize::new(0);
-        let work = Work { queue: &queue, batches: &batches, elements: request.elements, faults: &self.faults };
+        let work = Work { queue: &queue, batches: &batches, elements: slice.elements, faults: &self.faults };
         match self.each.as_mut_slice() {
             [(session, padder)] => {
                 lock(&queue).start(now_ns());
                 work.run(session, padder);
             }
             each => thread::scope(|scope| {
-                // nobody can take a row before the lock is free, so all sessions begin together
+                // no session can take a row before the lock is free, so all begin together
                 let mut starting = lock(&queue);
                 for (session, padder) in each {
                     if let Err(error) = thread::Builder::new().spawn_scoped(scope, || work.run(session, padder)) {
@@ -95,15 +89,14 @@ impl<S: Session> Sessions<S> {
                 starting.start(now_ns());
             }),
         }
-        let finished = queue.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
-        match finished {
-            Ok(rows) => Ok(Served { rows, batches: batches.into_inner() }),
-            Err(reason) => Err(Failed { rows: self.samples.iter().filter(|sample| sample.end_ns > 0).count(), reason }),
+        match queue.into_inner().unwrap_or_else(PoisonError::into_inner).finish() {
+            Ok(rows) => Ok(SliceCounts { rows, batches: batches.into_inner() }),
+            Err(reason) => Err(SliceFailed { rows: self.recorder.answered(), reason }),
         }
     }
 }
 
-/// What the sessions of one `serve` share.
+/// The parts that the sessions of one slice share.
 #[derive(Clone, Copy)]
 struct Work<'a, 'q> {
     queue: &'a Mutex<Queue<'q>>,
@@ -148,7 +141,7 @@ impl Work<'_, '_> {
     #[inline]
     fn serve<S: Session>(&self, session: &mut S, padder: &mut Padder, taken: Taken<'_>, began_ns: u64) -> Result<()> {
         let start_ns = taken.samples[0].start_ns;
-        let answer = session.embed(padder.batch(self.elements, taken.rows))?;
+        let answer = session.embed(padder.batch(self.elements, taken.rows)?)?;
         self.faults.delay(began_ns, start_ns);
         let end_ns = now_ns();
         let vectors = answer.as_ref();
@@ -159,22 +152,24 @@ impl Work<'_, '_> {
     }
 }
 
+/// The planted fault, and whether its stall has come.
 struct Faults {
     fault: Fault,
     stalled: AtomicBool,
 }
 
 impl Faults {
+    /// Waits for what the fault adds to a service that began at `start_ns` of a slice that began at `began_ns`.
     #[inline]
     fn delay(&self, began_ns: u64, start_ns: u64) {
         if let Some(factor) = self.fault.slow {
             wait_until(start_ns + ((now_ns() - start_ns) as f64 * factor) as u64);
         }
         if let Some(stall) = self.fault.stall
-            && start_ns >= began_ns + nanoseconds(stall.at_s)
+            && start_ns >= began_ns.saturating_add(nanoseconds(stall.at_s))
             && !self.stalled.swap(true, Ordering::Relaxed)
         {
-            wait_until(now_ns() + nanoseconds(stall.for_s));
+            wait_until(now_ns().saturating_add(nanoseconds(stall.for_s)));
         }
     }
 }
@@ -189,10 +184,10 @@ fn lock<'a, 'q>(queue: &'a Mutex<Queue<'q>>) -> MutexGuard<'a, Queue<'q>> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panic: {}", said.unwrap_or("without a message"))
+    let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panic: {}", message.unwrap_or("without a message"))
 }
 
 #[cfg(test)]
@@ -233,9 +228,9 @@ mod tests {
         (0..count).map(|offset| Row { gap: 1.0, offset, length: 1 }).collect()
     }
 
-    fn serve(sessions: &mut Sessions<Echo>, count: usize, rate: f64, batch: usize, guard_ns: u64) -> Result<Served, Failed> {
+    fn serve(sessions: &mut Sessions<Echo>, count: usize, rate: f64, batch: usize, guard_ns: u64) -> Result<SliceCounts, SliceFailed> {
         let ids: Vec<i64> = (0..count as i64).collect();
-        sessions.serve(Request { elements: Elements::Tokens(&ids), rows: &rows(count), rate, batch, guard_ns })
+        sessions.serve(Slice { elements: Elements::Tokens(&ids), rows: &rows(count), rate, batch, guard_ns })
     }
 
     #[test]
@@ -247,8 +242,8 @@ mod tests {
                 assert_eq!(served.rows, 101);
                 assert!(served.batches >= 101_usize.div_ceil(batch));
                 let expected: Vec<f32> = (0..101).map(|row| row as f32).collect();
-                assert_eq!(sessions.vectors[..101], expected);
-                for sample in &sessions.samples {
+                assert_eq!(sessions.recorder.vectors[..101], expected);
+                for sample in &sessions.recorder.samples {
                     assert!(sample.due_ns <= sample.start_ns && sample.start_ns <= sample.end_ns);
                 }
             }
