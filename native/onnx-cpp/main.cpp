@@ -60,23 +60,23 @@ struct Graph {
     bool takes_mask;
     Ort::MemoryInfo memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
 
-    Vectors operator()(const Block& block) {
-        const auto rows = static_cast<std::int64_t>(block.rows), width = static_cast<std::int64_t>(block.width);
-        if ((image[0] > 0) == (block.ids != nullptr)) throw std::runtime_error("the plan's kind of input is not the graph's");
+    Vectors operator()(const Batch& batch) {
+        const auto rows = static_cast<std::int64_t>(batch.rows), width = static_cast<std::int64_t>(batch.width);
+        if ((image[0] > 0) == (batch.ids != nullptr)) throw std::runtime_error("the plan's kind of input is not the graph's");
         std::vector<Ort::Value> output;
-        if (block.ids) {
+        if (batch.ids) {
             const std::array shape = {rows, width};
             const auto view = [&](const std::int64_t* ids) {
-                return Ort::Value::CreateTensor<std::int64_t>(memory, const_cast<std::int64_t*>(ids), block.rows * block.width, shape.data(), shape.size());
+                return Ort::Value::CreateTensor<std::int64_t>(memory, const_cast<std::int64_t*>(ids), batch.rows * batch.width, shape.data(), shape.size());
             };
             constexpr std::array names = {"input_ids", "attention_mask"};
-            const std::array inputs = {view(block.ids), view(block.mask)};
+            const std::array inputs = {view(batch.ids), view(batch.mask)};
             output = session->Run(Ort::RunOptions{nullptr}, names.data(), inputs.data(), takes_mask ? 2 : 1, &output_name, 1);
         } else {
             if (width != 3 * image[0] * image[1]) throw std::runtime_error("the plan's images are not of the graph's size");
             const std::array shape = {rows, std::int64_t{3}, image[0], image[1]};
             constexpr const char* name = "pixel_values";
-            const auto input = Ort::Value::CreateTensor<float>(memory, const_cast<float*>(block.pixels), block.rows * block.width, shape.data(), shape.size());
+            const auto input = Ort::Value::CreateTensor<float>(memory, const_cast<float*>(batch.pixels), batch.rows * batch.width, shape.data(), shape.size());
             output = session->Run(Ort::RunOptions{nullptr}, &name, &input, 1, &output_name, 1);
         }
         const std::size_t size = output.front().GetTensorTypeAndShapeInfo().GetElementCount();
@@ -189,7 +189,6 @@ Loaded<Graph> load(const Options& options) {
     for (const Port& port : outputs) settings.add("output_" + port.name, type_name(port.type));
     settings.add("graph_optimization_level", level_of(options).name);
     settings.add("execution_mode", "ORT_SEQUENTIAL");
-    for (const auto& [key, value] : options.set) settings.add(key, value);
 
     const auto dim = static_cast<std::size_t>(output->shape[1]);
     const std::array<std::int64_t, 2> image = {pixels ? pixels->shape[2] : 0, pixels ? pixels->shape[3] : 0};

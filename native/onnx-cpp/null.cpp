@@ -14,28 +14,28 @@ struct Marker {
     std::vector<float> vectors{};
     std::vector<std::size_t> ones{};
 
-    std::span<const float> operator()(const Block& block) {
+    std::span<const float> operator()(const Batch& batch) {
         for (const std::size_t one : ones) vectors[one] = 0;
         ones.clear();
-        if (vectors.size() < block.rows * dim) vectors.resize(block.rows * dim);
-        for (std::size_t row = 0; row < block.rows; ++row) {
-            ones.push_back(row * dim + (block.ids ? token_index(block, row) : pixel_index(block, row)));
+        if (vectors.size() < batch.rows * dim) vectors.resize(batch.rows * dim);
+        for (std::size_t row = 0; row < batch.rows; ++row) {
+            ones.push_back(row * dim + (batch.ids ? token_index(batch, row) : pixel_index(batch, row)));
             vectors[ones.back()] = 1;
         }
-        return std::span(vectors).first(block.rows * dim);
+        return std::span(vectors).first(batch.rows * dim);
     }
 
     // (first id + 31 × last own id + length) mod dim, never negative
-    std::size_t token_index(const Block& block, std::size_t row) const {
-        const std::int64_t* const ids = block.ids + row * block.width;
-        const auto length = static_cast<std::int64_t>(block.lengths[row]), size = static_cast<std::int64_t>(dim);
+    std::size_t token_index(const Batch& batch, std::size_t row) const {
+        const std::int64_t* const ids = batch.ids + row * batch.width;
+        const auto length = static_cast<std::int64_t>(batch.lengths[row]), size = static_cast<std::int64_t>(dim);
         const std::int64_t rest = (ids[0] + 31 * ids[length - 1] + length) % size;
         return static_cast<std::size_t>(rest < 0 ? rest + size : rest);
     }
 
     // the bits of the first float, mod dim
-    std::size_t pixel_index(const Block& block, std::size_t row) const {
-        return std::bit_cast<std::uint32_t>(block.pixels[row * block.width]) % dim;
+    std::size_t pixel_index(const Batch& batch, std::size_t row) const {
+        return std::bit_cast<std::uint32_t>(batch.pixels[row * batch.width]) % dim;
     }
 };
 

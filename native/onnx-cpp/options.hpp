@@ -15,7 +15,7 @@
 
 #include "text.hpp"
 
-// Deliberate mistakes for the controls: every service `slow` times as long; one stall of `stall_ns` for the first request
+// Planted faults for the controls: every service `slow` times as long; one stall of `stall_ns` for the first request
 // that starts `stall_at_ns` or more after the start of a `serve`.
 struct Fault {
     double slow = 1;

@@ -6,11 +6,11 @@
 #include <span>
 #include <vector>
 
-#include "plan.hpp"
+#include "plan_file.hpp"
 
-// What a session is given. Text: `ids` and `mask` are rows × width, padded on the right, `mask` 1 on a row's own `lengths[row]` ids.
+// The tensors of one call. Text: `ids` and `mask` are rows × width, padded on the right, `mask` 1 on a row's own `lengths[row]` ids.
 // Images: `pixels` are rows × width numbers (width = 3 × height × width of the picture); `ids` and `mask` are null.
-struct Block {
+struct Batch {
     const std::int64_t* ids;
     const std::int64_t* mask;
     const float* pixels;
@@ -26,23 +26,23 @@ struct Padder {
     std::vector<float> pixels{};
     std::vector<std::size_t> lengths{};
 
-    // Makes room for batches of `batch` of these rows, its pages touched, so that no buffer grows while requests are served.
-    void reserve(const Plan& plan, std::span<const Row> rows, std::size_t batch) {
-        const std::size_t longest = std::ranges::max(rows, {}, &Row::length).length, room = longest * std::min(batch, rows.size());
+    // Makes room for batches of `most` of these rows, its pages touched, so that no buffer grows while requests are served.
+    void reserve(const PlanFile& plan, std::span<const Row> rows, std::size_t most) {
+        const std::size_t longest = std::ranges::max(rows, {}, &Row::length).length, room = longest * std::min(most, rows.size());
         const auto grow = [](auto& buffer, std::size_t size) { buffer.resize(std::max(buffer.size(), size)); };
-        grow(lengths, std::min(batch, rows.size()));
+        grow(lengths, std::min(most, rows.size()));
         if (plan.image) {
-            if (batch > 1) grow(pixels, room);
+            if (most > 1) grow(pixels, room);
             return;
         }
         ones.resize(std::max(ones.size(), longest), 1);
-        if (batch > 1) {
+        if (most > 1) {
             grow(ids, room);
             grow(mask, room);
         }
     }
 
-    Block block(const Plan& plan, std::span<const Row> rows) {
+    Batch batch(const PlanFile& plan, std::span<const Row> rows) {
         const Row first = rows.front();
         std::ranges::transform(rows, lengths.begin(), &Row::length);
         const std::span<const std::size_t> own(lengths.data(), rows.size());
@@ -60,7 +60,7 @@ struct Padder {
     }
 
   private:
-    const float* joined_pixels(const Plan& plan, std::span<const Row> rows) {
+    const float* joined_pixels(const PlanFile& plan, std::span<const Row> rows) {
         if (rows.size() == 1) return plan.pixels() + rows.front().offset;
         for (float* to = pixels.data(); const Row& row : rows) {
             if (row.length != rows.front().length) throw std::runtime_error("images of different sizes cannot be one batch");

@@ -56,7 +56,7 @@ struct Row {
     std::size_t length;
 };
 
-struct Plan {
+struct PlanFile {
     Mapped array;
     bool image;
     std::vector<Row> rows;
@@ -75,12 +75,12 @@ inline Row parse_row(std::string_view line) {
     throw std::runtime_error("rows.csv: not a row: " + std::string(line));
 }
 
-inline Plan open_plan(const std::filesystem::path& folder) {
+inline PlanFile open_plan_file(const std::filesystem::path& folder) {
     const bool image = exists(folder / "pixels.f32");
     if (image == exists(folder / "tokens.i64")) {
         throw std::runtime_error(folder.string() + " holds not exactly one of tokens.i64 and pixels.f32");
     }
-    Plan plan{Mapped(folder / (image ? "pixels.f32" : "tokens.i64")), image, {}};
+    PlanFile plan{Mapped(folder / (image ? "pixels.f32" : "tokens.i64")), image, {}};
     const std::size_t elements = plan.array.bytes() / (image ? sizeof(float) : sizeof(std::int64_t));
     std::ifstream file(folder / "rows.csv");
     std::string line;

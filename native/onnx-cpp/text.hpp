@@ -1,6 +1,7 @@
 // Words in and out: numbers, one-line messages, flat JSON, and the ways in which a worker ends early.
 #pragma once
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 #include <stdexcept>
@@ -57,12 +58,16 @@ inline std::string one_line(std::string_view text) {
 
 // The members of a flat JSON object, as written so far.
 struct Members {
-    std::string text;
+    std::string text{};
+    std::vector<std::string> names{};
+
+    bool has(std::string_view name) const { return std::ranges::find(names, name) != names.end(); }
 
     void key(std::string_view name) {
         text += text.empty() ? "" : ", ";
         quote(name);
         text += ": ";
+        names.emplace_back(name);
     }
 
     void add(std::string_view name, std::string_view value) {

@@ -6,27 +6,27 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
-#include <map>
 #include <numeric>
 #include <span>
-#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "drive.hpp"
+#include "conversation.hpp"
 
 // A loaded model: one session each, the length of a vector, the settings as read back from the runtime.
-// The first calls take one row of the ids 1 … probe_tokens, or where that is 0 one image of probe_pixels zeros.
+// The first calls take one row of the ids 1 … example_tokens, or where that is 0 one image of example_pixels zeros.
 template <class Session>
 struct Loaded {
     std::vector<Session> sessions;
     std::size_t dim;
-    std::size_t probe_tokens;
-    std::size_t probe_pixels;
+    std::size_t example_tokens;
+    std::size_t example_pixels;
     Members settings;
 };
 
@@ -53,86 +53,28 @@ class Protocol {
     int file_;
 };
 
-// A frozen worker must not outlive its parent, and a sleep ends when it should; threads inherit the second wish.
+// A frozen worker must not outlive its parent, whose pid is BENCH_PARENT, and a sleep ends when it should; threads inherit the timer slack.
 inline void bind_to_parent() {
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || prctl(PR_SET_TIMERSLACK, 1) != 0) throw Unable("prctl fails", "run the worker under Linux");
+    const char* const stated = std::getenv("BENCH_PARENT");
+    const int parent = stated ? number<int>(stated).value_or(0) : 0;
+    // it may have ended before the kernel knew of the wish above
+    if (parent > 0 && kill(parent, 0) != 0 && errno == ESRCH) throw Unable("the parent has ended", "start the worker from a process that waits for it");
 }
 
-// The time of one call on the probe, in ns.
+// The time of one call on the example, in ns.
 template <class Session>
-std::int64_t probe(Session& session, const Loaded<Session>& loaded) {
-    std::vector<std::int64_t> ids(loaded.probe_tokens), mask(loaded.probe_tokens, 1);
+std::int64_t call_ns(Session& session, const Loaded<Session>& loaded) {
+    std::vector<std::int64_t> ids(loaded.example_tokens), mask(loaded.example_tokens, 1);
     std::iota(ids.begin(), ids.end(), 1);
-    const std::vector<float> pixels(loaded.probe_pixels);
+    const std::vector<float> pixels(loaded.example_pixels);
     const std::size_t width = ids.size() + pixels.size();
     const std::int64_t start_ns = now_ns();
-    const auto answer = session(Block{ids.data(), mask.data(), pixels.data(), std::span(&width, 1), 1, width});
+    const auto answer = session(Batch{ids.data(), mask.data(), pixels.data(), std::span(&width, 1), 1, width});
     const std::int64_t spent_ns = now_ns() - start_ns;
     if (std::span<const float>(answer).size() != loaded.dim) throw std::runtime_error("not as many numbers came back as the vector is long");
     return spent_ns;
 }
-
-template <class Session>
-class Server {
-  public:
-    Server(std::vector<Session> sessions, std::size_t dim, std::int64_t pad_id, Fault fault)
-        : sessions_{.each = std::move(sessions), .padders = {}, .dim = dim, .fault = fault} {
-        sessions_.padders.assign(sessions_.each.size(), Padder{pad_id});
-    }
-
-    // One line in, one line out. Whatever goes wrong is said, and the worker stays usable.
-    std::string answer(const std::string& line) {
-        std::size_t rows = 0;
-        try {
-            if (line.starts_with("loop ")) return "looped " + std::to_string(bare(line));
-            const Order order = parse_order(line);
-            const Plan& plan = find_plan(order.plan, order.first, order.count);
-            const auto served = sessions_.serve(plan, order);
-            rows = served.rows;
-            write_out(order, std::span(sessions_.samples).first(rows), std::span(sessions_.vectors).first(rows * sessions_.dim), sessions_.dim,
-                      served.batches);
-            return "served " + std::to_string(rows);
-        } catch (const SliceFailed& failed) {
-            return "failed " + std::to_string(failed.rows) + " " + failed.what();
-        } catch (const std::exception& error) {
-            return "failed " + std::to_string(rows) + " " + one_line(error.what());
-        }
-    }
-
-  private:
-    // The plan of this path, mapped once and kept; it has the rows that are asked for.
-    const Plan& find_plan(const std::string& path, std::size_t first, std::size_t count) {
-        auto known = plans_.find(path);
-        if (known == plans_.end()) known = plans_.emplace(path, open_plan(path)).first;
-        const Plan& plan = known->second;
-        if (first > plan.rows.size() || count > plan.rows.size() - first) {
-            throw std::runtime_error(path + " has " + std::to_string(plan.rows.size()) + " rows, not as many as asked for");
-        }
-        return plan;
-    }
-
-    // `loop PLAN FIRST COUNT`: the ns that the framework takes for these rows one by one, called in a plain loop that records nothing.
-    std::int64_t bare(const std::string& line) {
-        std::istringstream fields(line);
-        std::string verb, path;
-        std::size_t first = 0, count = 0;
-        if (!(fields >> verb >> path >> first >> count)) throw std::runtime_error("not understood; `loop PLAN FIRST COUNT` is wanted");
-        const Plan& plan = find_plan(path, first, count);
-        const auto rows = std::span(plan.rows).subspan(first, count);
-        std::vector<Padder> padders(count, Padder{sessions_.padders.front().pad_id}); // one a row: all tensors are there before the start
-        std::vector<Block> blocks;
-        for (std::size_t place = 0; place < count; ++place) {
-            padders[place].reserve(plan, rows.subspan(place, 1), 1);
-            blocks.push_back(padders[place].block(plan, rows.subspan(place, 1)));
-        }
-        const std::int64_t start_ns = now_ns();
-        for (const Block& block : blocks) sessions_.each.front()(block);
-        return now_ns() - start_ns;
-    }
-
-    Sessions<Session> sessions_;
-    std::map<std::string, Plan> plans_;
-};
 
 // Loads, says `ready` and answers lines until `quit` or the end of stdin.
 template <class Load>
@@ -144,20 +86,23 @@ void converse(const Options& options, const Protocol& protocol, Load load) {
     Members ready;
     ready.add("load_ns", load_ns);
     try {
-        ready.add("first_ns", probe(loaded.sessions.front(), loaded));
-        ready.add("second_ns", probe(loaded.sessions.front(), loaded));
-        for (auto& session : std::span(loaded.sessions).subspan(1)) probe(session, loaded);
+        ready.add("first_ns", call_ns(loaded.sessions.front(), loaded));
+        ready.add("second_ns", call_ns(loaded.sessions.front(), loaded));
+        for (auto& session : std::span(loaded.sessions).subspan(1)) call_ns(session, loaded);
     } catch (const std::exception& error) {
         throw Unable(error.what(), "export the model again; if it stays so, the runtime cannot run this model");
     }
     loaded.settings.add("sessions", options.sessions);
+    for (const auto& [key, value] : options.set) {
+        if (!loaded.settings.has(key)) loaded.settings.add(key, *options.knob(key)); // what the runtime read back stands above what was asked for
+    }
     if (!options.fault_text.empty()) loaded.settings.add("fault", options.fault_text);
     ready.add("dim", static_cast<long long>(loaded.dim));
     ready.add("settings", loaded.settings);
 
-    Server server(std::move(loaded.sessions), loaded.dim, options.pad_id, options.fault);
+    Conversation conversation(std::move(loaded.sessions), loaded.dim, options.pad_id, options.fault);
     protocol.say("ready " + ready.json());
-    for (std::string line; std::getline(std::cin, line) && line != "quit";) protocol.say(server.answer(line));
+    for (std::string line; std::getline(std::cin, line) && line != "quit";) protocol.say(conversation.answer(line));
 }
 
 // The whole process: `version` gives Members, `load` turns Options into Loaded, `check_knob` refuses what the framework does not take.
