@@ -322,21 +322,34 @@ def test_what_cannot_be_served_fails_and_the_worker_goes_on(
     broken = room / f"broken-{worker.pid}"
     make_plan(broken, plan.rows[:2], plan.gaps[:2])
     (broken / "rows.csv").write_text("gap,offset,length\n1.000000000,0,999999\n")
+    both = room / f"both-{worker.pid}"
+    make_plan(both, plan.rows[:2], plan.gaps[:2])
+    (both / "pixels.f32").write_bytes(bytes(12))
+    headless = room / f"headless-{worker.pid}"
+    make_plan(headless, plan.rows[:2], plan.gaps[:2])
+    (headless / "rows.csv").write_text("1.000000000,0,1\n")
     wrong = [
         f"serve nowhere 0 1 0 1 1 {worker.out()}",
         f"serve {broken.name} 0 1 0 1 1 {worker.out()}",
+        f"serve {both.name} 0 1 0 1 1 {worker.out()}",
+        f"serve {headless.name} 0 1 0 1 1 {worker.out()}",
         f"serve {plan.name} 0 {ROWS + 1} 0 1 1 {worker.out()}",
         f"serve {plan.name} {ROWS} 1 0 1 1 {worker.out()}",
         f"serve {plan.name} 0 1 0 0 1 {worker.out()}",
         f"serve {plan.name} 0 1 -1 1 1 {worker.out()}",
         f"serve {plan.name} 0 one 0 1 1 {worker.out()}",
+        f"serve {plan.name} 0 1 0 1 nan {worker.out()}",
         f"serve {plan.name} 0 1",
         "server",
     ]
     for line in wrong:
         words = worker.ask(line).split(" ", 2)
-        assert words[0] == "failed" and words[1].isdigit() and len(words) == 3, f"{line}: {words}"
+        assert words[:2] == ["failed", "0"] and len(words) == 3, f"{line}: {words}"
         assert not (room / line.split()[-1]).exists()
+    existing = worker.out()
+    (room / existing).mkdir()
+    assert worker.ask(f"serve {plan.name} 0 1 0 1 1 {existing}").startswith("failed 0 ")
+    assert not list((room / existing).iterdir())
     assert np.abs(worker.serve(plan, count=3).vectors - singles[:3]).max() <= TOLERANCE
 
 
@@ -388,6 +401,16 @@ def running_tasks(pid: int) -> int:
 
 
 # the end
+
+
+def test_it_ends_where_its_parent_has_ended_before(framework: Framework, model: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", ""])
+    parent.wait()
+    done = run(framework, *flags(model), BENCH_PARENT=str(parent.pid))
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: the parent has ended: ")], done.stderr
+    for living in (str(os.getpid()), "none"):
+        assert run(framework, "--version", BENCH_PARENT=living).returncode == 0
 
 
 def test_quit_ends_it_well(framework: Framework, model: Path, room: Path) -> None:
@@ -442,8 +465,10 @@ def null(request: pytest.FixtureRequest) -> Framework:
         ["--pad-id", "none"],
         ["--precision", "fp8"],
         ["--fault", "slow=0.5"],
+        ["--fault", "slow=inf"],
         ["--fault", "late=1"],
         ["--fault", "stall=1"],
+        ["--fault", "stall=-1:1"],
         ["stray"],
     ],
     ids=" ".join,
@@ -480,6 +505,25 @@ def test_null_takes_images(null: Framework, room: Path, batch: int) -> None:
     places = images[:, 0, 0, 0].copy().view(np.uint32) % 384
     with Driver(null, room, room) as driver:
         assert np.array_equal(driver.serve(plan, batch=batch).vectors, np.eye(384, dtype=np.float32)[places])
+
+
+@pytest.mark.parametrize("sessions", [1, 2])
+def test_a_failure_says_how_many_rows_were_answered(null: Framework, room: Path, sessions: int) -> None:
+    # images of two sizes cannot be one batch: the third pair fails, and what comes after it is not taken
+    images = [np.full((3, side, side), side, dtype=np.float32) for side in (4, 4, 4, 4, 4, 5, *[4] * 200)]
+    plan = make_plan(room / f"two-sizes-{null.name}-{sessions}", images, np.ones(len(images)))
+    with Driver(null, room, room, sessions=sessions) as driver:
+        out = driver.out()
+        word, rows, reason = driver.ask(f"serve {plan.name} 0 {len(images)} 0 2 20 {out}").split(" ", 2)
+        assert word == "failed" and reason
+        assert rows == "4" if sessions == 1 else int(rows) % 2 == 0 and 2 <= int(rows) < len(images) - 2
+        assert not list(room.glob(f"{out}*"))
+        assert driver.serve(plan, count=5, batch=2).rows == 5
+
+
+def test_what_is_read_back_stands_above_what_is_set(null: Framework, room: Path) -> None:
+    with Driver(null, room, room, "--set", "dim=5", "--set", "dim=7") as driver:
+        assert (driver.ready["dim"], driver.ready["settings"]["dim"]) == (7, 7)
 
 
 def test_slow_makes_every_service_that_much_longer(null: Framework, room: Path, plan: TestPlan) -> None:
