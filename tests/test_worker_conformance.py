@@ -22,7 +22,7 @@ from bench.core import paths
 from bench.machine import counters
 from bench.model import weights
 from bench.prepare import launch, native
-from tests.support.driver import Driver, TestPlan, environment, flags, make_plan, run
+from tests.support.driver import Driver, SharedMemory, TestPlan, environment, flags, make_plan, run
 
 FRAMEWORKS = catalog.load().frameworks
 NULLS = [name for name, framework in FRAMEWORKS.items() if framework.role == "floor"]
@@ -400,6 +400,52 @@ def running_tasks(pid: int) -> int:
     return states.count("R")
 
 
+# embed: rows that come from elsewhere
+
+
+def test_embedded_rows_equal_served_ones(worker: Driver, plan: TestPlan, room: Path, singles: np.ndarray) -> None:
+    memory = SharedMemory(room / f"memory-{worker.pid}")
+    for first, rows in ((5, 1), (0, ROWS), (11, 3), (7, 1)):
+        vectors = worker.embed(memory, plan.rows[first : first + rows])
+        assert np.abs(vectors - singles[first : first + rows]).max() <= TOLERANCE
+    assert worker.serve(plan, count=2).rows == 2
+
+
+def test_what_cannot_be_embedded_is_said_and_the_worker_goes_on(worker: Driver, plan: TestPlan, room: Path, singles: np.ndarray) -> None:
+    memory = SharedMemory(room / f"small-memory-{worker.pid}", 8192)
+    worker.embed(memory, plan.rows[:2])
+    memory.put([np.zeros(0, dtype=np.int64), plan.rows[0]], worker.ready["dim"])
+    for line in (
+        f"embed 0 tokens 2 {memory.path}",  # a row without elements
+        f"embed 0 tokens 5 {memory.path}",  # lengths behind which nothing lies
+        f"embed 0 tokens 6 {memory.path}",  # vectors that do not fit
+        f"embed 0 tokens 1 {room / 'nowhere'}",
+    ):
+        assert worker.ask(line).startswith("not-embedded 0 "), line
+    for line in (f"embed 1 tokens 1 {memory.path}", "embed 0 words 1 m", "embed 0 tokens 0 m", "embed 0 tokens 1", "embed -1 tokens 1 m"):
+        assert worker.ask(line).startswith("failed 0 "), line
+    assert np.abs(worker.embed(memory, plan.rows[:2]) - singles[:2]).max() <= TOLERANCE
+
+
+def test_two_sessions_embed_side_by_side(framework: Framework, model: Path, room: Path, plan: TestPlan, singles: np.ndarray) -> None:
+    with Driver(framework, model, room, sessions=2) as driver:
+        memories = [SharedMemory(room / f"memory-{driver.pid}-{session}") for session in range(2)]
+        for rows in (1, 6):
+            parts = [plan.rows[:rows], plan.rows[-rows:]]
+            for session, part in enumerate(parts):
+                driver.say(driver.embed_line(memories[session], part, session))
+            answers = [driver.line().split() for _ in parts]
+            assert sorted(answer[:2] for answer in answers) == [["embedded", "0"], ["embedded", "1"]]
+            for memory, expected in zip(memories, (singles[:rows], singles[-rows:]), strict=True):
+                assert np.abs(memory.vectors(rows, driver.ready["dim"]) - expected).max() <= TOLERANCE
+        assert driver.ask(f"embed 2 tokens 1 {memories[0].path}").startswith("failed 0 ")
+        served = driver.serve(plan, batch=5)
+        assert np.abs(served.vectors - singles).max() <= TOLERANCE
+        assert np.abs(driver.embed(memories[1], plan.rows[:3], 1) - singles[:3]).max() <= TOLERANCE
+        driver.say("quit")
+        assert driver.exit_status() == 0
+
+
 # the end
 
 
@@ -524,6 +570,14 @@ def test_a_failure_says_how_many_rows_were_answered(null: Framework, room: Path,
 def test_what_is_read_back_stands_above_what_is_set(null: Framework, room: Path) -> None:
     with Driver(null, room, room, "--set", "dim=5", "--set", "dim=7") as driver:
         assert (driver.ready["dim"], driver.ready["settings"]["dim"]) == (7, 7)
+
+
+def test_null_embeds_images(null: Framework, room: Path) -> None:
+    images = np.random.default_rng(5).normal(size=(3, 3, 4, 4)).astype(np.float32)
+    memory = SharedMemory(room / f"images-memory-{null.name}")
+    with Driver(null, room, room, "--set", "dim=7") as driver:
+        vectors = driver.embed(memory, list(images))
+    assert np.array_equal(vectors, np.eye(7, dtype=np.float32)[images[:, 0, 0, 0].copy().view(np.uint32) % 7])
 
 
 def test_slow_makes_every_service_that_much_longer(null: Framework, room: Path, plan: TestPlan) -> None:

@@ -83,14 +83,14 @@ class Serve:
 
     @classmethod
     def parse(cls, words: Sequence[str]) -> Serve:
-        """Read the words that follow `serve`.
+        """Read the words of a line.
 
         Raises:
-            ValueError: they are not PLAN FIRST COUNT RATE BATCH SECONDS OUT, or OUT exists.
+            ValueError: they are not a `serve`, or OUT exists.
         """
-        if len(words) != 7:
-            raise ValueError("wants `serve PLAN FIRST COUNT RATE BATCH SECONDS OUT`")
-        plan, first, count, rate, batch, seconds, out = words
+        if len(words) != 8 or words[0] != "serve":
+            raise ValueError("wants `serve PLAN FIRST COUNT RATE BATCH SECONDS OUT`, `embed SESSION KIND ROWS SHARED` or `quit`")
+        _, plan, first, count, rate, batch, seconds, out = words
         order = cls(plan, int(first), int(count), float(rate), int(batch), float(seconds), out)
         if not (order.first >= 0 and order.count >= 1 and 0 <= order.rate < math.inf and order.batch >= 1 and 0 < order.seconds < math.inf):
             raise ValueError("FIRST >= 0, COUNT >= 1, RATE >= 0, BATCH >= 1 and SECONDS > 0 are wanted")

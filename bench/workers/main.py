@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -55,12 +55,18 @@ def _parse(knobs: Mapping[str, Sequence[str]]) -> argparse.Namespace:
     return flags
 
 
-def _take_stdout() -> TextIO:
-    """A private copy of stdout; fd 1 then points at stderr, since runtimes print."""
-    private = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+def _take_stdout() -> Callable[[str], None]:
+    """Keep a private copy of stdout and point fd 1 at stderr, since runtimes print; returns what writes a line to the copy."""
+    private = os.dup(1)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    return private
+
+    def say(line: str) -> None:
+        content = f"{line}\n".encode()
+        while content:  # one write for a short line, so that lines of several threads do not mix
+            content = content[os.write(private, content) :]
+
+    return say
 
 
 def _exit(status: int, line: str) -> NoReturn:
@@ -71,21 +77,20 @@ def _exit(status: int, line: str) -> NoReturn:
 
 def run(version: Callable[[], Mapping[str, str]], load: Callable[[Options], Loaded], knobs: Mapping[str, Sequence[str]]) -> None:
     """The worker's `main`. `knobs` maps each `--set` key to the values it takes (none listed: any value)."""
-    protocol = _take_stdout()
+    say = _take_stdout()
     bind_to_parent()
     flags = _parse(knobs)
     try:
         if flags.version:
-            print(json.dumps(dict(version())), file=protocol, flush=True)
+            say(json.dumps(dict(version())))
             return
         loaded, ready = _load(load, flags)
     except NotApplicable as reason:
         _exit(3, f"not-applicable {one_line(reason)}")
     except Exception as error:
         _exit(1, f"error: {one_line(error)}")
-    print("ready", json.dumps(ready), file=protocol, flush=True)
-    for answer in Conversation(loaded, flags.pad_id, flags.fault).answers(sys.stdin):
-        print(answer, file=protocol, flush=True)
+    say(f"ready {json.dumps(ready)}")
+    Conversation(loaded, flags.pad_id, flags.fault, say).converse(sys.stdin)
 
 
 def _load(load: Callable[[Options], Loaded], flags: argparse.Namespace) -> tuple[Loaded, dict[str, Any]]:

@@ -50,8 +50,14 @@ class PlanFile:
         outside = np.flatnonzero((lengths < 1) | (offsets < 0) | (offsets + lengths > len(elements)))
         if len(outside):
             raise ValueError(f"row {outside[0]} of {folder} ends outside its array of {len(elements)} elements")
-        side = image_size or math.isqrt(lengths[0] // 3)
-        return cls(rows[:, 0], offsets.tolist(), lengths.tolist(), np.asarray(elements), (3, side, side) if pixels.exists() else None)
+        image = image_shape(int(lengths[0]), image_size) if pixels.exists() else None
+        return cls(rows[:, 0], offsets.tolist(), lengths.tolist(), np.asarray(elements), image)
+
+
+def image_shape(length: int, image_size: int | None) -> tuple[int, int, int]:
+    """(3, height, width) of a row of `length` pixels: squares of the model's size, or where it has none, of the row's."""
+    side = image_size or math.isqrt(length // 3)
+    return 3, side, side
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 
 import torch
@@ -92,13 +93,14 @@ def load_package(options: Options) -> Loaded:
 
 
 def make_session(model: Callable[..., torch.Tensor], threads: int, channels_last: bool = False) -> Session:
-    tensor, started = (_channels_last if channels_last else torch.from_numpy), False
+    tensor = _channels_last if channels_last else torch.from_numpy
+    caller: int | None = None
 
     def serve(*arrays: Array) -> Array:
-        nonlocal started
-        if not started:  # the intra-op thread count belongs to the calling thread
+        nonlocal caller
+        if caller != threading.get_ident():  # the intra-op thread count belongs to the calling thread
             torch.set_num_threads(threads)
-            started = True
+            caller = threading.get_ident()
         with torch.inference_mode():
             vectors: Array = model(*(tensor(array) for array in arrays)).numpy()
         return vectors

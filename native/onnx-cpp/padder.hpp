@@ -27,11 +27,11 @@ struct Padder {
     std::vector<std::size_t> lengths{};
 
     // Makes room for batches of `most` of these rows, its pages touched, so that no buffer grows while requests are served.
-    void reserve(const PlanFile& plan, std::span<const Row> rows, std::size_t most) {
+    void reserve(Elements elements, std::span<const Row> rows, std::size_t most) {
         const std::size_t longest = std::ranges::max(rows, {}, &Row::length).length, room = longest * std::min(most, rows.size());
         const auto grow = [](auto& buffer, std::size_t size) { buffer.resize(std::max(buffer.size(), size)); };
         grow(lengths, std::min(most, rows.size()));
-        if (plan.image) {
+        if (elements.image) {
             if (most > 1) grow(pixels, room);
             return;
         }
@@ -42,15 +42,15 @@ struct Padder {
         }
     }
 
-    Batch batch(const PlanFile& plan, std::span<const Row> rows) {
+    Batch batch(Elements elements, std::span<const Row> rows) {
         const Row first = rows.front();
         std::ranges::transform(rows, lengths.begin(), &Row::length);
         const std::span<const std::size_t> own(lengths.data(), rows.size());
-        if (plan.image) return {nullptr, nullptr, joined_pixels(plan, rows), own, rows.size(), first.length};
-        if (rows.size() == 1) return {plan.tokens() + first.offset, ones.data(), nullptr, own, 1, first.length};
+        if (elements.image) return {nullptr, nullptr, joined_pixels(elements, rows), own, rows.size(), first.length};
+        if (rows.size() == 1) return {elements.tokens() + first.offset, ones.data(), nullptr, own, 1, first.length};
         const std::size_t width = std::ranges::max(own);
         for (std::size_t row = 0; row < rows.size(); ++row) {
-            const std::int64_t* const from = plan.tokens() + rows[row].offset;
+            const std::int64_t* const from = elements.tokens() + rows[row].offset;
             std::int64_t* const to = ids.data() + row * width;
             std::int64_t* const seen = mask.data() + row * width;
             std::fill(std::copy_n(from, rows[row].length, to), to + width, pad_id);
@@ -60,11 +60,11 @@ struct Padder {
     }
 
   private:
-    const float* joined_pixels(const PlanFile& plan, std::span<const Row> rows) {
-        if (rows.size() == 1) return plan.pixels() + rows.front().offset;
+    const float* joined_pixels(Elements elements, std::span<const Row> rows) {
+        if (rows.size() == 1) return elements.pixels() + rows.front().offset;
         for (float* to = pixels.data(); const Row& row : rows) {
             if (row.length != rows.front().length) throw std::runtime_error("images of different sizes cannot be one batch");
-            to = std::copy_n(plan.pixels() + row.offset, row.length, to);
+            to = std::copy_n(elements.pixels() + row.offset, row.length, to);
         }
         return pixels.data();
     }

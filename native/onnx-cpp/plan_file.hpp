@@ -56,13 +56,21 @@ struct Row {
     std::size_t length;
 };
 
+// The array that rows point into: ids or pixels.
+struct Elements {
+    const void* data;
+    bool image;
+
+    const std::int64_t* tokens() const { return static_cast<const std::int64_t*>(data); }
+    const float* pixels() const { return static_cast<const float*>(data); }
+};
+
 struct PlanFile {
     Mapped array;
     bool image;
     std::vector<Row> rows;
 
-    const std::int64_t* tokens() const { return static_cast<const std::int64_t*>(array.data()); }
-    const float* pixels() const { return static_cast<const float*>(array.data()); }
+    Elements elements() const { return {array.data(), image}; }
 };
 
 inline Row parse_row(std::string_view line) {

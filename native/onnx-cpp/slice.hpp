@@ -59,12 +59,31 @@ struct SliceCounts {
     std::size_t rows, batches;
 };
 
-// The sessions of a worker, each with its padder, and the recorder of the last slice. A session is called with a Batch and answers with something that turns
-// into a span of rows × dim numbers and lives until those are copied, after the clock has been read.
+// A session that pads its own batches. One thread uses it at a time. A session is called with a Batch; its answer converts to a span of
+// rows × dim numbers and is kept until those are copied, after the clock has been read.
+template <class Session>
+struct PaddedSession {
+    Session session;
+    Padder padder;
+
+    // Embeds `rows` together into `vectors` (rows × dim); returns the time at which the vectors were there. `delay` is called just before
+    // the clock is read.
+    template <class Delay>
+    std::int64_t embed(Elements elements, std::span<const Row> rows, std::span<float> vectors, Delay delay) {
+        const auto answer = session(padder.batch(elements, rows));
+        delay();
+        const std::int64_t end_ns = now_ns();
+        const std::span<const float> numbers = answer;
+        if (numbers.size() != vectors.size()) throw std::runtime_error("not rows × dim numbers came back");
+        std::ranges::copy(numbers, vectors.begin());
+        return end_ns;
+    }
+};
+
+// The sessions of a worker and the recorder of the last slice.
 template <class Session>
 struct Sessions {
-    std::vector<Session> each;
-    std::vector<Padder> padders;
+    std::vector<PaddedSession<Session>> each;
     std::size_t dim;
     Fault fault;
     std::atomic<bool> stalled = false;
@@ -73,7 +92,7 @@ struct Sessions {
     SliceCounts serve(const PlanFile& plan, const Serve& order) {
         const auto rows = std::span(plan.rows).subspan(order.first, order.count);
         recorder.clear(rows.size(), dim);
-        for (Padder& padder : padders) padder.reserve(plan, rows, order.batch);
+        for (auto& session : each) session.padder.reserve(plan.elements(), rows, order.batch);
 
         std::vector<std::int64_t> dues(order.rate > 0 ? rows.size() : 0);
         double gaps = 0;
@@ -88,7 +107,7 @@ struct Sessions {
         };
         const auto work = [&](std::size_t session) {
             try {
-                batches += drive(each[session], padders[session], plan, rows, queue, t0_ns);
+                batches += drive(each[session], plan.elements(), rows, queue, t0_ns);
             } catch (const std::exception& error) {
                 queue.fail(one_line(error.what()));
             } catch (...) {
@@ -119,15 +138,12 @@ struct Sessions {
     }
 
   private:
-    std::size_t drive(Session& session, Padder& padder, const PlanFile& plan, std::span<const Row> rows, Queue& queue, std::int64_t t0_ns) {
+    std::size_t drive(PaddedSession<Session>& session, Elements elements, std::span<const Row> rows, Queue& queue, std::int64_t t0_ns) {
         std::size_t batches = 0;
         for (; const auto taken = queue.take(); ++batches) {
-            const auto answer = session(padder.batch(plan, rows.subspan(taken->first, taken->rows)));
-            delay(t0_ns, taken->start_ns);
-            const std::int64_t end_ns = now_ns();
-            const std::span<const float> numbers = answer;
-            if (numbers.size() != taken->rows * dim) throw std::runtime_error("not rows × dim numbers came back");
-            std::ranges::copy(numbers, recorder.vectors.begin() + static_cast<std::ptrdiff_t>(taken->first * dim));
+            const auto vectors = std::span(recorder.vectors).subspan(taken->first * dim, taken->rows * dim);
+            const auto delayed = [&] { delay(t0_ns, taken->start_ns); };
+            const std::int64_t end_ns = session.embed(elements, rows.subspan(taken->first, taken->rows), vectors, delayed);
             for (std::size_t row = taken->first; row < taken->first + taken->rows; ++row) {
                 recorder.samples[row] = {queue.dues.empty() ? taken->start_ns : queue.dues[row], taken->start_ns, end_ns};
             }

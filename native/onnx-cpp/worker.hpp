@@ -102,7 +102,7 @@ void converse(const Options& options, const Protocol& protocol, Load load) {
 
     Conversation conversation(std::move(loaded.sessions), loaded.dim, options.pad_id, options.fault);
     protocol.say("ready " + ready.json());
-    for (std::string line; std::getline(std::cin, line) && line != "quit";) protocol.say(conversation.answer(line));
+    conversation.converse(std::cin, [&](std::string line) { protocol.say(std::move(line)); });
 }
 
 // The whole process: `version` gives Members, `load` turns Options into Loaded, `check_knob` refuses what the framework does not take.

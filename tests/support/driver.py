@@ -66,6 +66,27 @@ def make_plan(folder: Path, rows: Sequence[npt.NDArray[Any]], gaps: npt.NDArray[
     return TestPlan(folder.name, np.round(gaps, 9), list(rows))
 
 
+class SharedMemory:
+    """The file of `embed`, as WORKER.md describes it: vectors, lengths, elements."""
+
+    def __init__(self, path: Path, size: int = 1 << 20) -> None:
+        path.write_bytes(bytes(size))
+        self.path = path
+        self.content = np.memmap(path, dtype=np.uint8, mode="r+")
+
+    def put(self, rows: Sequence[npt.NDArray[Any]], dim: int) -> None:
+        """Write lengths and elements; the place of the vectors is filled with garbage."""
+        place = -(-len(rows) * dim * 4 // 8) * 8
+        lengths = np.array([row.size for row in rows], dtype="<i8")
+        content = np.concatenate([lengths.view(np.uint8), *(np.ascontiguousarray(row).reshape(-1).view(np.uint8) for row in rows)])
+        self.content[:place] = 0xFF
+        self.content[place : place + len(content)] = content
+
+    def vectors(self, rows: int, dim: int) -> npt.NDArray[np.float32]:
+        """A copy of the vectors (rows, dim)."""
+        return np.array(self.content[: rows * dim * 4].view("<f4").reshape(rows, dim))
+
+
 def environment(framework: Framework, sessions: int, threads: int) -> tuple[list[str], dict[str, str]]:
     """Command and environment of a worker, templates filled in; beside those only what a program needs to run."""
     command, env = launch.command_and_env(framework, sessions, threads)
@@ -101,7 +122,7 @@ class Driver:
                 [*command, *flags(model, sessions, threads, precision), *more],
                 env=env, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
             )  # fmt: skip
-        word, _, rest = self._line().partition(" ")
+        word, _, rest = self.line().partition(" ")
         assert word == "ready", f"{word} {rest}"
         self.ready: dict[str, Any] = json.loads(rest)
 
@@ -127,7 +148,7 @@ class Driver:
     def ask(self, line: str) -> str:
         """Say one line and return the one that comes back."""
         self.say(line)
-        return self._line()
+        return self.line()
 
     def has_answered(self) -> bool:
         """Is there something to read?"""
@@ -157,10 +178,22 @@ class Driver:
         assert len(samples) == len(vectors) == int(number)
         return Served(int(number), samples, vectors, about)
 
+    def embed(self, memory: SharedMemory, rows: Sequence[npt.NDArray[Any]], session: int = 0) -> npt.NDArray[np.float32]:
+        """`embed`, which must not fail; the vectors that are in the memory then."""
+        word, number, service_ns = self.ask(self.embed_line(memory, rows, session)).split(" ", 2)
+        assert (word, number) == ("embedded", str(session)) and int(service_ns) > 0
+        return memory.vectors(len(rows), self.ready["dim"])
+
+    def embed_line(self, memory: SharedMemory, rows: Sequence[npt.NDArray[Any]], session: int = 0) -> str:
+        """Put rows into the memory; the line that has them embedded."""
+        memory.put(rows, self.ready["dim"])
+        return f"embed {session} {'tokens' if rows[0].dtype == np.int64 else 'pixels'} {len(rows)} {memory.path}"
+
     def exit_status(self) -> int:
         return self.process.wait(60)
 
-    def _line(self) -> str:
+    def line(self) -> str:
+        """The next line from the worker."""
         assert self.process.stdout
         descriptor, deadline = self.process.stdout.fileno(), time.monotonic() + TIMEOUT_S
         while b"\n" not in self._rest:

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use crate::args::Fault;
 use crate::clock::{now_ns, wait_until};
 use crate::engine::Session;
-use crate::padder::Padder;
+use crate::padded_session::PaddedSession;
 use crate::plan_file::{Elements, Row};
 use crate::queue::{Arrivals, Next, Queue, Taken, due_offsets};
 use crate::recorder::Recorder;
@@ -44,9 +44,9 @@ pub struct SliceFailed {
     pub reason: String,
 }
 
-/// The sessions of a worker, each with its padder, and the recorder of the last slice.
+/// The sessions of a worker and the recorder of the last slice.
 pub struct Sessions<S> {
-    pub each: Vec<(S, Padder)>,
+    pub each: Vec<PaddedSession<S>>,
     pub dim: usize,
     faults: Faults,
     pub recorder: Recorder,
@@ -54,7 +54,7 @@ pub struct Sessions<S> {
 
 impl<S: Session> Sessions<S> {
     pub fn new(sessions: Vec<S>, dim: usize, pad_id: i64, fault: Fault) -> Sessions<S> {
-        let each = sessions.into_iter().map(|session| (session, Padder::new(pad_id))).collect();
+        let each = sessions.into_iter().map(|session| PaddedSession::new(session, pad_id)).collect();
         let faults = Faults { fault, stalled: AtomicBool::new(false) };
         Sessions { each, dim, faults, recorder: Recorder::default() }
     }
@@ -62,8 +62,8 @@ impl<S: Session> Sessions<S> {
     /// Serves a slice with all sessions, each in a thread of its own where there are several.
     pub fn serve(&mut self, slice: Slice<'_>) -> Result<SliceCounts, SliceFailed> {
         self.recorder.clear(slice.rows.len(), self.dim);
-        for (_, padder) in &mut self.each {
-            padder.reserve(slice.elements, slice.rows, slice.batch);
+        for session in &mut self.each {
+            session.padder.reserve(slice.elements, slice.rows, slice.batch);
         }
         let offsets = if slice.rate > 0.0 { due_offsets(slice.rows, slice.rate) } else { Vec::new() };
         let arrivals = if slice.rate > 0.0 { Arrivals::At(&offsets) } else { Arrivals::BackToBack };
@@ -74,15 +74,15 @@ impl<S: Session> Sessions<S> {
         let batches = AtomicUsize::new(0);
         let work = Work { queue: &queue, batches: &batches, elements: slice.elements, faults: &self.faults };
         match self.each.as_mut_slice() {
-            [(session, padder)] => {
+            [session] => {
                 lock(&queue).start(now_ns());
-                work.run(session, padder);
+                work.run(session);
             }
             each => thread::scope(|scope| {
                 // no session can take a row before the lock is free, so all begin together
                 let mut starting = lock(&queue);
-                for (session, padder) in each {
-                    if let Err(error) = thread::Builder::new().spawn_scoped(scope, || work.run(session, padder)) {
+                for session in each {
+                    if let Err(error) = thread::Builder::new().spawn_scoped(scope, || work.run(session)) {
                         starting.fail(format!("cannot start a thread: {error}"));
                     }
                 }
@@ -107,8 +107,8 @@ struct Work<'a, 'q> {
 
 impl Work<'_, '_> {
     /// Serves until nothing is left. An error or a panic fails the slice for all.
-    fn run<S: Session>(&self, session: &mut S, padder: &mut Padder) {
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.take_and_serve(session, padder)));
+    fn run<S: Session>(&self, session: &mut PaddedSession<S>) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.take_and_serve(session)));
         match outcome {
             Ok(Ok(batches)) => {
                 self.batches.fetch_add(batches, Ordering::Relaxed);
@@ -118,7 +118,7 @@ impl Work<'_, '_> {
         }
     }
 
-    fn take_and_serve<S: Session>(&self, session: &mut S, padder: &mut Padder) -> Result<usize> {
+    fn take_and_serve<S: Session>(&self, session: &mut PaddedSession<S>) -> Result<usize> {
         let began_ns = lock(self.queue).started();
         let mut batches = 0;
         loop {
@@ -127,7 +127,7 @@ impl Work<'_, '_> {
                 queue.take(now_ns())
             };
             match next {
-                Next::Serve(taken) => self.serve(session, padder, taken, began_ns)?,
+                Next::Serve(taken) => self.serve(session, taken, began_ns)?,
                 Next::WaitUntil(due_ns) => {
                     wait_until(due_ns);
                     continue;
@@ -139,14 +139,9 @@ impl Work<'_, '_> {
     }
 
     #[inline]
-    fn serve<S: Session>(&self, session: &mut S, padder: &mut Padder, taken: Taken<'_>, began_ns: u64) -> Result<()> {
+    fn serve<S: Session>(&self, session: &mut PaddedSession<S>, taken: Taken<'_>, began_ns: u64) -> Result<()> {
         let start_ns = taken.samples[0].start_ns;
-        let answer = session.embed(padder.batch(self.elements, taken.rows)?)?;
-        self.faults.delay(began_ns, start_ns);
-        let end_ns = now_ns();
-        let vectors = answer.as_ref();
-        ensure!(vectors.len() == taken.vectors.len(), "{} numbers came back, not {}", vectors.len(), taken.vectors.len());
-        taken.vectors.copy_from_slice(vectors);
+        let end_ns = session.embed(self.elements, taken.rows, taken.vectors, || self.faults.delay(began_ns, start_ns))?;
         taken.samples.iter_mut().for_each(|sample| sample.end_ns = end_ns);
         Ok(())
     }
@@ -255,7 +250,7 @@ mod tests {
         let mut sessions = Sessions::new(vec![Echo { fail_at: 5, ..Echo::new() }], 1, 0, Fault::default());
         let failed = serve(&mut sessions, 9, 0.0, 2, u64::MAX).unwrap_err();
         assert_eq!((failed.rows, failed.reason.as_str()), (4, "row 5 is bad"));
-        sessions.each[0].0 = Echo { panic_at: 3, ..Echo::new() };
+        sessions.each[0].session = Echo { panic_at: 3, ..Echo::new() };
         let failed = serve(&mut sessions, 9, 0.0, 1, u64::MAX).unwrap_err();
         assert_eq!((failed.rows, failed.reason.as_str()), (3, "panic: told to"));
         assert_eq!(serve(&mut sessions, 3, 0.0, 1, u64::MAX).unwrap().rows, 3);

@@ -31,14 +31,14 @@ fn panicked(message: &str) -> Stop {
 }
 
 fn run<E: Engine>() -> Result<(), Stop> {
-    let mut parent = process::prepare().cure("start the worker under Linux, with its stdout open, from a process that waits for it")?;
+    let parent = process::prepare().cure("start the worker under Linux, with its stdout open, from a process that waits for it")?;
     match parse(std::env::args_os().skip(1))? {
-        Command::Version => say(&mut parent, &serde_json::to_string(&E::version()?).cure("give the version as plain text")?),
-        Command::Serve(options) => converse::<E>(&options, &mut parent),
+        Command::Version => say(&parent, &serde_json::to_string(&E::version()?).cure("give the version as plain text")?),
+        Command::Serve(options) => converse::<E>(&options, &parent),
     }
 }
 
-fn converse<E: Engine>(options: &Options, parent: &mut File) -> Result<(), Stop> {
+fn converse<E: Engine>(options: &Options, parent: &File) -> Result<(), Stop> {
     let mut knobs = E::Knobs::default();
     for (key, value) in &options.set {
         E::set(&mut knobs, key, value).map_err(|what| Stop::Usage(format!("--set {key}={value}: {what}")))?;
@@ -61,14 +61,7 @@ fn converse<E: Engine>(options: &Options, parent: &mut File) -> Result<(), Stop>
     let ready = json!({"load_ns": load_ns, "first_ns": first_ns, "second_ns": second_ns, "dim": dim, "settings": settings});
     say(parent, &format!("ready {ready}"))?;
     let mut conversation = Conversation::new(Sessions::new(sessions, dim, options.pad_id, options.fault));
-    for line in std::io::stdin().lock().lines() {
-        let line = line.cure("send plain lines of text")?;
-        if line.trim() == "quit" {
-            break;
-        }
-        say(parent, &conversation.answer(&line))?;
-    }
-    Ok(())
+    conversation.converse(std::io::stdin().lock().lines(), &|line: &str| say(parent, line))
 }
 
 /// The time of one call of a session on the example, in ns.
@@ -113,6 +106,7 @@ fn with_flags(mut settings: Map<String, Value>, options: &Options) -> Map<String
     settings
 }
 
-fn say(parent: &mut File, line: &str) -> Result<(), Stop> {
-    writeln!(parent, "{line}").and_then(|()| parent.flush()).cure("keep the worker's stdout open until it has ended")
+/// Writes one line with one call, so that lines of several threads do not mix.
+fn say(mut parent: &File, line: &str) -> Result<(), Stop> {
+    parent.write_all(format!("{line}\n").as_bytes()).cure("keep the worker's stdout open until it has ended")
 }
