@@ -11,6 +11,7 @@ import inspect
 import os
 import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -266,27 +267,29 @@ def clean(_: Context, what: str = "artefacts") -> None:
 
 
 @command()
-def lint(context: Context) -> None:
+def lint(_: Context) -> None:
     """Run ruff, mypy, clippy and the C++ compiler with warnings as errors."""
     from bench.prepare import native as builder
 
-    context.run(f"{sys.executable} -m ruff check .", pty=False)
-    context.run(f"{sys.executable} -m ruff format --check .", pty=False)
-    context.run(f"{sys.executable} -m mypy", pty=False)
+    complaints = [_python(*words) for words in (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))]
     builder.lint()
+    if any(complaints):
+        sys.exit(1)
 
 
-@command(help={"fast": "without lint and without the tests marked e2e"})
+@command(help={"fast": "without lint, and without the tests that measure, export, build or open a browser"})
 def test(context: Context, fast: bool = False) -> None:
     """Run lint and all tests: first those that measure, one after another, then the others side by side."""
-    if not fast:
-        lint(context)
-    left_out = " and not e2e" if fast else ""
-    exits = []
-    for chosen, how in (("alone", ""), ("not alone", "-n 2 --dist loadfile")):
-        done = context.run(f'{sys.executable} -m pytest -m "{chosen}{left_out}" {how}', pty=False, warn=True, env={**os.environ})
-        exits.append(done.exited if done else 1)
-    sys.exit(max(exits))
+    side_by_side = ("-n", str(max(2, min(4, os.cpu_count() or 1))), "--dist", "worksteal")
+    if fast:
+        sys.exit(_python("pytest", "-m", "not alone and not slow", *side_by_side))
+    lint(context)
+    sys.exit(max([_python("pytest", "-m", "alone"), _python("pytest", "-m", "not alone", *side_by_side)]))
+
+
+def _python(*words: str) -> int:
+    """The exit status of `python -m WORDS` in the clone."""
+    return subprocess.run([sys.executable, "-m", *words], cwd=paths.ROOT, check=False).returncode
 
 
 def _catalog(folder: str) -> catalogue.Catalog:

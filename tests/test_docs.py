@@ -49,9 +49,9 @@ def test_every_framework_stands_in_the_readme(framework: str) -> None:
 
 def test_every_file_that_is_named_is_there() -> None:
     for page in ("README.md", "CONTRIBUTING.md"):
-        for name in re.findall(r"\]\(([^)#:]+)\)", (paths.ROOT / page).read_text()):
+        for name in re.findall(r"\]\(([^)#:]+)\)", (paths.ROOT / page).read_text(encoding="utf-8")):
             assert (paths.ROOT / name).exists(), f"{page} names {name}"
-    for name in re.findall(r"`((?:bench|native|site_src|tests)/[\w/.*]+)`", (paths.ROOT / "CONTRIBUTING.md").read_text()):
+    for name in re.findall(r"`((?:bench|native|site_src|tests)/[\w/.*]+)`", (paths.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
         wanted = name.replace("NAME", "*")
         assert list(paths.ROOT.glob(wanted.rstrip("/"))), f"CONTRIBUTING.md names {name}"
 

@@ -12,7 +12,7 @@ import pytest
 
 from bench import catalog
 from tests.support import browser
-from tests.support.sandbox import Sandbox
+from tests.support.real_runs import HANG, FaultyRun, RightRun, model_page
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
@@ -22,26 +22,18 @@ FLOORS = [name for name, framework in KNOWN.frameworks.items() if framework.role
 
 
 @pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
-    """A sandbox in which MiniLM was measured in every framework, and its site built."""
-    sandbox = Sandbox(tmp_path_factory.mktemp("end-to-end"))
-    done = sandbox.invoke("bench", "--model", "minilm", "--requests", "210", timeout_s=1200)
-    assert done.returncode == 0, done.stderr
-    assert all(KNOWN.frameworks[name].name in done.stdout for name in MEASURED), "the comparison is printed"
-    built = sandbox.invoke("site", timeout_s=300)
-    assert built.returncode == 0, built.stderr
-    return sandbox
-
-
-@pytest.fixture(scope="module")
-def rows(sandbox: Sandbox) -> dict[tuple[str, str], dict[str, Any]]:
-    return {(row["framework"], row["scenario"]): row for row in sandbox.rows("select * from leaderboard")}
+def rows(right_run: RightRun) -> dict[tuple[str, str], dict[str, Any]]:
+    return right_run.rows()
 
 
 def skip_where_missing(row: dict[str, Any]) -> None:
     """In CI a missing framework is a failure, elsewhere a named skip."""
     if row["status"] == "SKIPPED" and not os.environ.get("CI"):
         pytest.skip(f"{row['framework']}: {row['reason']}")
+
+
+def test_the_comparison_is_printed(right_run: RightRun) -> None:
+    assert all(name in right_run.printed for name in MEASURED)
 
 
 @pytest.mark.parametrize("framework", MEASURED)
@@ -77,20 +69,20 @@ def test_the_floor_is_far_below_what_it_carries(rows: dict[tuple[str, str], dict
     assert row["p50_ms"] < fastest / 20
 
 
-def test_rust_and_cpp_load_the_library_of_the_wheel(sandbox: Sandbox) -> None:
-    stated = sandbox.rows("select framework, version_json from arms where framework like 'onnx-%'")
+def test_rust_and_cpp_load_the_library_of_the_wheel(right_run: RightRun) -> None:
+    stated = right_run.sandbox.rows("select framework, version_json from arms where framework like 'onnx-%'")
     versions = {row["framework"]: json.loads(row["version_json"]) for row in stated if row["version_json"]}
     assert len({version["version"] for version in versions.values()}) == 1, versions
     assert all("libonnxruntime.so" in versions[name]["build"] for name in ("onnx-rust", "onnx-cpp") if name in versions)
 
 
-def test_precision_is_read_back(sandbox: Sandbox) -> None:
-    settings = sandbox.rows("select framework, settings_json from arms where role = 'measured' and settings_json is not null")
+def test_precision_is_read_back(right_run: RightRun) -> None:
+    settings = right_run.sandbox.rows("select framework, settings_json from arms where role = 'measured' and settings_json is not null")
     assert settings and all(json.loads(row["settings_json"])["precision"] == "fp32" for row in settings)
 
 
-def test_the_machine_record_leaves_nothing_silently_out(sandbox: Sandbox) -> None:
-    record = json.loads((sandbox.runs[0] / "machine.json").read_text())
+def test_the_machine_record_leaves_nothing_silently_out(right_run: RightRun) -> None:
+    record = json.loads((right_run.folder / "machine.json").read_text(encoding="utf-8"))
 
     def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict):
@@ -104,23 +96,47 @@ def test_the_machine_record_leaves_nothing_silently_out(sandbox: Sandbox) -> Non
     assert set(record["versions"]["workers"]) >= {"pytorch", "onnx-python"}
 
 
-def test_a_run_of_two_frameworks_does_not_empty_the_page(sandbox: Sandbox) -> None:
-    before = (sandbox.folder / "site" / "models" / "minilm" / "index.html").read_text()
-    done = sandbox.invoke(
-        "bench", "--model", "minilm", "--framework", "onnx-python,null-python", "--scenario", "closed-1", "--requests", "60"
-    )
-    assert done.returncode == 0, done.stderr
-    assert sandbox.invoke("site").returncode == 0
-    after = (sandbox.folder / "site" / "models" / "minilm" / "index.html").read_text()
+def test_a_run_of_a_few_frameworks_does_not_empty_the_page(faulty_run: FaultyRun) -> None:
+    after = model_page(faulty_run.right.sandbox)
     for name in MEASURED:
-        assert KNOWN.frameworks[name].title in before and KNOWN.frameworks[name].title in after
+        assert KNOWN.frameworks[name].title in faulty_run.page and KNOWN.frameworks[name].title in after
+
+
+def test_a_second_run_changes_no_row_of_the_first(faulty_run: FaultyRun) -> None:
+    after = faulty_run.right.sandbox.tables(faulty_run.right.folder.name)
+    assert after == faulty_run.tables
+    for table in ("runs", "arms", "starts", "blocks", "samples", "results", "comparisons", "checks", "quality", "swaps"):
+        assert after[table], f"{table} is empty: nothing is compared"
+
+
+def test_load_gives_the_same_again_and_ignores_what_was_cut_off_in_writing(faulty_run: FaultyRun) -> None:
+    sandbox = faulty_run.right.sandbox
+    before = sandbox.tables()
+    half = faulty_run.right.folder / "blocks" / "closed-1" / "099.tmp"
+    half.mkdir()
+    (half / "samples.parquet").write_bytes(b"PAR1 half")
+    half.parents[3].joinpath("20990101-000000-minilm-dead.tmp").mkdir()
+    sandbox.database.unlink()
+    assert sandbox.invoke("load").returncode == 0
+    assert sandbox.tables() == before and len(before["runs"]) == 2
+
+
+def test_a_missing_framework_is_a_skipped_row_with_its_cure(faulty_run: FaultyRun) -> None:
+    row = faulty_run.rows()["absent"]
+    assert (row["status"], row["reason"], row["p50_ms"]) == ("SKIPPED", "no-such-runtime is not installed: pip install -e .", None)
+
+
+def test_a_hanging_worker_is_ended_by_its_deadline(faulty_run: FaultyRun) -> None:
+    rows = faulty_run.rows()
+    assert rows[HANG]["status"] == "TIMEOUT" and rows[HANG]["p50_ms"] is None
+    assert rows["null-python"]["status"] == "OK"
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("javascript", [False, True])
-def test_the_page_in_a_browser(sandbox: Sandbox, dark: bool, javascript: bool) -> None:
-    with browser.serve(sandbox.folder / "site") as address, browser.open_browser(dark=dark, javascript=javascript) as window:
+def test_the_page_in_a_browser(right_run: RightRun, dark: bool, javascript: bool) -> None:
+    with browser.serve(right_run.sandbox.folder / "site") as address, browser.open_browser(dark=dark, javascript=javascript) as window:
         window.get(f"{address}/models/minilm/")
         text = window.find_element("tag name", "main").text if not javascript else window.find_element("tag name", "body").text
         for name in MEASURED:
@@ -129,15 +145,12 @@ def test_the_page_in_a_browser(sandbox: Sandbox, dark: bool, javascript: bool) -
         assert not browser.console_errors(window)
 
 
-def test_report_prints_what_is_stored(sandbox: Sandbox, tmp_path: Path) -> None:
-    run_id = sandbox.runs[0].name
-    as_json = sandbox.invoke("report", "--format", "json", "--run", run_id)
-    assert as_json.returncode == 0
-    stored = json.loads(as_json.stdout)
-    found = stored if isinstance(stored, list) else stored["rows"]
-    assert {row["framework"] for row in found} == {*MEASURED, *FLOORS}
-    as_csv = sandbox.invoke("report", "--format", "csv", "--run", run_id)
-    assert as_csv.returncode == 0 and as_csv.stdout.count("\n") >= len(found)
-    written = sandbox.invoke("report", "--format", "md", "--run", run_id, "--out", str(tmp_path / "report"))
-    assert written.returncode == 0, written.stderr
+def test_report_tells_what_is_stored(right_run: RightRun, tmp_path: Path) -> None:
+    run = f"--run={right_run.folder.name}"
+    out = {name: tmp_path / f"out.{name}" for name in ("json", "csv", "md")}
+    words = [word for name, file in out.items() for word in ("report", run, f"--format={name}", f"--out={file}")]
+    assert right_run.sandbox.invoke(*words).returncode == 0
+    stored = json.loads(out["json"].read_text(encoding="utf-8"))
+    assert {row["framework"] for row in stored} == {*MEASURED, *FLOORS}
+    assert out["csv"].read_text(encoding="utf-8").count("\n") > len(stored)
     assert list(tmp_path.rglob("*.md")) and list(tmp_path.rglob("*.svg"))

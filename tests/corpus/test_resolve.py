@@ -86,6 +86,7 @@ def test_the_topics_of_texts_are_a_permutation() -> None:
         generated.text(1, 2**40)
 
 
+@pytest.mark.slow
 def test_generated_texts_differ_within_and_between_scenarios() -> None:
     source = resolve.generated(1)
     texts = [text.lower() for name in catalog.load().scenarios for text in take(source, 8192, name)]
@@ -104,6 +105,7 @@ def test_lengths_spread_naturally() -> None:
     assert 0.7 <= logs.std() <= 1.1
 
 
+@pytest.mark.slow
 def test_docs_are_real_and_distinct() -> None:
     passages = docs.passages()
     assert len(set(passages)) == len(passages) > 10_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -132,7 +133,9 @@ def test_what_is_asked(monkeypatch: pytest.MonkeyPatch, weights_kind: str, preci
     assert [one.name for one in retrievals] == names and similarities == []
 
 
-def test_images_are_asked_images() -> None:
+def test_images_are_asked_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two images stand for the hundreds that a run draws."""
+    monkeypatch.setattr(quality_sets, "augmented", functools.partial(quality_sets.augmented, 2))
     image = tiny.model("clip_vision")
     (one,), _ = quality._quality_sets(image, "hub", None, ["int8"], lambda _: None)
     assert one.name == "augmented" and isinstance(one.queries[0], bytes)

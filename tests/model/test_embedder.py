@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from bench.model import embedder, weights
 from bench.plan import preprocess
 from tests.golden import minilm
 from tests.support import checkpoints
+
+pytestmark = pytest.mark.slow
 
 Vectors = npt.NDArray[np.float32]
 TOLERANCE = 1e-6
@@ -66,11 +69,16 @@ def embed(module: embedder.Embedder, source: weights.Source, texts: Sequence[str
     return vectors
 
 
-@pytest.mark.parametrize("at_once", [1, 5, len(HARD_TEXTS)])
-def test_equals_sentence_transformers(ours: embedder.Embedder, source: weights.Source, at_once: int) -> None:
+@pytest.fixture(scope="module")
+def reference(source: weights.Source) -> Any:
     from sentence_transformers import SentenceTransformer
 
-    theirs = SentenceTransformer(str(source.folder), device="cpu").encode(HARD_TEXTS, batch_size=at_once, normalize_embeddings=True)
+    return SentenceTransformer(str(source.folder), device="cpu")
+
+
+@pytest.mark.parametrize("at_once", [1, 5, len(HARD_TEXTS)])
+def test_equals_sentence_transformers(ours: embedder.Embedder, reference: Any, source: weights.Source, at_once: int) -> None:
+    theirs = reference.encode(HARD_TEXTS, batch_size=at_once, normalize_embeddings=True)
     found = np.concatenate([embed(ours, source, HARD_TEXTS[begin : begin + at_once]) for begin in range(0, len(HARD_TEXTS), at_once)])
     assert np.abs(found - theirs).max() <= TOLERANCE
 

@@ -22,7 +22,7 @@ from bench.stats import parity
 from tests.support import tiny
 
 # Both inputs of a text model name the same two axes, and the exporter says so each time.
-pytestmark = pytest.mark.filterwarnings("ignore:# The axis name")
+pytestmark = [pytest.mark.filterwarnings("ignore:# The axis name"), pytest.mark.slow]
 
 #: The Candle worker has a file of its own, with more batches and mistakes.
 FRAMEWORKS = [
@@ -185,9 +185,8 @@ def test_every_worker_is_ours(case: Case, framework: Framework) -> None:
     plan = case.source.parent / f"plan-{framework.name}"
     tiny.write_plan(plan, [next(iter(row.values()))[0] for row in rows])
     expected = np.concatenate([case.embed(row) for row in rows])
-    for batch in (1, len(rows)):
-        found = tiny.serve(framework.name, case.model, case.artefacts[framework.artefact], plan, batch)
-        assert_parity(found, expected)
+    for vectors in tiny.serve_each(framework.name, case.model, case.artefacts[framework.artefact], plan, (1, len(rows))):
+        assert_parity(vectors, expected)
 
 
 def assert_parity(found: Vectors, expected: Vectors) -> None:

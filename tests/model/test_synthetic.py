@@ -16,6 +16,8 @@ from bench.corpus import resolve
 from bench.model import embedder, state_dict, synthetic
 from bench.plan import preprocess
 
+pytestmark = pytest.mark.slow
+
 MODELS = {name: model for name, model in catalog.load().models.items() if model.weights.synthetic}
 ROWS, TOKENS = 8, 24
 # The embedding table is most of a text model's size and none of its depth: fewer rows of it are drawn here.

@@ -288,6 +288,7 @@ def test_synthetic_weights_are_never_taken_unasked(drawn: Model) -> None:
     assert not paths.WEIGHTS.exists()
 
 
+@pytest.mark.slow
 def test_synthetic_weights_are_drawn_once(drawn: Model) -> None:
     first = weights.resolve(drawn, "synthetic")
     assert first.kind == "synthetic" and first.revision.startswith("synthetic-")

@@ -18,6 +18,8 @@ from bench.core.errors import BenchError
 from bench.prepare import native as build
 from bench.prepare import onnx_headers
 
+pytestmark = pytest.mark.slow
+
 FRAMEWORKS = catalog.load().frameworks
 NULL_CPP, ONNX_CPP, NULL_RUST = FRAMEWORKS["null-cpp"], FRAMEWORKS["onnx-cpp"], FRAMEWORKS["null-rust"]
 LACKING = build.missing(NULL_CPP) or build.missing(NULL_RUST)

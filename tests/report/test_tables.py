@@ -87,10 +87,10 @@ def test_a_report_with_its_plots_is_written_beside_them(database: Path, tmp_path
 
     file = report.report(database, "md", None, tmp_path / "out", draw)
     assert file == str(tmp_path / "out" / "report.md")
-    assert f"![openvino is fastest]({SPEC.name}-latency.svg)" in Path(file).read_text()
-    assert (tmp_path / "out" / f"{SPEC.name}-latency.svg").read_text() == "<svg/>"
+    assert f"![openvino is fastest]({SPEC.name}-latency.svg)" in Path(file).read_text(encoding="utf-8")
+    assert (tmp_path / "out" / f"{SPEC.name}-latency.svg").read_text(encoding="utf-8") == "<svg/>"
     named = report.report(database, "json", None, tmp_path / "mine.json")
-    assert json.loads(Path(named).read_text())
+    assert json.loads(Path(named).read_text(encoding="utf-8"))
 
 
 def test_the_sites_charts_are_the_plots(database: Path, tmp_path: Path) -> None:
@@ -98,9 +98,9 @@ def test_the_sites_charts_are_the_plots(database: Path, tmp_path: Path) -> None:
     pictures = sorted((tmp_path / "out").glob("*.svg"))
     assert len(pictures) >= 4
     for picture in pictures:
-        assert picture.read_text().startswith("<svg")
-        assert "var(" not in picture.read_text()
-        assert f"]({picture.name})" in (tmp_path / "out" / "report.md").read_text()
+        assert picture.read_text(encoding="utf-8").startswith("<svg")
+        assert "var(" not in picture.read_text(encoding="utf-8")
+        assert f"]({picture.name})" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
 
 def test_without_a_run_the_runs_behind_the_board_are_told(database: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from site_src import generate
 from tests.support import browser, site_fixture
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

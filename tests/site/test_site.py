@@ -28,6 +28,8 @@ from site_src.data import leaderboard, operating_points
 from site_src.pages import model as model_page
 from tests.support import site_fixture
 
+pytestmark = pytest.mark.slow
+
 MODEL = "models/minilm"
 
 

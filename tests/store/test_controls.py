@@ -25,8 +25,6 @@ from tests.support.driver import Driver
 from tests.support.runs import Fake, Spec
 from tests.support.sandbox import Sandbox
 
-pytestmark = pytest.mark.alone
-
 KNOWN = catalog.load()
 BASE = Arm("onnx-python", "python", "minilm", "wheel", "fp32", "default", 1, 2, "measured")
 QUIET = {"jitter": 0.02, "block_noise": 0.01}
@@ -152,6 +150,7 @@ def test_verdicts_over_many_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.alone
 def test_controls_for_real(tmp_path: Path) -> None:
     """One short run: the faults are in the workers they belong to, the stall is in the samples, and a campaign would refer to it."""
     sandbox = Sandbox(tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,14 +151,21 @@ def serve(
     framework: str, model: Model, artefact: Path, plan: Path, batch: int, sessions: int = 1, precision: str = "fp32"
 ) -> npt.NDArray[np.float32]:
     """The vectors of all rows of a plan by the real worker of a framework, `batch` rows at a time."""
+    return serve_each(framework, model, artefact, plan, (batch,), sessions, precision)[0]
+
+
+def serve_each(
+    framework: str, model: Model, artefact: Path, plan: Path, batches: Sequence[int], sessions: int = 1, precision: str = "fp32"
+) -> list[npt.NDArray[np.float32]]:
+    """The same for each of several batches, by one worker."""
     command, env = launch.command_and_env(catalog.load().frameworks[framework], sessions, 2)
     folder = plan.parent
-    rows = len((plan / "rows.csv").read_text().splitlines()) - 1
+    rows = len((plan / "rows.csv").read_text(encoding="utf-8").splitlines()) - 1
     worker = Worker(Launch(command, env, artefact, model.pad_id, precision, sessions, 2), folder / "worker.log", folder)
     try:
-        worker.wait_ready(60)
-        served = worker.serve(Order(plan, 0, rows, batch, 60), folder, 60)
-        assert len(served.samples) == rows
-        return served.vectors
+        worker.wait_ready(300)
+        answers = [worker.serve(Order(plan, 0, rows, batch, 300), folder, 300) for batch in batches]
     finally:
         worker.kill()
+    assert [len(served.samples) for served in answers] == [rows] * len(batches)
+    return [served.vectors for served in answers]

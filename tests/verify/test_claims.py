@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import threading
 import time
@@ -25,8 +24,6 @@ from bench.verify.claims import CLAIMS, pick
 from bench.workers.client import WorkerFailed
 from site_src.data import verification
 from tests.support.sandbox import Sandbox
-
-pytestmark = pytest.mark.alone
 
 
 def served(due: list[int], start: list[int], end: list[int]) -> Requests:
@@ -122,30 +119,11 @@ def test_the_site_reads_what_is_written(here: Path) -> None:
         verification.read(here / "verify")
 
 
-def test_the_command(tmp_path: Path) -> None:
-    sandbox = Sandbox(tmp_path)
+@pytest.mark.slow
+def test_the_command(sandbox: Sandbox) -> None:
     done = sandbox.invoke("verify", "--only", "fail-safe,pooled")
     assert done.returncode == 0 and "unresolved in all of" in done.stdout
-    assert len(list((tmp_path / "data" / "verify").glob("*.json"))) == 1
-    wrong = sandbox.invoke("verify", "--only", "nonsense")
-    assert wrong.returncode == 1 and wrong.stderr.startswith("error: promise nonsense: not known")
-
-
-def test_nothing_that_measures_knows_its_own_proof() -> None:
-    for file in [
-        *(paths.ROOT / "bench").glob("*.py"),
-        *(paths.ROOT / "bench" / "workers").glob("*.py"),
-        *(paths.ROOT / "site_src").glob("*.py"),
-    ]:
-        for node in ast.walk(ast.parse(file.read_text())):
-            modules = (
-                [node.module or ""]
-                if isinstance(node, ast.ImportFrom)
-                else [a.name for a in node.names]
-                if isinstance(node, ast.Import)
-                else []
-            )
-            assert not any(module.startswith("bench.verify") for module in modules), f"{file.name} imports {modules}"
+    assert len(list((sandbox.data / "verify").glob("*.json"))) == 1
 
 
 # --- what it measures with -----------------------------------------------------------------------------------------------------
@@ -239,6 +217,7 @@ def live_bench_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     assert not opened.folder.exists()
 
 
+@pytest.mark.alone
 def test_a_real_worker_shows_a_stall_where_it_must(live_bench_open: live_bench.LiveBench) -> None:
     """Wide bounds: this machine may be busy. `invoke verify` holds the narrow ones."""
     found = live.measure_stall(live_bench_open, None, live.Stall(stall_s=0.4, rows=200, rate_per_s=250.0, at_s=0.1))
@@ -247,6 +226,7 @@ def test_a_real_worker_shows_a_stall_where_it_must(live_bench_open: live_bench.L
     assert found.closed_share < 0.2
 
 
+@pytest.mark.alone
 def test_real_clients_and_the_derived_loop_tell_the_same(live_bench_open: live_bench.LiveBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(derived, "WITHIN", 0.5)
     found = derived.fixed_service(live_bench_open, ms=3.0, rows=24, rounds=3)

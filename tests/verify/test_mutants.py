@@ -10,30 +10,21 @@ import pytest
 
 from bench.verify import gate
 from bench.verify.mutant_catalogue import BROKEN, WRONG
-from tests.support.sandbox import Sandbox
-
-pytestmark = pytest.mark.alone
+from tests.support.real_runs import FaultyRun
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """One run of all mutants beside an honest worker: leaderboard rows of closed-1 by framework."""
-    sandbox = Sandbox(tmp_path_factory.mktemp("mutants"))
-    bugs = [*WRONG, *BROKEN, "none"]
-    names = ",".join(f"mutant-{bug}" for bug in bugs)
-    done = sandbox.invoke(
-        "bench", "--model", "minilm", "--framework", names, "--scenario", "closed-1", "--requests", "210",
-        "--catalog", str(sandbox.catalog(*bugs)),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = sandbox.rows("select * from leaderboard where scenario = 'closed-1'")
-    return {row["framework"].removeprefix("mutant-"): row for row in found}
+def rows(faulty_run: FaultyRun) -> dict[str, dict[str, Any]]:
+    """The mutants' rows of the leaderboard, measured beside an honest worker, by bug."""
+    return faulty_run.rows()
 
 
+@pytest.mark.alone
 def test_the_honest_worker_passes(rows: dict[str, dict[str, Any]]) -> None:
     assert rows["none"]["status"] == "OK" and rows["none"]["p50_ms"] > 0 and rows["none"]["min_cosine"] >= 1 - 1e-7
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("bug", WRONG)
 def test_a_wrong_worker_shows_no_time(rows: dict[str, dict[str, Any]], bug: str) -> None:
     row = rows[bug]
@@ -43,22 +34,26 @@ def test_a_wrong_worker_shows_no_time(rows: dict[str, dict[str, Any]], bug: str)
         assert row[column] is None, f"{column} of a wrong worker is shown"
 
 
+@pytest.mark.alone
 def test_only_the_repeat_test_sees_a_cache(rows: dict[str, dict[str, Any]]) -> None:
     assert rows["cached"]["min_cosine"] >= 1 - 1e-7
     assert "cached" in rows["cached"]["reason"]
 
 
+@pytest.mark.alone
 def test_only_the_clock_sees_work_that_is_put_off(rows: dict[str, dict[str, Any]]) -> None:
     """Its vectors are right; on a wild machine the interval over tokens may be too wide, and the time accounted for decides."""
     assert rows["length_skipping"]["min_cosine"] >= 1 - 1e-7
     assert rows["length_skipping"]["reason"].startswith(("latency over tokens", "time accounted for"))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("bug", "reason"), BROKEN.items())
 def test_a_broken_worker_is_a_row_with_its_reason(rows: dict[str, dict[str, Any]], bug: str, reason: str) -> None:
     assert rows[bug]["status"] == "CRASH" and reason in rows[bug]["reason"] and rows[bug]["p50_ms"] is None
 
 
+@pytest.mark.slow
 def test_bugs_in_the_model_itself_are_caught(artefact: Path) -> None:
     """tanh for erf GELU, a wrong LayerNorm eps, no normalisation, truncation and wrong pooling, planted into the Embedder."""
     rng = np.random.default_rng(3)

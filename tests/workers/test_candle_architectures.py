@@ -22,7 +22,7 @@ from bench.stats import parity
 from bench.workers.client import WorkerFailed
 from tests.support import tiny
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.slow]
 
 Vectors = npt.NDArray[np.float32]
 #: Own lengths of one batch: longer than Gemma's window, and down to one token.

@@ -20,7 +20,7 @@ from bench.workers.client import WorkerFailed
 from tests.support import tiny
 from tests.support.driver import Driver
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.slow]
 
 CANDLE = catalog.load().frameworks["candle"]
 LENGTHS = (1, 23, 2, 9, 40, 17)

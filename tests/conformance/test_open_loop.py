@@ -16,7 +16,7 @@ from tests.support import driver
 from tests.support.driver import Driver
 from tests.support.sandbox import Sandbox
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 STALL_S, RATE = 0.4, 400.0
 

@@ -23,6 +23,8 @@ from bench.model.embedder import Embedder
 from bench.stats import parity
 from tests.support import tiny
 
+pytestmark = pytest.mark.slow
+
 Vectors = npt.NDArray[np.float32]
 Plant = Callable[[Embedder], None]
 #: Longer than Gemma's window of 8, and down to one token.
