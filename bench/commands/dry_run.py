@@ -25,6 +25,7 @@ from bench.plan import workload
 from bench.plan.rows import MIN_WARM
 from bench.prepare import launch, prepare
 from bench.prepare.spec import RunSpec
+from bench.stats.rows import MIN_BLOCKS
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _forecast(spec: RunSpec, scenario: Scenario, arms: int, request_s: float, al
         arms,
         allocation.blocks * allocation.block_s + warm_up_s,
         allocation.blocks * round_s + warm_up_s,
-        budget.MIN_BLOCKS * round_s,
+        MIN_BLOCKS * round_s,
         note,
     )
 

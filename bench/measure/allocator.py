@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 
 from bench.catalog import Scenario
 from bench.measure import budget, service_time
-from bench.measure.budget import BLOCKS, MIN_BLOCKS, WARM_UP_SHARE, Shape, TooSmall
+from bench.measure.budget import BLOCKS, WARM_UP_SHARE, Shape, TooSmall
 from bench.measure.clock import BudgetClock
 from bench.measure.ledger import Ledger
 from bench.measure.service_time import ServiceTime
 from bench.plan import workload
 from bench.plan.folder import Plan
 from bench.runs.schema import Allocation
+from bench.stats.rows import MIN_BLOCKS
 
 #: The longest warm-up of an arm, in seconds.
 WARM_UP_S = 3.0

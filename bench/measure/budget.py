@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from bench.catalog import Scenario
 from bench.measure.service_time import ServiceTime
 from bench.runs.schema import Allocation
+from bench.stats.paired import LOOKS
+from bench.stats.rows import MIN_BLOCKS
 
-BLOCKS, MIN_BLOCKS = 12, 3
-#: Undecided scenarios go on to these numbers of blocks, where the budget allows.
-LATER_LOOKS = (24, 48)
+#: K = 12 blocks come first; undecided scenarios go on to the later looks, where the budget allows.
+BLOCKS, *LATER_LOOKS = LOOKS
 MAX_ROUNDS = 24
 SLICE_S, SLICE_ROWS, MIN_ROWS = 0.25, 20, 7
 #: What a slice costs besides its rows: thaw, two unrecorded requests (their service is added), freeze, reading the slice back.

@@ -24,7 +24,7 @@ from bench.measure import quality, resume
 from bench.measure.allocator import Allocator, Load, Refused
 from bench.measure.block import BlockMeasurer
 from bench.measure.blocks import Blocks, Turn
-from bench.measure.budget import BLOCKS, LATER_LOOKS, MIN_BLOCKS, WARM_UP_SHARE
+from bench.measure.budget import BLOCKS, LATER_LOOKS, WARM_UP_SHARE
 from bench.measure.clock import BudgetClock
 from bench.measure.determinism_monitor import DeterminismMonitor
 from bench.measure.failures import Failures
@@ -39,6 +39,7 @@ from bench.prepare import describe_run, preflight
 from bench.prepare.spec import Experiment
 from bench.runs.schema import Allocation
 from bench.runs.writer import RunFolder
+from bench.stats.rows import MIN_BLOCKS
 from bench.workers.client import Launch, Worker
 
 #: Names the scenarios of a run folder that are not decided yet.

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
 from bench.core import files, redact
+from bench.core.arrays import Vectors
 from bench.runs import codec, parquet, reader
 from bench.runs.schema import REFERENCE, Allocation, Block, Check, Failure, Start, Trial
 
@@ -107,9 +107,6 @@ class RunFolder:
     def write_allocation(self, scenario: str, allocation: Allocation) -> None:
         _write(self._allocation(scenario), asdict(allocation))
 
-    def has_block(self, scenario: str, block: int) -> bool:
-        return (reader.block_folder(self.path, scenario, block) / "block.json").exists()
-
     def block_count(self, scenario: str) -> int:
         return len(reader.block_files(self.path, scenario))
 
@@ -132,10 +129,6 @@ class RunFolder:
     def measured_s(self) -> float:
         """Seconds of the budget that the finished blocks of the run say are used; a resumed run counts on from there."""
         return max((block.measured_s for block in reader.read_blocks(self.path)), default=0.0)
-
-    def scenario_s(self, scenario: str) -> float:
-        """Seconds by the wall clock that the finished blocks of a scenario took."""
-        return sum(block.seconds for block in self.blocks(scenario))
 
     def trials(self, scenario: str, block: int) -> list[Trial]:
         """The pieces of a finished block of a search, as its statistics need them."""
@@ -200,7 +193,7 @@ class RunFolder:
         """Write vectors/set.json: the queries and documents that every arm embeds, and which documents answer which query."""
         _write(self.path / "vectors" / "set.json", dict(probe_set))
 
-    def write_vectors(self, arm_id: str, vectors: npt.NDArray[np.float32]) -> None:
+    def write_vectors(self, arm_id: str, vectors: Vectors) -> None:
         """Write an arm's vectors of the probe set, float32 (queries + documents, dim); those of the arm REFERENCE come first."""
         folder = self.path / "vectors"
         base = None if arm_id == REFERENCE else parquet.read_block(folder / f"{REFERENCE}.parquet", None)

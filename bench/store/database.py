@@ -93,14 +93,13 @@ def load(database: Path = paths.DATABASE, runs: Path | None = None) -> int:
     if database.exists():
         with _open(database, read_only=False):
             pass
-    temporary = database.with_name(database.name + ".tmp")
-    for leftover in (temporary, temporary.with_name(temporary.name + ".wal")):
-        leftover.unlink(missing_ok=True)
     folders = reader.run_folders(runs or database.parent / "runs")
-    with files.disk_full_is_said(temporary), _open(temporary, read_only=False) as connection:
-        for folder in folders:
-            _insert(connection, folder, reader.read_run(folder))
-    temporary.rename(database)
+    with files.whole_file(database) as temporary:
+        for leftover in (temporary, temporary.with_name(temporary.name + ".wal")):
+            leftover.unlink(missing_ok=True)
+        with _open(temporary, read_only=False) as connection:
+            for folder in folders:
+                _insert(connection, folder, reader.read_run(folder))
     return len(folders)
 
 

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from bench.catalog import Scenario
 from bench.measure.allocator import WARM_UP_S, Allocator, Load, Refused
-from bench.measure.budget import BLOCKS, MIN_BLOCKS
+from bench.measure.budget import BLOCKS
 from bench.measure.clock import BudgetClock
 from bench.measure.ledger import Ledger
 from bench.measure.service_time import ServiceTime
 from bench.plan.folder import Plan
 from bench.runs.schema import Allocation
+from bench.stats.rows import MIN_BLOCKS
 
 ARMS = ("a", "b", "c")
 

@@ -13,7 +13,6 @@ from bench.measure import budget
 from bench.measure.budget import (
     BLOCKS,
     MAX_ROUNDS,
-    MIN_BLOCKS,
     MIN_ROWS,
     ServiceTime,
     Shape,
@@ -24,6 +23,7 @@ from bench.measure.budget import (
 )
 from bench.runs.schema import Allocation
 from bench.runs.writer import RunFolder
+from bench.stats.rows import MIN_BLOCKS
 from tests.support.runs import empty_block
 
 COSTS = st.lists(st.floats(1e-6, 2.0).map(lambda s: ServiceTime(s, s / 2)), min_size=1, max_size=12)
@@ -145,4 +145,4 @@ def test_a_resumed_run_goes_on_counting(tmp_path: Path) -> None:
     for scenario, block, paid_s in (("closed-1", 0, 4.5), ("closed-1", 1, 9.25), ("offline-32", 0, 14.0)):
         folder.write_block(empty_block(scenario, block, paid_s, seconds=3.0 + block), pd.DataFrame({"arm_id": []}))
     assert folder.measured_s() == 14.0
-    assert folder.scenario_s("closed-1") == 3 + 4
+    assert [block.seconds for block in folder.blocks("closed-1")] == [3, 4]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from bench.core.arrays import Ints
 from bench.runs import reader
 from bench.runs.schema import RunData, RunScenario, Slice
 from bench.stats import leaderboard
@@ -20,7 +21,6 @@ from tests.support import runs
 from tests.support.runs import Fake, Load, Spec
 
 LENGTHS = (16, 32, 64, 128, 256, 512)
-Ints = npt.NDArray[np.int64]
 
 
 @pytest.fixture(scope="module")

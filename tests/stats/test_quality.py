@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from bench.core.arrays import Vectors
 from bench.runs import reader
 from bench.runs.schema import QualityData
 from bench.stats import leaderboard, parity
@@ -19,8 +19,6 @@ from bench.stats import quality as stats_quality
 from bench.stats.arms import Controls
 from bench.stats.tables import Quality
 from tests.support import runs
-
-Vectors = npt.NDArray[np.float32]
 
 
 def unit(vectors: Any) -> Vectors:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from bench.core.arrays import Floats
 from bench.stats.load import unsustainable
 from bench.stats.slo import HIGHEST, LOWEST, ArmSearch, rate_of, rung_of
 
 LIMITS = (10.0, 25.0, 50.0, 100.0, 250.0, 1000.0)
 N = 400
-Floats = npt.NDArray[np.float64]
 
 
 def serve(rate_per_s: float, service_ns: Floats, seed: int) -> tuple[Floats, Floats, bool]:
