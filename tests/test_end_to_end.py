@@ -105,7 +105,7 @@ def test_a_run_of_a_few_frameworks_does_not_empty_the_page(faulty_run: FaultyRun
 def test_a_second_run_changes_no_row_of_the_first(faulty_run: FaultyRun) -> None:
     after = faulty_run.right.sandbox.tables(faulty_run.right.folder.name)
     assert after == faulty_run.tables
-    for table in ("runs", "arms", "starts", "blocks", "samples", "results", "comparisons", "checks", "quality", "swaps"):
+    for table in ("runs", "arms", "starts", "blocks", "samples", "results", "comparisons", "checks", "swaps"):
         assert after[table], f"{table} is empty: nothing is compared"
 
 
