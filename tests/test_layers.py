@@ -17,7 +17,8 @@ from bench.core import paths
 #: A package may import itself and those before it. `bench.worker` is the public face of `bench.workers`.
 ORDER = (
     "bench.core", "bench.catalog", "bench.machine", "bench.corpus", "bench.plan", "bench.model", "bench.workers",
-    "bench.artefacts", "bench.runs", "bench.stats", "bench.prepare", "bench.correctness", "bench.measure", "bench.store", "bench.report",
+    "bench.artefacts", "bench.runs", "bench.stats", "bench.pricing", "bench.prepare",
+    "bench.correctness", "bench.measure", "bench.store", "bench.report",
     "bench.commands", "bench.verify", "site_src", "tasks",
 )  # fmt: skip
 #: What of the harness the site may know: names, not how anything is measured.
