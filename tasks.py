@@ -20,7 +20,7 @@ from typing import Any, get_args
 from invoke import Context, task
 
 from bench import catalog as catalogue
-from bench.commands.options import CATALOG, BenchOptions, KnobsOptions, TuneOptions
+from bench.commands.options import CATALOG, BenchOptions, KnobsOptions, PriceOptions, SizeOptions, TuneOptions
 from bench.core import output, paths
 from bench.core.errors import BenchError
 
@@ -205,6 +205,22 @@ def compare(_: Context, run_a: str, run_b: str, fail_on_regression: bool = False
         Console().print(comparison.table(changes))
     if fail_on_regression and any(change.regression for change in changes):
         sys.exit(1)
+
+
+@command_of(PriceOptions)
+def price(options: PriceOptions) -> None:
+    """Print what a million embeddings cost where a model was measured: at saturation, within latency limits, against hosted models."""
+    from bench.commands import price as pricing
+
+    pricing.print_prices(options)
+
+
+@command_of(SizeOptions)
+def size(options: SizeOptions) -> None:
+    """Print how many machines serve a rate within a latency limit, cheapest first, by simulation with stored service times."""
+    from bench.commands import size as sizing
+
+    sizing.print_sizes(options)
 
 
 @command()

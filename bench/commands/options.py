@@ -64,3 +64,36 @@ class TuneOptions:
     budget: str = option("measuring time per framework and scenario, the same for all", "4m")
     weights: str = option(WEIGHTS, "auto")
     catalog: str = option(CATALOG)
+
+
+MACHINE = "id of one measured machine, or the end of it (all without it)"
+MACHINE_TYPE = "what the machine is sold as, such as c7i.xlarge, where its runs do not say"
+REGION = "region of the price (the first that has the type without it)"
+USD_PER_HOUR = "your own price of the machine, in US dollars an hour"
+
+
+@dataclass(frozen=True)
+class PriceOptions:
+    """`invoke price`."""
+
+    model: str = field(metadata={"help": "one model that was measured"})
+    machine: str = option(MACHINE)
+    machine_type: str = option(MACHINE_TYPE)
+    region: str = option(REGION)
+    usd_per_hour: str = option(USD_PER_HOUR)
+
+
+@dataclass(frozen=True)
+class SizeOptions:
+    """`invoke size`."""
+
+    model: str = field(metadata={"help": "one model that was measured"})
+    rate: float = option("arrivals a second, at random (Poisson)", 0.0)
+    p99: str = option("latency within which 99 % of requests are to be answered, such as 100ms or 0.5s")
+    framework: str = option("names, separated by commas (all without it)")
+    balancing: str = option("least-outstanding or random", "least-outstanding")
+    spare: int = option("machines more than the simulation asks for", 0)
+    machine: str = option(MACHINE)
+    machine_type: str = option(MACHINE_TYPE)
+    region: str = option(REGION)
+    usd_per_hour: str = option(USD_PER_HOUR)
