@@ -1,4 +1,4 @@
-"""What exists: frameworks, models, scenarios and suites, written as YAML beside this file and read once into frozen dataclasses."""
+"""Frameworks, models, scenarios and suites: written as YAML beside this file and read once into frozen dataclasses."""
 
 from bench.catalog.arguments import one_of, parse_seconds, split, unknown
 from bench.catalog.frameworks import DEFAULT, Framework, Kind, Knob, Precision, Variant

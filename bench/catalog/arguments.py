@@ -1,4 +1,4 @@
-"""The values of a command line: lists of names, one name of a known set, durations. An unknown name is an error with the nearest known."""
+"""Values of a command line: lists of names, a name out of a set, durations. An unknown name is an error that has the nearest known."""
 
 from __future__ import annotations
 

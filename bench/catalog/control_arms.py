@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from bench.catalog.schema import Arm, ControlRole
 
 SLOW = 1.05
-#: The stall comes with the first request that starts this long after the start of a slice, and lasts so long. A slice lasts 0.25 s
-#: or more, and what is not recorded is served in stretches that end before it (see `WorkerSlot.unrecorded`).
+#: The stall comes with the first request that starts this many seconds after the start of a slice, and lasts so long. A slice lasts
+#: 0.25 s or more; unrecorded rows are served in stretches that end before a stall would come.
 STALL_AT_S, STALL_FOR_S = 0.1, 0.2
 
 
@@ -26,7 +26,7 @@ class Control:
 
 
 def controls_of(base: Arm, roles: Sequence[ControlRole]) -> Iterator[Control]:
-    """The control arms that are made from one measured arm. Twins are numbered from 2: the first of the twins is the arm itself."""
+    """The control arms of one measured arm. `twin-2`, `twin-3`, … are copies of the arm, which counts as number 1."""
     twins = 1
     for role in roles:
         if role == "twin":
@@ -43,5 +43,5 @@ def stall_of(fault: str | None) -> tuple[float, float] | None:
     kind, _, times = (fault or "").partition("=")
     if kind != "stall":
         return None
-    at, _, lasts = times.partition(":")
-    return float(at), float(lasts)
+    at, _, lasting = times.partition(":")
+    return float(at), float(lasting)

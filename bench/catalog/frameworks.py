@@ -1,4 +1,4 @@
-"""Frameworks as data: what may be set in each of them, their variants, and what makes no sense in such an entry."""
+"""Frameworks as data: their knobs and variants, and the contradictions that an entry may hold."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Library:
 
 @dataclass(config=STRICT, frozen=True)
 class Knob:
-    """Something that may be set otherwise than the runtime would. Without `values` any value goes.
+    """A setting in which a framework may differ from its default. Without `values` any value is allowed.
 
     A worker takes it through `--set KEY=VALUE`; where `env`, `command` or `recipe` map a value to environment variables, to another worker
-    binary or to another conversion of the artefact, the parent sets it and the worker is not told. `default` names the value that stands
+    binary or to another conversion of the artefact, the parent sets it, unseen by the worker. `default` names the value that stands
     where nothing is set. `libraries` maps a value to the shared library it wants and the package that installs it. `precisions` (all,
     without any) and `sessions` (at least so many) say where it means something.
     """
@@ -53,13 +53,13 @@ class Knob:
 
     @property
     def by_parent(self) -> bool:
-        """Is it set by how the worker is started, rather than through `--set`?"""
+        """Whether it is set by how the worker is started, rather than through `--set`."""
         return bool(self.env or self.command or self.recipe)
 
 
 @dataclass(config=STRICT, frozen=True)
 class Variant:
-    """A framework run otherwise than `default`: knobs, another artefact, another layout, another command.
+    """A way to run a framework other than `default`: knobs, another artefact, another layout, another command.
 
     `recipe` says how its artefact is converted (`export.ensure`); without one the runtime converts the fp32 artefact at load.
     Without `threads` the sessions share the cores. `scenarios` restricts it to those (all without them). `headline`: it stands for its
@@ -81,7 +81,7 @@ class Variant:
 
     @property
     def family(self) -> str:
-        """What it is ranked among: `tuned:closed-1` and `tuned:offline-32` are both `tuned`."""
+        """The name it is ranked under: `tuned:closed-1` and `tuned:offline-32` are both `tuned`."""
         return self.name.partition(":")[0]
 
 
@@ -121,7 +121,7 @@ class Framework:
 
 
 def contradictions(framework: Framework) -> Iterator[tuple[Steps, str]]:
-    """What fits the types and makes no sense all the same: the way to the key, and what is wrong with it."""
+    """Entries that fit the types and contradict themselves: (the way to the key, what is wrong with it)."""
     yield from _environment(("env",), framework.env)
     for key, knob in framework.knobs.items():
         yield from _knob(("knobs", key), knob)
@@ -144,8 +144,8 @@ def _environment(at: Steps, names: Iterable[str]) -> Iterator[tuple[Steps, str]]
 
 
 def _knob(at: Steps, knob: Knob) -> Iterator[tuple[Steps, str]]:
-    said = {*knob.env, *knob.command, *knob.recipe, *knob.libraries, *([knob.default] if knob.default is not None else [])}
-    for value in sorted(said - {*knob.values}):
+    mentioned = {*knob.env, *knob.command, *knob.recipe, *knob.libraries, *([knob.default] if knob.default is not None else [])}
+    for value in sorted(mentioned - {*knob.values}):
         if knob.values or knob.by_parent:
             yield at, f"{value!r} is not among its values ({', '.join(knob.values) or 'none'})"
     for value, names in knob.env.items():
@@ -162,7 +162,7 @@ def _variant(at: Steps, framework: Framework, variant: Variant) -> Iterator[tupl
 
 
 def setting_problem(framework: Framework, key: str, value: str) -> str | None:
-    """Why a knob cannot be set so, in words that name the cure; None where it can."""
+    """Why a knob cannot be set to a value, with the cure; None where it can."""
     if key not in framework.knobs:
         near = difflib.get_close_matches(key, framework.knobs, n=1)
         return f"{framework.name} has no knob {key!r}: " + (

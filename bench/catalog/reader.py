@@ -44,8 +44,8 @@ def load(extra: Path | None = None) -> Catalog:
     for folder in folders:
         frameworks |= entries(folder / "frameworks.yaml", Framework)
         models |= entries(folder / "models.yaml", Model)
-        loads = entries(folder / "scenarios.yaml", Scenario, "scenarios")
-        scenarios |= {name: _with_trace(entry, folder) for name, entry in loads.items()}
+        read = entries(folder / "scenarios.yaml", Scenario, "scenarios")
+        scenarios |= {name: _with_trace(entry, folder) for name, entry in read.items()}
         suites |= entries(folder / "scenarios.yaml", Suite, "suites", named=False)
     for name, suite in suites.items():
         for scenario in suite.scenarios:
@@ -94,10 +94,8 @@ def entries(file: Path, kind: type[Any], section: str | None = None, named: bool
             raise BenchError(f"{file}:{_line(tree, (*prefix, name))}: {name}: wants a mapping of keys to values")
         full = {**values, **({"name": str(name)} if named else {})}
         if kind is Framework and isinstance(values.get("variants"), dict):
-            named_too = {
-                key: {"name": str(key), **entry} if isinstance(entry, dict) else entry for key, entry in values["variants"].items()
-            }
-            full["variants"] = named_too
+            variants = values["variants"].items()
+            full["variants"] = {key: {"name": str(key), **entry} if isinstance(entry, dict) else entry for key, entry in variants}
         try:
             entries[str(name)] = adapter.validate_python(full)
             for steps, problem in contradictions(entries[str(name)]) if kind is Framework else _impossible(entries[str(name)]):
@@ -105,7 +103,7 @@ def entries(file: Path, kind: type[Any], section: str | None = None, named: bool
                 raise BenchError(f"{file}:{_line(tree, where)}: {name}: key {'.'.join(steps)!r}: {problem}")
         except ValidationError as error:
             # A misspelt key is the cause, the key it leaves missing only the consequence.
-            first = min(error.errors(), key=lambda found: found["type"] != "unexpected_keyword_argument")
+            first = min(error.errors(), key=lambda problem: problem["type"] != "unexpected_keyword_argument")
             where = (*prefix, name, *first["loc"])
             key = ".".join(str(part) for part in first["loc"])
             raise BenchError(f"{file}:{_line(tree, where)}: {name}: key {key!r}: {_cure(first, kind, values)}") from None
@@ -141,6 +139,7 @@ def _impossible(entry: Any) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _cure(error: Any, kind: type[Any], values: Mapping[str, Any]) -> str:
+    """What is wrong by a validation error, and how to mend it."""
     message = str(error["msg"])
     if error["type"] == "unexpected_keyword_argument":
         known = list(kind.__dataclass_fields__)

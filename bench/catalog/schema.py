@@ -114,7 +114,7 @@ class Model:
 class Scenario:
     """A load. `rows` is the size of its plan; `clients` are the rows of the leaderboard derived from one service sequence.
 
-    `rate` is a share of the model's own `rate_per_s`, so that one ladder of absolute rates serves every model; `loads.fitted` turns it
+    `rate` is a share of the model's own `rate_per_s`, so that one ladder of absolute rates serves every model; `workload.fitted` turns it
     into `rate_per_s`. With `piece` an arm serves that many rows in one stretch per block (of an open loop: as many as arrive in
     `piece_s`, at most `piece`); the first `discard` share of it is kept apart. `q` and `limits_ms` are of an SLO search: the share
     of requests to be answered within each limit. `floor_in` names the scenario in which the null workers stand for this one too.
@@ -150,7 +150,7 @@ class Scenario:
 
 @dataclass(config=STRICT, frozen=True)
 class Suite:
-    """Scenarios under one name. Without `budget` it takes what K = 12 blocks of each cost; `fresh`: every block in new processes.
+    """Scenarios under one name. Without `budget` it takes what 12 blocks of each cost; `fresh`: every block in new processes.
 
     `roles` are control arms that are made from each of its arms (of `framework` where none is asked for); such a suite vouches for
     others. `controls`: a campaign wants controls of this machine and boot, and measures them first, on `model`, where there are none.
@@ -167,7 +167,7 @@ class Suite:
 
 @dataclass(config=STRICT, frozen=True)
 class Arm:
-    """One thing that is measured: a framework with a model, a precision and a layout."""
+    """What is measured: a framework with a model and its weights, a precision, a variant and a layout, in a role."""
 
     framework: str
     language: str
@@ -181,12 +181,12 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """`onnx-python`, `onnx-python int8 dynamic`, `pytorch 2x1`: the framework, with what sets this arm apart from its default."""
-        words = [self.framework]
-        words += [self.precision] if self.precision != "fp32" else []
-        words += [self.variant] if self.variant != "default" else []
-        words += [f"{self.sessions}x{self.threads}"] if self.sessions > 1 else []
-        return " ".join(words)
+        """For people: the framework, then what differs from its default, as in `onnx-python int8 dynamic` or `pytorch 2x1`."""
+        parts = [self.framework]
+        parts += [self.precision] if self.precision != "fp32" else []
+        parts += [self.variant] if self.variant != "default" else []
+        parts += [f"{self.sessions}x{self.threads}"] if self.sessions > 1 else []
+        return " ".join(parts)
 
     @property
     def id(self) -> str:
@@ -208,15 +208,10 @@ class Catalog:
 
         `NAME@RELEASE` is the framework with another release of its library; it stands after the others.
         """
-        asked = split(names or "")
-        plain = self._pick("framework", self.frameworks, ",".join(name for name in asked if "@" not in name)) if self._plain(asked) else []
-        others = [name.partition("@") for name in asked if "@" in name]
-        return plain + [replace(self._pick("framework", self.frameworks, base)[0], release=release) for base, _, release in others]
-
-    @staticmethod
-    def _plain(asked: list[str]) -> bool:
-        """Are frameworks asked for as they are installed? Also where nothing is said."""
-        return not asked or any("@" not in name for name in asked)
+        installed = [name for name in split(names or "") if "@" not in name]
+        released = [name.partition("@") for name in split(names or "") if "@" in name]
+        frameworks = self._pick("framework", self.frameworks, ",".join(installed)) if installed or not released else []
+        return frameworks + [replace(self._pick("framework", self.frameworks, base)[0], release=release) for base, _, release in released]
 
     def pick_scenarios(self, names: str | None) -> list[Scenario]:
         """The named scenarios; a suite's name stands for its scenarios; without names the suite `quick`."""
@@ -233,13 +228,13 @@ class Catalog:
                 by_name.setdefault(alias.lower(), []).append(model.name)
             if model.group:
                 by_name.setdefault(model.group, []).append(model.name)
-        wanted: list[str] = []
+        picked: list[str] = []
         for name in split(names):
             if name.lower() not in by_name:
                 error = unknown("model", name, by_name)
                 raise BenchError(f"{error}; `invoke export --model {name}` reads an entry for it from its files") if "/" in name else error
-            wanted += by_name[name.lower()]
-        return [self.models[name] for name in dict.fromkeys(wanted)]
+            picked += by_name[name.lower()]
+        return [self.models[name] for name in dict.fromkeys(picked)]
 
     @staticmethod
     def _pick(what: str, entries: Mapping[str, Any], names: str | None, also: Iterable[str] = ()) -> list[Any]:
@@ -248,5 +243,5 @@ class Catalog:
         for name in split(names):
             if name not in entries:
                 raise unknown(what, name, [*entries, *also])
-        wanted = set(split(names))
-        return [entry for name, entry in entries.items() if name in wanted]
+        picked = set(split(names))
+        return [entry for name, entry in entries.items() if name in picked]

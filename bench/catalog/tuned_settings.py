@@ -1,4 +1,4 @@
-"""What was found by tuning, as data: `data/tuned/<framework>.yaml` → the variants `tuned` of the catalogue, and back.
+"""Settings found by tuning: `data/tuned/<framework>.yaml` → the variants `tuned` of the catalogue, and back.
 
 The file has an entry per scenario. A framework's author may edit it and send it back: `by` names who chose the settings, and the next
 campaign runs them (`--variant tuned`).
@@ -29,7 +29,7 @@ HEAD = """\
 
 
 @dataclass(config=STRICT, frozen=True)
-class Tried:
+class TriedSettings:
     """A candidate of the search: its ratio to the default in this scenario, with its interval, in the run that measured it."""
 
     switches: str
@@ -44,7 +44,7 @@ class Tried:
 
 @dataclass(config=STRICT, frozen=True)
 class Tuned:
-    """The settings for one scenario, fp32. `by` is shown as credit; where they were found and against what stands beside."""
+    """The settings for one scenario, fp32. `by` is shown as credit; `machine` and `version` say where they were found and for what."""
 
     name: str
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -57,27 +57,28 @@ class Tuned:
     ratio: float | None = None
     ratio_lo: float | None = None
     ratio_hi: float | None = None
-    searched: tuple[Tried, ...] = ()
+    searched: tuple[TriedSettings, ...] = ()
 
 
 def file_of(framework: str) -> Path:
+    """The file of a framework's settings, whether it is there or not."""
     return FOLDER / f"{framework}.yaml"
 
 
-def merged(known: Catalog) -> Catalog:
+def merged(catalog: Catalog) -> Catalog:
     """The catalogue with the variants `tuned` of every framework that has a file.
 
     Raises:
-        BenchError: an entry names no scenario, knob, value or layout that there is.
+        BenchError: an entry names a scenario, knob, value or layout that does not exist.
     """
-    frameworks = {name: with_tuned(framework, read(name), known.scenarios) for name, framework in known.frameworks.items()}
-    return replace(known, frameworks=frameworks)
+    frameworks = {name: with_tuned(framework, read(name), catalog.scenarios) for name, framework in catalog.frameworks.items()}
+    return replace(catalog, frameworks=frameworks)
 
 
 def read(framework: str) -> dict[str, Tuned]:
     """The entries of a framework's file by scenario; none where it has no file."""
-    found: dict[str, Tuned] = reader.entries(file_of(framework), Tuned)
-    return found
+    tuned: dict[str, Tuned] = reader.entries(file_of(framework), Tuned)
+    return tuned
 
 
 def with_tuned(framework: Framework, entries: Mapping[str, Tuned], scenarios: Iterable[str]) -> Framework:
@@ -86,17 +87,17 @@ def with_tuned(framework: Framework, entries: Mapping[str, Tuned], scenarios: It
     for entry in entries.values():
         _check(framework, entry, scenarios)
         choices.setdefault((entry.layout, *sorted(entry.settings.items())), []).append(entry)
-    made = {}
+    variants = {}
     for group in choices.values():
         first = group[0]
         name = TUNED if len(choices) == 1 else f"{TUNED}:{first.name}"
         layout = arms.parse_layouts(first.layout, 1)[0] if first.layout else None
-        made[name] = Variant(
+        variants[name] = Variant(
             name, f"chosen by {', '.join(dict.fromkeys(entry.by for entry in group))}", settings=first.settings,
             sessions=layout.sessions if layout else None, threads=layout.threads if layout else None,
             scenarios=tuple(entry.name for entry in group),
         )  # fmt: skip
-    return replace(framework, variants={**framework.variants, **made})
+    return replace(framework, variants={**framework.variants, **variants})
 
 
 def _check(framework: Framework, entry: Tuned, scenarios: Iterable[str]) -> None:
@@ -123,7 +124,7 @@ def write(framework: Framework, entries: Iterable[Tuned]) -> Path:
 
 
 def _plain(entry: Tuned) -> dict[str, Any]:
-    """Without what is not said, and with lists where YAML knows no tuples."""
-    found = {key: value for key, value in asdict(entry).items() if value not in (None, {}, ())}
-    tried = [{key: value for key, value in one.items() if value is not None} for one in found.pop("searched", ())]
-    return {**found, "settings": dict(entry.settings), **({"searched": tried} if tried else {})}
+    """For YAML: without empty keys, and with lists in place of tuples."""
+    plain = {key: value for key, value in asdict(entry).items() if value not in (None, {}, ())}
+    searched = [{key: value for key, value in candidate.items() if value is not None} for candidate in plain.pop("searched", ())]
+    return {**plain, "settings": dict(entry.settings), **({"searched": searched} if searched else {})}

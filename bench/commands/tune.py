@@ -15,7 +15,7 @@ from rich.table import Table
 
 from bench import catalog
 from bench.catalog import DEFAULT, Framework, Scenario, arms, tuned_settings
-from bench.catalog.tuned_settings import Tried, Tuned
+from bench.catalog.tuned_settings import TriedSettings, Tuned
 from bench.commands import bench, knobs
 from bench.commands.knobs import Worth
 from bench.commands.options import BenchOptions, TuneOptions
@@ -41,10 +41,10 @@ class Candidate:
     worth: Worth
 
     @property
-    def tried(self) -> Tried:
+    def tried(self) -> TriedSettings:
         """As the file of settings holds it."""
         worth = self.worth
-        return Tried(
+        return TriedSettings(
             worth.switches,
             self.run_id,
             worth.status,

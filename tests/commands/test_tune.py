@@ -139,7 +139,7 @@ def test_what_was_found_is_written_read_and_run(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(tuned_settings, "FOLDER", tmp_path)
     pytorch = KNOWN.frameworks["pytorch"]
     first = tuned_settings.Tuned(
-        "closed-1", {"allocator": "glibc-thresholds"}, searched=(tuned_settings.Tried("wait=active", "r1", "OK", 0.9),)
+        "closed-1", {"allocator": "glibc-thresholds"}, searched=(tuned_settings.TriedSettings("wait=active", "r1", "OK", 0.9),)
     )
     file = tuned_settings.write(pytorch, [first, tuned_settings.Tuned("offline-32", layout="2x1", by="an author")])
     assert file.read_text().startswith("# PyTorch, tuned.")
