@@ -92,7 +92,7 @@ def download(_: Context, model: str, weights: str = "auto", catalog: str = "") -
     from bench.model import weights as sources
 
     for entry in _catalog(catalog).pick_models(model):
-        source = sources.resolve(entry, catalogue.one_of("weights", weights, get_args(sources.Choice)))
+        source = sources.resolve(entry, catalogue.one_of("weights", weights, get_args(sources.WeightsChoice)))
         print(f"{entry.name}: {source.kind} {source.revision}: {source.folder}")
 
 
@@ -113,7 +113,7 @@ def export(_: Context, model: str, kind: str = "", weights: str = "auto", catalo
 
     kinds = get_args(catalogue.Kind)
     last = catalogue.one_of("kind", kind, kinds) if kind else kinds[-1]
-    choice = catalogue.one_of("weights", weights, get_args(sources.Choice))
+    choice = catalogue.one_of("weights", weights, get_args(sources.WeightsChoice))
     progress = Progress()
     listed, made = import_model.pick(_catalog(catalog), model)
     for entry in [*listed, *made]:

@@ -78,7 +78,7 @@ def run_specs(options: BenchOptions, catalogue: Catalog, command: str) -> list[R
         variants=variants,
         layouts=layouts,
         budget_s=_budget_s(options, catalogue, suite),
-        weights=catalog.one_of("weights", options.weights, get_args(weights.Choice)),
+        weights=catalog.one_of("weights", options.weights, get_args(weights.WeightsChoice)),
         command=command,
         suite=suite_name if suite else "",
         whole_catalog=_is_whole(options, suite, variants),

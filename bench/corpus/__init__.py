@@ -1,1 +1,1 @@
-"""What is asked, as texts and images: generated, from documentation, or the user's own; hard inputs and sets that quality is judged by."""
+"""Texts and images: generated, from documentation, or the user's own; hard inputs; sets that quality is judged by."""

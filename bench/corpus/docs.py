@@ -1,20 +1,16 @@
-"""Real prose without a download: the installed Python's `pydoc_data.topics` and the docstrings of its standard library."""
+"""Real prose without a download: passages of the installed Python's topics and docstrings."""
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
-import sysconfig
-import warnings
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 
-from bench.core.errors import BenchError
+from bench.corpus import standard_library
 
-PASSAGE_CHARACTERS = 240  # where a long paragraph is parted
-SKIPPED = {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "__pycache__", "pydoc_data"}  # folders of the library
+#: A longer paragraph is parted at ends of sentences.
+PASSAGE_CHARACTERS = 240
 
 
 @lru_cache(maxsize=1)
@@ -24,30 +20,13 @@ def passages() -> tuple[str, ...]:
     Raises:
         BenchError: this Python was installed without its documentation topics.
     """
-    try:
-        from pydoc_data.topics import topics
-    except ImportError:
-        raise BenchError("corpus docs: this Python has no pydoc_data.topics; install its documentation or leave --corpus away") from None
-    found: dict[str, None] = {}
-    for name in sorted(topics):
-        found.update(dict.fromkeys(_parted(topics[name])))
-    root = Path(sysconfig.get_paths()["stdlib"])
-    for file in sorted(root.rglob("*.py")):
-        if SKIPPED.isdisjoint(file.relative_to(root).parts):
-            found.update(dict.fromkeys(_of_docstrings(file)))
-    return tuple(found)
-
-
-def _of_docstrings(file: Path) -> Iterator[str]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError, OSError):  # a file of the library that this Python cannot read holds no prose for us
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from _parted(ast.get_docstring(node) or "")
+    passages: dict[str, None] = {}
+    for topic in standard_library.topics():
+        passages.update(dict.fromkeys(_parted(topic)))
+    for file in standard_library.files():
+        for _, docstring in standard_library.documented(file):
+            passages.update(dict.fromkeys(_parted(docstring)))
+    return tuple(passages)
 
 
 def _parted(prose: str) -> Iterator[str]:

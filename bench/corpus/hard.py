@@ -1,4 +1,4 @@
-"""The hard inputs of the parity gate: what a wrong tokenizer border, mask, truncation or batch would show on first."""
+"""The hard inputs of the parity gate: texts and images on which a wrong border, mask, truncation or batch shows first."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from itertools import islice
 
 from bench.core import paths
 from bench.core.errors import BenchError
-from bench.corpus import images as corpus_images
 from bench.corpus.generated import Dice, index, text
+from bench.corpus.images import image, special_images
 
 FILE = paths.ROOT / "data" / "hard" / "texts.jsonl"
 
@@ -18,11 +18,11 @@ ONE_TOKEN = ("the", "of", "and", "in", "to", "is", "was", "for", "on", "with", "
 NEAR_LIMIT = (0, -2, 1, -1, 2, -3, 3, -4, 4, -5, 5, -6, 6)
 
 
-def texts(seed: int, max_tokens: int, wanted: int) -> list[str]:
-    """The hard texts of the parity gate: at least `wanted`, all distinct, of every kind that `data/hard` has.
+def texts(seed: int, max_tokens: int, at_least: int) -> list[str]:
+    """The hard texts of the parity gate: at least `at_least`, all distinct, of every kind that `data/hard` has.
 
     The texts of `data/hard` (empty, one token, white space, many scripts, emoji, code, special tokens as text …) come with texts of
-    `max_tokens` ± a few tokens, of far more, and generated prose. Where `wanted` is small, each kind gives its first ones in turn.
+    `max_tokens` ± a few tokens, of far more, and generated prose. Where `at_least` is small, each kind gives its first ones in turn.
 
     Raises:
         BenchError: `data/hard` is missing or broken.
@@ -36,14 +36,15 @@ def texts(seed: int, max_tokens: int, wanted: int) -> list[str]:
     kinds["length"] = [_one_token_words(seed, 200 + k, length) for k, length in enumerate(lengths)]
     turns = max(len(group) for group in kinds.values())
     in_turn = [group[turn] for turn in range(turns) for group in kinds.values() if turn < len(group)]
-    if wanted < len(in_turn) // 2:
-        # some more than wanted, as different texts may have the same tokens (white space, an uncased vocabulary)
-        return list(dict.fromkeys(in_turn))[: wanted * 3 // 2]
-    missing = max(32, wanted * 5 // 4 - len(in_turn))
+    if at_least < len(in_turn) // 2:
+        # half as many again, as different texts may have the same tokens (white space, an uncased vocabulary)
+        return list(dict.fromkeys(in_turn))[: at_least * 3 // 2]
+    missing = max(32, at_least * 5 // 4 - len(in_turn))
     return list(dict.fromkeys([*in_turn, *(text(seed, index("hard", k)) for k in range(missing))]))
 
 
 def _written_hard() -> Iterator[tuple[str, str]]:
+    """(kind, text) of data/hard."""
     try:
         lines = FILE.read_text(encoding="utf-8").split("\n")
     except OSError as error:
@@ -58,12 +59,13 @@ def _written_hard() -> Iterator[tuple[str, str]]:
 
 
 def _one_token_words(seed: int, k: int, count: int) -> str:
+    """Text number `k` of `count` words that are one token each."""
     dice = Dice(f"one token {seed} {k}")
     return " ".join(dice.pick(ONE_TOKEN) for _ in range(count))
 
 
-def images(seed: int, wanted: int) -> Iterator[bytes]:
-    """`wanted` images: extreme sizes and ratios, one colour, noise, every colour mode, then ordinary ones."""
-    special = corpus_images.special(seed)
-    yield from islice(special, wanted)
-    yield from (corpus_images.image(seed, index("hard", k)) for k in range(wanted - len(special)))
+def images(seed: int, count: int) -> Iterator[bytes]:
+    """`count` images: extreme sizes and ratios, one colour, noise, every colour mode, then ordinary ones."""
+    special = special_images(seed)
+    yield from islice(special, count)
+    yield from (image(seed, index("hard", k)) for k in range(count - len(special)))

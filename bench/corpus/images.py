@@ -1,7 +1,7 @@
 """The generator of images: text-free pictures of the sizes of photos, as JPEG or PNG bytes.
 
 The pixels of image i are a pure function of (seed, i), by integer arithmetic alone. The bytes of a file are Pillow's: another release of
-its codecs may store them otherwise, and then a plan's hash says so.
+its codecs may store them otherwise, which a plan's hash shows.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def pixels(seed: int, i: int) -> NDArray[np.uint8]:
     def colour() -> NDArray[np.int32]:
         return np.array([dice.below(256) for _ in range(3)], dtype=np.int32)
 
-    one, other = colour(), colour()
+    low, high = colour(), colour()
     a, b = dice.below(512) - 256, dice.below(512) - 256
     ramp = a * x * 256 // width + b * y * 256 // height
     ramp = (ramp - ramp.min()) * 256 // max(1, int(ramp.max() - ramp.min()))
-    picture = one + ((other - one) * ramp[..., None] >> 8)
+    picture = low + ((high - low) * ramp[..., None] >> 8)
     for _ in range(4 + dice.below(12)):
         cx, cy = dice.below(width), dice.below(height)
         size = 8 + dice.below(min(width, height) // 3)
@@ -66,7 +66,7 @@ def image(seed: int, i: int) -> bytes:
     return out.getvalue()
 
 
-def special(seed: int) -> list[bytes]:
+def special_images(seed: int) -> list[bytes]:
     """Extreme sizes and ratios, one colour, noise, every colour mode of PNG and JPEG."""
 
     def stored(picture: Image.Image, kind: str = "PNG") -> bytes:

@@ -1,4 +1,4 @@
-"""Texts and images that quality is asked on: who should find whom, from what every machine has, from `data/hard`, or the user's own.
+"""Sets that quality is judged by: queries and the documents that answer them, pairs of texts and their similarity by people.
 
     docstrings     qualified name → first paragraph of its docstring, from the installed standard library: real text, more than 1 000
     multilingual   data/hard/pairs.jsonl: six topics in fifteen languages, in near-twin pairs; all languages of a topic answer it
@@ -18,8 +18,6 @@ import io
 import json
 import os
 import socket
-import sysconfig
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,8 +28,7 @@ from urllib.parse import urlsplit
 
 from bench.core import paths
 from bench.core.errors import BenchError
-from bench.corpus import resolve
-from bench.corpus.docs import SKIPPED
+from bench.corpus import resolve, standard_library
 
 HARD_PAIRS = paths.ROOT / "data" / "hard" / "pairs.jsonl"
 DOCSTRINGS, IMAGES = 1024, 256
@@ -49,21 +46,23 @@ class Retrieval:
     relevant: tuple[frozenset[int], ...]
 
     def part(self, queries: int, documents: int) -> Retrieval:
-        """A smaller set: the first queries with all that answers them, filled up with the first other documents."""
-        wanted = [place for place in range(len(self.queries))][:queries]
-        needed = sorted(set().union(*(self.relevant[query] for query in wanted))) if wanted else []
-        others = [place for place in range(len(self.documents)) if place not in set(needed)]
+        """A smaller set: the first `queries` queries, all documents that answer them, and the first others up to `documents`."""
+        relevant = self.relevant[:queries]
+        needed = set[int]().union(*relevant)
+        others = [place for place in range(len(self.documents)) if place not in needed]
         places = sorted([*needed, *others[: max(0, documents - len(needed))]])
-        at = {place: number for number, place in enumerate(places)}
+        new_place = {place: number for number, place in enumerate(places)}
         return Retrieval(
-            self.name, self.queries[:queries], tuple(self.documents[place] for place in places),
-            tuple(frozenset(at[place] for place in self.relevant[query]) for query in wanted),
-        )  # fmt: skip
+            self.name,
+            self.queries[:queries],
+            tuple(self.documents[place] for place in places),
+            tuple(frozenset(new_place[place] for place in answers) for answers in relevant),
+        )
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """Pairs of texts and how alike people found them."""
+    """Pairs of texts, and how alike people found them (0 to 5)."""
 
     name: str
     first: tuple[str, ...]
@@ -73,16 +72,17 @@ class Similarity:
 
 @lru_cache(maxsize=1)
 def docstrings(count: int = DOCSTRINGS) -> Retrieval:
-    """Public names of the installed standard library and what their docstrings say first, drawn by a hash of the name.
+    """Public names of the installed standard library as queries, the first paragraphs of their docstrings as documents.
+
+    `count` of them are drawn by a hash of the name.
 
     Raises:
         BenchError: this Python has too few of them.
     """
-    root = Path(sysconfig.get_paths()["stdlib"])
     by_document: dict[str, str] = {}
-    for file in sorted(root.rglob("*.py")):
-        place = file.relative_to(root)
-        if SKIPPED.isdisjoint(place.parts) and not any(part.startswith("_") for part in place.parts):
+    for file in standard_library.files():
+        place = file.relative_to(standard_library.FOLDER)
+        if not any(part.startswith("_") for part in place.parts):
             for name, document in _documented(file, ".".join(place.with_suffix("").parts)):
                 by_document.setdefault(document, name)
     drawn = sorted(by_document.items(), key=lambda pair: hashlib.sha256(pair[1].encode()).digest())[:count]
@@ -90,31 +90,23 @@ def docstrings(count: int = DOCSTRINGS) -> Retrieval:
         raise BenchError(
             f"quality set docstrings: this Python has {len(drawn)} of {count} documented names; install its standard library whole"
         )
-    return Retrieval(
-        "docstrings", tuple(name for _, name in drawn), tuple(document for document, _ in drawn),
-        tuple(frozenset({place}) for place in range(len(drawn))),
-    )  # fmt: skip
+    names, documents = tuple(name for _, name in drawn), tuple(document for document, _ in drawn)
+    return Retrieval("docstrings", names, documents, tuple(frozenset({place}) for place in range(len(drawn))))
 
 
 def _documented(file: Path, module: str) -> Iterator[tuple[str, str]]:
-    """(qualified name, first paragraph) of the public classes and functions of a file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError, OSError):  # not readable by this Python: holds no pair for us
-        return
-    waiting: list[tuple[str, ast.AST]] = [(module, tree)]
+    """(qualified name, first paragraph of the docstring) of the public classes and functions of a file."""
+    waiting: list[tuple[str, ast.AST | None]] = [(module, standard_library.parse(file))]
     while waiting:
         name, node = waiting.pop()
         for child in getattr(node, "body", ()):
             if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not child.name.startswith("_"):
-                own = f"{name}.{child.name}"
+                qualified = f"{name}.{child.name}"
                 paragraph = " ".join((ast.get_docstring(child) or "").split("\n\n")[0].split())
                 if DOCUMENT_CHARACTERS[0] <= len(paragraph) <= DOCUMENT_CHARACTERS[1]:
-                    yield own, paragraph
+                    yield qualified, paragraph
                 if isinstance(child, ast.ClassDef):
-                    waiting.append((own, child))
+                    waiting.append((qualified, child))
 
 
 def multilingual() -> Retrieval:
@@ -208,7 +200,7 @@ def _changed(encoded: bytes) -> bytes:
 
 
 def sts() -> Similarity | str:
-    """The test part of STS-B, from the hub's cache on this machine or from the hub; or in one line why it is not there."""
+    """The test part of STS-B, from the Hub's cache on this machine or from the Hub; or a line that says why it cannot be had."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     try:
@@ -226,7 +218,7 @@ def sts() -> Similarity | str:
 
 
 def _unreachable() -> str | None:
-    """Why the hub is not to be asked: its library would try again for half a minute. Behind a proxy only asking tells."""
+    """Why the Hub cannot be reached, found in 5 s where its library would retry for half a minute; None where it can, or behind a proxy."""
     if os.environ.get("HF_HUB_OFFLINE") == "1":
         return "HF_HUB_OFFLINE is set"
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):

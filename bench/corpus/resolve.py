@@ -1,4 +1,4 @@
-"""Where texts and images come from: our own seeded generator, the installed Python's documentation, or the user's files."""
+"""The corpus that `--corpus` names: our own seeded generator, the installed Python's documentation, or the user's files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from bench.core import random
 from bench.core.errors import BenchError
-from bench.corpus import docs as corpus_docs
-from bench.corpus import files
+from bench.corpus import docs, files
 from bench.corpus.generated import ITEM_BITS, index, text
 from bench.corpus.images import image
 
@@ -29,7 +28,7 @@ class Corpus:
         name: `generated`, `docs` or the user's path.
         id: changes when the content does; part of a plan's key.
         seed: of the order (and of the content, where generated).
-        size: number of items, None where endless.
+        size: number of texts or images, whichever are more; None where endless.
     """
 
     name: str
@@ -63,7 +62,7 @@ def resolve(spec: str | None, seed: int) -> Corpus:
     if spec in (None, "", "generated"):
         return generated(seed)
     if spec == "docs":
-        return docs(seed)
+        return documentation(seed)
     return folder_or_file(Path(str(spec)).expanduser(), seed)
 
 
@@ -81,13 +80,13 @@ def generated(seed: int) -> Corpus:
     )
 
 
-def docs(seed: int) -> Corpus:
+def documentation(seed: int) -> Corpus:
     """Real prose from the installed Python; it differs between Python versions, so its id holds the hash of all passages."""
-    return _finite("docs", corpus_docs.passages(), [], seed)
+    return _finite("docs", docs.passages(), [], seed)
 
 
 def folder_or_file(path: Path, seed: int) -> Corpus:
-    """The user's own texts or images (see `corpus_files.read`), in an order drawn from the seed."""
+    """The user's own texts or images (see bench/corpus/files.py), in an order drawn from the seed."""
     texts, images = files.read(path)
     return _finite(str(path), texts, images, seed)
 
@@ -104,7 +103,7 @@ def _finite(name: str, texts: tuple[str, ...], images: list[Path], seed: int) ->
         except OSError as error:
             raise BenchError(f"corpus {file}: {error.strerror or error}; make it readable") from None
     digest.update(" ".join(sorted(distinct)).encode())
-    pictures = list(distinct.values())
+    image_files = list(distinct.values())
 
     def order(n: int) -> NDArray[np.int64]:
         return np.asarray(np.argsort(random.bits("order", seed, n), kind="stable"), dtype=np.int64)
@@ -113,9 +112,9 @@ def _finite(name: str, texts: tuple[str, ...], images: list[Path], seed: int) ->
         name=name,
         id=f"{digest.hexdigest()[:16]} {seed}",
         seed=seed,
-        size=max(len(texts), len(pictures)),
+        size=max(len(texts), len(image_files)),
         has_texts=bool(texts),
-        has_images=bool(pictures),
+        has_images=bool(image_files),
         _texts=lambda part: (texts[k] for k in order(len(texts))),
-        _images=lambda part: (pictures[k].read_bytes() for k in order(len(pictures))),
+        _images=lambda part: (image_files[k].read_bytes() for k in order(len(image_files))),
     )

@@ -1,1 +1,1 @@
-"""What is served: weights, from wherever they come, and the reference implementation of each architecture."""
+"""Weights, from wherever they come, and the reference implementation of each architecture."""

@@ -34,12 +34,12 @@ def shards(folder: Path, file: str = WEIGHTS) -> list[str]:
 
 
 def lacking(folder: Path, parts: Iterable[str], tokenizer: bool) -> str | None:
-    """The first file that a checkpoint must have and this one has not; `parts` are files of weights, whole or in shards."""
-    wanted = ["config.json", *(name for part in parts for name in shards(folder, part)), *(["tokenizer.json"] if tokenizer else [])]
-    return next((name for name in wanted if not (folder / name).is_file()), None)
+    """The first file that a checkpoint must have and this one lacks; None where it is whole. `parts` are files of weights."""
+    needed = ["config.json", *(name for part in parts for name in shards(folder, part)), *(["tokenizer.json"] if tokenizer else [])]
+    return next((name for name in needed if not (folder / name).is_file()), None)
 
 
 def names(folder: Path) -> list[str]:
     """The files of a folder that hold weights, configuration or a tokenizer."""
-    found = (path.relative_to(folder).as_posix() for suffix in ("json", "safetensors") for path in folder.rglob(f"*.{suffix}"))
-    return sorted(name for name in found if not name.startswith(OTHERS))
+    files = (path.relative_to(folder).as_posix() for suffix in ("json", "safetensors") for path in folder.rglob(f"*.{suffix}"))
+    return sorted(name for name in files if not name.startswith(OTHERS))

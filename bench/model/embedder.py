@@ -41,12 +41,16 @@ CONFIG = "config.json"
 
 @dataclass(frozen=True)
 class Architecture:
-    """Where transformers keeps a backbone; imported only when it is needed, since all of transformers takes seconds."""
+    """The classes of a backbone in transformers, imported only when needed, since all of transformers takes seconds.
+
+    Attributes:
+        pooler: the backbone pools by itself.
+    """
 
     package: str
     model: str
     config: str
-    pooler: bool = True  # pooled by the backbone itself
+    pooler: bool = True
 
     def load(self) -> tuple[type[Any], type[Any]]:
         """The classes of the model and of its config."""

@@ -95,7 +95,7 @@ def _of_hub(name: str) -> tuple[Path, Model]:
         )
         pinned = HubWeights(repo, folder.name)
     else:
-        info = weights.asking_hub(repo, hub, lambda: HfApi().model_info(repo, revision=hub.revision, timeout=weights.HUB_PROBE_S), NO_HUB)
+        info = weights.asking_hub(repo, hub, lambda: HfApi().model_info(repo, revision=hub.revision, timeout=weights.HUB_TIMEOUT_S), NO_HUB)
         page = f"https://huggingface.co/{repo}" if info.gated else None
         pinned = HubWeights(repo, str(info.sha), gated=bool(info.gated), license_page=page)
         folder = weights.asking_hub(

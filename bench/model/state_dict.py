@@ -22,36 +22,40 @@ from bench.model.embedder import ARCHITECTURES, build
 
 
 @dataclass(frozen=True)
-class Part:
-    """Tensors of the Embedder that begin with `ours`, published in `file` under names that begin with one of `theirs`."""
+class Tensors:
+    """Tensors of the Embedder whose names begin with `prefix`, published in `file` under names with one of the prefixes `published`."""
 
-    ours: str
-    theirs: tuple[str, ...]
+    prefix: str
+    published: tuple[str, ...]
     file: str = "model.safetensors"
 
 
 @dataclass(frozen=True)
-class Layout:
+class CheckpointLayout:
     """How an architecture is published: where its tensors are, and the section of config.json that describes its tower."""
 
-    parts: tuple[Part, ...]
+    groups: tuple[Tensors, ...]
     section: str | None = None
 
 
-LAYOUTS: Mapping[str, Layout] = {
-    "bert": Layout((Part("backbone.", ("", "bert.")),)),
-    "xlm_roberta": Layout((Part("backbone.", ("", "roberta.")),)),
-    "gemma3_embedding": Layout((
-        Part("backbone.", ("", "model.")),
-        Part("projection.0.", ("linear.",), "2_Dense/model.safetensors"),
-        Part("projection.1.", ("linear.",), "3_Dense/model.safetensors"),
-    )),
-    "qwen3": Layout((Part("backbone.", ("", "model.")),)),
-    "clip_text": Layout((Part("backbone.", ("text_model.",)), Part("projection.0.", ("text_projection.",))), "text_config"),
-    "clip_vision": Layout((Part("backbone.", ("vision_model.",)), Part("projection.0.", ("visual_projection.",))), "vision_config"),
-    "siglip_text": Layout((Part("backbone.", ("text_model.",)),), "text_config"),
-    "siglip_vision": Layout((Part("backbone.", ("vision_model.",)),), "vision_config"),
-}  # fmt: skip
+LAYOUTS: Mapping[str, CheckpointLayout] = {
+    "bert": CheckpointLayout((Tensors("backbone.", ("", "bert.")),)),
+    "xlm_roberta": CheckpointLayout((Tensors("backbone.", ("", "roberta.")),)),
+    "gemma3_embedding": CheckpointLayout(
+        (
+            Tensors("backbone.", ("", "model.")),
+            Tensors("projection.0.", ("linear.",), "2_Dense/model.safetensors"),
+            Tensors("projection.1.", ("linear.",), "3_Dense/model.safetensors"),
+        )
+    ),
+    "qwen3": CheckpointLayout((Tensors("backbone.", ("", "model.")),)),
+    "clip_text": CheckpointLayout((Tensors("backbone.", ("text_model.",)), Tensors("projection.0.", ("text_projection.",))), "text_config"),
+    "clip_vision": CheckpointLayout(
+        (Tensors("backbone.", ("vision_model.",)), Tensors("projection.0.", ("visual_projection.",))), "vision_config"
+    ),
+    "siglip_text": CheckpointLayout((Tensors("backbone.", ("text_model.",)),), "text_config"),
+    "siglip_vision": CheckpointLayout((Tensors("backbone.", ("vision_model.",)),), "vision_config"),
+}
 
 
 def config(model: Model, folder: Path) -> dict[str, Any]:
@@ -81,10 +85,10 @@ def config_of(model: Model, published: Mapping[str, Any]) -> dict[str, Any]:
 def _complete(architecture: str, published: Mapping[str, Any]) -> dict[str, Any]:
     """The published config with what it leaves to transformers' defaults (SigLIP's says next to nothing): Candle knows no defaults."""
     _, config_class = ARCHITECTURES[architecture].load()
-    made = config_class(**published)
+    complete = config_class(**published)
     # Rotary parameters are those of `rope_theta` in another form, made while the config is read.
     declared = set(config_class.__annotations__) - {"rope_parameters"}
-    defaults = {name: getattr(made, name) for name in sorted(declared) if name not in published and hasattr(made, name)}
+    defaults = {name: getattr(complete, name) for name in sorted(declared) if name not in published and hasattr(complete, name)}
     plain = {name: value for name, value in defaults.items() if value is None or isinstance(value, bool | int | float | str)}
     return {**published, **plain}
 
@@ -98,9 +102,9 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def published(model: Model, name: str) -> tuple[str, list[str]]:
     """The file that holds one of the Embedder's tensors, and the names under which it may stand there."""
-    for part in LAYOUTS[model.architecture].parts:
-        if name.startswith(part.ours):
-            return part.file, [theirs + name.removeprefix(part.ours) for theirs in part.theirs]
+    for group in LAYOUTS[model.architecture].groups:
+        if name.startswith(group.prefix):
+            return group.file, [prefix + name.removeprefix(group.prefix) for prefix in group.published]
     raise KeyError(name)
 
 
@@ -114,8 +118,8 @@ def tensors(model: Model, folder: Path) -> Iterator[tuple[str, Tensor]]:
 
     with ExitStack() as stack:
         opened: dict[str, dict[str, Any]] = {}  # for each file of weights: the shard, opened, that holds a tensor
-        for ours in shapes(config(model, folder)):
-            file, candidates = published(model, ours)
+        for name in shapes(config(model, folder)):
+            file, candidates = published(model, name)
             if file not in opened:
                 opened[file] = {}
                 for shard in checkpoint.shards(folder, file):
@@ -124,10 +128,10 @@ def tensors(model: Model, folder: Path) -> Iterator[tuple[str, Tensor]]:
                     except (OSError, SafetensorError) as error:
                         raise BenchError(f"weights of {model.name}: {folder / shard} cannot be read ({error}); fetch it again") from None
                     opened[file] |= dict.fromkeys(handle.keys(), handle)
-            theirs = next((name for name in candidates if name in opened[file]), None)
-            if theirs is None:
+            published_name = next((candidate for candidate in candidates if candidate in opened[file]), None)
+            if published_name is None:
                 raise BenchError(f"weights of {model.name}: {folder / file} holds no tensor {candidates[0]!r}; it is not {model.title}")
-            yield ours, opened[file][theirs].get_tensor(theirs).float()
+            yield name, opened[file][published_name].get_tensor(published_name).float()
 
 
 def write(file: Path, shapes: Mapping[str, tuple[int, ...]], tensors: Iterable[npt.NDArray[np.float32]]) -> None:

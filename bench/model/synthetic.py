@@ -1,4 +1,4 @@
-"""Synthetic weights: the published architecture at its published size, numbers drawn, with a tokenizer of the same kind.
+"""Synthetic weights: the published architecture at its published size with seeded random numbers, and a tokenizer of the same kind.
 
 The work per request is the same as with real weights; what the vectors mean is not. Each tensor is N(0, gain/√fan_in), seeded by its
 own name, so that one tensor's numbers depend on nothing else. Written once, in the published layout, under build/weights/: what
@@ -96,17 +96,17 @@ def write(model: Model, weights: SyntheticWeights, folder: Path, tokenizer: bool
     config = state_dict.config_of(model, weights.config)
     centre = 0.0 if model.architecture == "gemma3_embedding" else 1.0
     parts: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {}
-    for ours, shape in state_dict.shapes(config).items():
-        file, candidates = state_dict.published(model, ours)
-        parts.setdefault(file, {})[candidates[0]] = (ours, shape)
+    for name, shape in state_dict.shapes(config).items():
+        file, candidates = state_dict.published(model, name)
+        parts.setdefault(file, {})[candidates[0]] = (name, shape)
     for file, tensors in parts.items():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
 
         def drawn(tensors: Mapping[str, tuple[str, tuple[int, ...]]] = tensors) -> Iterator[npt.NDArray[np.float32]]:
-            for ours, shape in tensors.values():
-                yield draw(ours, shape, weights, centre)
+            for name, shape in tensors.values():
+                yield draw(name, shape, weights, centre)
 
-        state_dict.write(folder / file, {theirs: shape for theirs, (_, shape) in tensors.items()}, drawn())
+        state_dict.write(folder / file, {published: shape for published, (_, shape) in tensors.items()}, drawn())
     (folder / "config.json").write_text(json.dumps(weights.config, indent=1) + "\n", encoding="utf-8")
     if tokenizer and model.modality == "text":
         text = synthetic_tokenizer.train(model.architecture, int(config["backbone"]["vocab_size"]), model.pad_id)

@@ -7,19 +7,16 @@ the model's, which is all that the work of a request depends on.
 from __future__ import annotations
 
 import ast
-import contextlib
 import json
 import math
-import sysconfig
 from collections import Counter
-from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from bench.core.errors import BenchError
+from bench.corpus import standard_library
 
 PIECES = 28_000
 SPACE = "▁"
@@ -28,21 +25,13 @@ LETTERS_AND_MARKS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N
 
 @cache
 def corpus() -> tuple[str, ...]:
-    """Prose: the topics of `help()`, and the docstrings of the standard library's modules, in the order of their names."""
-    return tuple(_corpus())
-
-
-def _corpus() -> Iterator[str]:
-    from pydoc_data.topics import topics
-
-    for name in sorted(topics):
-        yield topics[name]
-    for file in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
-        with contextlib.suppress(SyntaxError, UnicodeDecodeError, ValueError):
-            tree = ast.parse(file.read_text(encoding="utf-8"))
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
-                    yield text
+    """Prose: the topics of `help()`, and the docstrings of the standard library's modules, packages left out."""
+    modules = [file for file in standard_library.files() if file.parent == standard_library.FOLDER]
+    # Without coroutines, as ever: another corpus makes other tokenizers, and plans made with them no longer compare.
+    docstrings = [
+        docstring for file in modules for node, docstring in standard_library.documented(file) if not isinstance(node, ast.AsyncFunctionDef)
+    ]
+    return (*standard_library.topics(), *docstrings)
 
 
 def train(architecture: str, vocab_size: int, pad_id: int) -> str:
@@ -63,14 +52,14 @@ def train(architecture: str, vocab_size: int, pad_id: int) -> str:
         raise BenchError(
             f"architecture {architecture!r}: no synthetic tokenizer is known for it; add one to bench/model/synthetic_tokenizer.py"
         )
-    made = kinds[architecture](min(PIECES, vocab_size), vocab_size, pad_id)
-    return json.dumps(made, ensure_ascii=False, indent=1) + "\n"
+    tokenizer_json = kinds[architecture](min(PIECES, vocab_size), vocab_size, pad_id)
+    return json.dumps(tokenizer_json, ensure_ascii=False, indent=1) + "\n"
 
 
 def _trained(tokenizer: Tokenizer, trainer: Any) -> dict[str, Any]:
     tokenizer.train_from_iterator(corpus(), trainer)
-    made: dict[str, Any] = json.loads(tokenizer.to_str())
-    return made
+    tokenizer_json: dict[str, Any] = json.loads(tokenizer.to_str())
+    return tokenizer_json
 
 
 def _special(token: str, number: int) -> dict[str, Any]:
@@ -100,9 +89,9 @@ def _bert(pieces: int, _vocab: int, _pad: int) -> dict[str, Any]:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    made = _trained(tokenizer, trainers.WordPieceTrainer(vocab_size=pieces, special_tokens=names, show_progress=False))
-    made["post_processor"] = _around(("[CLS]", 2), ("[SEP]", 3))
-    return made
+    tokenizer_json = _trained(tokenizer, trainers.WordPieceTrainer(vocab_size=pieces, special_tokens=names, show_progress=False))
+    tokenizer_json["post_processor"] = _around(("[CLS]", 2), ("[SEP]", 3))
+    return tokenizer_json
 
 
 def _sentencepiece(pieces: int, names: list[str], unknown: str, lower: bool = False) -> dict[str, Any]:
@@ -115,13 +104,13 @@ def _sentencepiece(pieces: int, names: list[str], unknown: str, lower: bool = Fa
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")
     trainer = trainers.UnigramTrainer(vocab_size=pieces, special_tokens=names, unk_token=unknown, show_progress=False)
-    made = _trained(tokenizer, trainer)
-    learned = [piece for piece, _ in made["model"]["vocab"] if piece not in names]
+    tokenizer_json = _trained(tokenizer, trainer)
+    learned = [piece for piece, _ in tokenizer_json["model"]["vocab"] if piece not in names]
     scores = _scores(tokenizer, learned)
     ranked = sorted(learned, key=lambda piece: (-scores[piece], piece))
-    made["model"]["vocab"] = [[name, 0.0] for name in names] + [[piece, scores[piece]] for piece in ranked]
-    made["model"]["unk_id"] = names.index(unknown)
-    return made
+    tokenizer_json["model"]["vocab"] = [[name, 0.0] for name in names] + [[piece, scores[piece]] for piece in ranked]
+    tokenizer_json["model"]["unk_id"] = names.index(unknown)
+    return tokenizer_json
 
 
 def _scores(tokenizer: Tokenizer, pieces: list[str]) -> dict[str, float]:
@@ -129,28 +118,28 @@ def _scores(tokenizer: Tokenizer, pieces: list[str]) -> dict[str, float]:
     words: Counter[str] = Counter()
     for text in corpus():
         words.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text)))
-    found = dict.fromkeys(pieces, 1)
+    counts = dict.fromkeys(pieces, 1)
     longest = max(map(len, pieces))
     for word, count in words.items():
         for begin in range(len(word)):
             for end in range(begin + 1, min(len(word), begin + longest) + 1):
-                if (piece := word[begin:end]) in found:
-                    found[piece] += count
-    total = sum(found.values())
-    return {piece: round(math.log(count / total), 6) for piece, count in found.items()}
+                if (piece := word[begin:end]) in counts:
+                    counts[piece] += count
+    total = sum(counts.values())
+    return {piece: round(math.log(count / total), 6) for piece, count in counts.items()}
 
 
 def _xlm_roberta(pieces: int, _vocab: int, _pad: int) -> dict[str, Any]:
-    made = _sentencepiece(pieces, ["<s>", "<pad>", "</s>", "<unk>"], "<unk>")
-    made["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, made["pre_tokenizer"]]}
-    made["post_processor"] = _around(("<s>", 0), ("</s>", 2))
-    return made
+    tokenizer_json = _sentencepiece(pieces, ["<s>", "<pad>", "</s>", "<unk>"], "<unk>")
+    tokenizer_json["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, tokenizer_json["pre_tokenizer"]]}
+    tokenizer_json["post_processor"] = _around(("<s>", 0), ("</s>", 2))
+    return tokenizer_json
 
 
 def _siglip(pieces: int, _vocab: int, _pad: int) -> dict[str, Any]:
-    made = _sentencepiece(pieces, ["<pad>", "</s>", "<unk>"], "<unk>", lower=True)
-    made["post_processor"] = _around(None, ("</s>", 1))
-    return made
+    tokenizer_json = _sentencepiece(pieces, ["<pad>", "</s>", "<unk>"], "<unk>", lower=True)
+    tokenizer_json["post_processor"] = _around(None, ("</s>", 1))
+    return tokenizer_json
 
 
 def _gemma(pieces: int, _vocab: int, _pad: int) -> dict[str, Any]:
@@ -159,10 +148,10 @@ def _gemma(pieces: int, _vocab: int, _pad: int) -> dict[str, Any]:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(SPACE, "merged_with_next")
     tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
     names = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    made = _trained(tokenizer, trainers.BpeTrainer(vocab_size=pieces, special_tokens=names, show_progress=False))
-    made["added_tokens"] = [entry for entry in made["added_tokens"] if not entry["content"].startswith("<0x")]
-    made["post_processor"] = _around(("<bos>", 2), ("<eos>", 1))
-    return made
+    tokenizer_json = _trained(tokenizer, trainers.BpeTrainer(vocab_size=pieces, special_tokens=names, show_progress=False))
+    tokenizer_json["added_tokens"] = [entry for entry in tokenizer_json["added_tokens"] if not entry["content"].startswith("<0x")]
+    tokenizer_json["post_processor"] = _around(("<bos>", 2), ("<eos>", 1))
+    return tokenizer_json
 
 
 def _byte_level(pieces: int, tokenizer: Tokenizer, special: dict[str, int], **options: Any) -> dict[str, Any]:
@@ -171,10 +160,10 @@ def _byte_level(pieces: int, tokenizer: Tokenizer, special: dict[str, int], **op
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     alphabet = letters + [letter + options.get("end_of_word_suffix", "") for letter in letters]
     alphabet = list(dict.fromkeys(alphabet))
-    made = _trained(tokenizer, trainers.BpeTrainer(vocab_size=pieces, special_tokens=alphabet, show_progress=False, **options))
-    made["model"]["vocab"] |= special
-    made["added_tokens"] = [_special(token, number) for token, number in special.items()]
-    return made
+    tokenizer_json = _trained(tokenizer, trainers.BpeTrainer(vocab_size=pieces, special_tokens=alphabet, show_progress=False, **options))
+    tokenizer_json["model"]["vocab"] |= special
+    tokenizer_json["added_tokens"] = [_special(token, number) for token, number in special.items()]
+    return tokenizer_json
 
 
 def _qwen(pieces: int, vocab: int, pad_id: int) -> dict[str, Any]:
@@ -184,9 +173,9 @@ def _qwen(pieces: int, vocab: int, pad_id: int) -> dict[str, Any]:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splits)
     tokenizer.decoder = decoders.ByteLevel()
     end = ("<|endoftext|>", pad_id)
-    made = _byte_level(min(pieces, vocab - 1), tokenizer, {end[0]: end[1]})
-    made["post_processor"] = _around(None, end)
-    return made
+    tokenizer_json = _byte_level(min(pieces, vocab - 1), tokenizer, {end[0]: end[1]})
+    tokenizer_json["post_processor"] = _around(None, end)
+    return tokenizer_json
 
 
 def _clip(pieces: int, vocab: int, pad_id: int) -> dict[str, Any]:
@@ -197,6 +186,6 @@ def _clip(pieces: int, vocab: int, pad_id: int) -> dict[str, Any]:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splits)
     tokenizer.decoder = decoders.ByteLevel()
     start, end = ("<|startoftext|>", vocab - 2), ("<|endoftext|>", vocab - 1)
-    made = _byte_level(min(pieces, vocab - 2), tokenizer, dict([start, end]), end_of_word_suffix="</w>")
-    made["post_processor"] = _around(start, end)
-    return made
+    tokenizer_json = _byte_level(min(pieces, vocab - 2), tokenizer, dict([start, end]), end_of_word_suffix="</w>")
+    tokenizer_json["post_processor"] = _around(start, end)
+    return tokenizer_json

