@@ -1,1 +1,1 @@
-"""A model converted for a kind of runtime, at a precision, once."""
+"""Artefacts: a model converted for a kind of runtime, at a precision, once."""

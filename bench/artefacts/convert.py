@@ -1,6 +1,6 @@
 """One conversion, in a process of its own: `python -m bench.artefacts.convert`, the job as JSON on stdin.
 
-All that decides the bytes of an artefact stands here and in what this file imports; bench/artefacts/export.py says when it is made.
+This file and what it imports decide the bytes of an artefact; bench/artefacts/export.py says when it is made.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OUTPUT = "sentence_embedding"  # `embedding` is the exporter's own name for a lo
 
 
 def work(job: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """One step, in the child: `kind`, `model`, and the folders `input` and `output`."""
+    """Do one conversion. `job` has `kind`, `model` and the folders `input` and `output`; with a `recipe` what that wants too."""
     if "recipe" in job:
         converted: Mapping[str, Any] = importlib.import_module(job["module"]).convert(job)
         return converted

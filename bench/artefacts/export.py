@@ -40,7 +40,7 @@ LIBRARIES: Mapping[Kind, tuple[str, ...]] = {
 class Artefact:
     """A model converted for one kind of runtime. `hash` covers the files a worker reads, `bytes` is their size.
 
-    `compile_s` is what compiling it for this CPU took, where it is machine code.
+    `compile_s` is what compiling it for this CPU took, where it is machine code; `note` what was done otherwise than on other machines.
     """
 
     folder: Path
@@ -49,6 +49,7 @@ class Artefact:
     hash: str
     bytes: int
     compile_s: float | None = None
+    note: str | None = None
 
 
 def ensure(model: Model, source: Source, kind: Kind, precision: str = "fp32", recipe_name: str = "") -> Artefact:
@@ -67,29 +68,31 @@ def ensure(model: Model, source: Source, kind: Kind, precision: str = "fp32", re
         raise BenchError(f"precision {precision!r}: only fp32 artefacts are exported without a recipe; runtimes convert at load")
     earlier = MADE_FROM[kind]
     made_from = ensure(model, source, earlier, precision) if earlier else None
-    folder = paths.ARTEFACTS / model.name / ("-".join(filter(None, (kind, precision, recipe_name))) + _suffix(model, source))
-    recipe = _recipe(model, source, kind, precision, made_from)
-    return _whole(folder, recipe) or _make(model, source, recipe, made_from, folder)
+    folder = paths.ARTEFACTS / model.name / (f"{kind}-{precision}" + _suffix(model, source))
+    origin = _origin(model, source, kind, precision, made_from)
+    return _whole(folder, origin) or _make(model, source, origin, made_from, folder)
 
 
 def _converted(model: Model, source: Source, recipe: Recipe, precision: str) -> Artefact:
-    """What a recipe makes of the artefact that it is made from."""
+    """The artefact that a recipe makes of another one."""
     made_from = ensure(model, source, *recipe.made_from)
     folder = paths.ARTEFACTS / model.name / (f"{recipe.kind}-{precision}-{recipe.name}" + _suffix(model, source))
     calibration = recipes.calibration(model, source.folder) if recipe.calibrated else None
-    about = {
-        **_recipe(model, source, recipe.kind, precision, made_from),
+    facts = recipes.facts(recipe)
+    origin = {
+        **_origin(model, source, recipe.kind, precision, made_from),
         "exporter": recipe.note,
         "recipe": recipe.name,
-        "facts": recipes.facts(recipe),
+        "facts": facts,
+        "note": recipes.note(facts) or made_from.note,
         "calibration": calibration.hash if calibration else None,
         "versions": {library: metadata.version(library) for library in recipe.libraries},
         "code": content_hash.of_code("bench.artefacts.convert", recipe.module),
     }
-    steps = {"recipe": recipe.name, "module": recipe.module, "precision": precision, "pad_id": model.pad_id, **recipes.facts(recipe)}
+    steps = {"recipe": recipe.name, "module": recipe.module, "precision": precision, "pad_id": model.pad_id, **facts}
     if calibration:
         steps["calibration"] = str(calibration.folder)
-    return _whole(folder, about) or _make(model, source, about, made_from, folder, steps)
+    return _whole(folder, origin) or _make(model, source, origin, made_from, folder, steps)
 
 
 def _suffix(model: Model, source: Source) -> str:
@@ -98,8 +101,8 @@ def _suffix(model: Model, source: Source) -> str:
     return "" if source.kind == preferred else f"-{source.kind}"
 
 
-def _recipe(model: Model, source: Source, kind: Kind, precision: str, made_from: Artefact | None) -> dict[str, Any]:
-    """All that decides what the artefact's bytes are. Equal recipes need no second export."""
+def _origin(model: Model, source: Source, kind: Kind, precision: str, made_from: Artefact | None) -> dict[str, Any]:
+    """All that decides an artefact's bytes: one of the same origin need not be made again."""
     return {
         "model": model.name,
         "kind": kind,
@@ -123,38 +126,38 @@ def _recipe(model: Model, source: Source, kind: Kind, precision: str, made_from:
     }
 
 
-def _whole(folder: Path, recipe: Mapping[str, Any]) -> Artefact | None:
-    """The artefact in `folder` if it was made by this recipe and holds the very files that were written then."""
+def _whole(folder: Path, origin: Mapping[str, Any]) -> Artefact | None:
+    """The artefact in `folder`, if it has this origin and its files are those that were written; else None."""
     try:
         provenance = files.read_json(folder / PROVENANCE)
         written: dict[str, dict[str, Any]] = provenance["files"]
-        if provenance["recipe"] != recipe or {path.name for path in folder.iterdir()} != {*written, PROVENANCE}:
+        if provenance["recipe"] != origin or {path.name for path in folder.iterdir()} != {*written, PROVENANCE}:
             return None
         if any((folder / name).stat().st_size != entry["bytes"] for name, entry in written.items()):
             return None
         if any(content_hash.of_file(folder / name) != entry["sha256"] for name, entry in written.items()):
             return None
-        return _artefact(folder, recipe, written, provenance["seconds"])
+        return _artefact(folder, origin, written, provenance["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _artefact(folder: Path, recipe: Mapping[str, Any], written: Mapping[str, Mapping[str, Any]], seconds: float) -> Artefact:
+def _artefact(folder: Path, origin: Mapping[str, Any], written: Mapping[str, Mapping[str, Any]], seconds: float) -> Artefact:
     digest = hashlib.sha256("".join(f"{name} {written[name]['sha256']}\n" for name in sorted(written)).encode()).hexdigest()
     size = sum(int(entry["bytes"]) for entry in written.values())
-    compiled = "machine" in recipe.get("facts", {})
-    return Artefact(folder, recipe["kind"], recipe["precision"], digest, size, seconds if compiled else None)
+    compile_s = seconds if "machine" in origin.get("facts", {}) else None
+    return Artefact(folder, origin["kind"], origin["precision"], digest, size, compile_s, origin.get("note"))
 
 
 def _make(
     model: Model,
     source: Source,
-    recipe: Mapping[str, Any],
+    origin: Mapping[str, Any],
     made_from: Artefact | None,
     folder: Path,
     steps: Mapping[str, Any] | None = None,
 ) -> Artefact:
-    kind: Kind = recipe["kind"]
+    kind: Kind = origin["kind"]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with files.whole_folder(folder) as temporary:
         job = {
@@ -170,8 +173,8 @@ def _make(
         )
         written = {path.name: {"sha256": content_hash.of_file(path), "bytes": path.stat().st_size} for path in sorted(temporary.iterdir())}
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        files.write_json(temporary / PROVENANCE, {"recipe": recipe, "files": written, "written_at": now, **cost})
-    return _artefact(folder, recipe, written, cost["seconds"])
+        files.write_json(temporary / PROVENANCE, {"recipe": origin, "files": written, "written_at": now, **cost})
+    return _artefact(folder, origin, written, cost["seconds"])
 
 
 def _expected_s(folder: Path, kind: Kind, model: Model) -> float:

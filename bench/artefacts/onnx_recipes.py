@@ -16,7 +16,6 @@ from bench.core.errors import BenchError
 from bench.plan.folder import open_plan
 
 BITS = {"int8": 8, "int4": 4}
-BLOCK_SIZE = 32
 CALIBRATION_BATCH = 8
 #: Operators that compute in lower precision; the proof that a graph does.
 LOWER_OPERATORS = ("MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "MatMulNBits", "QuantizeLinear")
@@ -24,26 +23,29 @@ Feed = dict[str, npt.NDArray[Any]]
 
 
 def convert(job: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follow one recipe: `recipe`, `precision`, the folders `input` and `output`, and for calibration `calibration` and `pad_id`.
+    """Follow one recipe.
+
+    `job` has `recipe`, `precision` and the folders `input` and `output`; int8 recipes with quantised activations want `reduce_range`, those
+    that calibrate the plan folder `calibration` and `pad_id`.
 
     Returns:
         `census`: how often each operator stands in the graph, and the elements of its weights by type.
 
     Raises:
-        BenchError: nothing of the graph came out in the wanted precision.
+        BenchError: no operator of the graph computes in the lower precision.
     """
     source, target = Path(job["input"]), Path(job["output"])
     {"dynamic": _dynamic, "static": _static, "weights": _weights, "fused": _fused}[job["recipe"]](job, source, target / "model.onnx")
     shutil.copyfile(source / "config.json", target / "config.json")
-    found = onnx_graph.census(target / "model.onnx")
-    if job["precision"] != "fp32" and not any(found["operators"].get(operator) for operator in LOWER_OPERATORS):
+    census = onnx_graph.census(target / "model.onnx")
+    if job["precision"] != "fp32" and not any(census["operators"].get(operator) for operator in LOWER_OPERATORS):
         raise BenchError(f"recipe {job['recipe']}: quantised nothing in {source / 'model.onnx'}; its operators are not those it looks for")
-    _state(target / "model.onnx", job["precision"], job["recipe"])
-    return {"census": found}
+    _name_precision(target / "model.onnx", job["precision"], job["recipe"])
+    return {"census": census}
 
 
-def _state(graph: Path, precision: str, recipe: str) -> None:
-    """Write into the graph's own metadata what its census has shown, for the workers of every language to read back."""
+def _name_precision(graph: Path, precision: str, recipe: str) -> None:
+    """Write precision and recipe into the graph's own metadata, after its census, for the workers of every language to read back."""
     import onnx
 
     model = onnx.load(graph, load_external_data=False)
@@ -62,6 +64,7 @@ def _without_shapes(folder: Path, scratch: Path) -> Path:
 
 
 def _is_big(folder: Path) -> bool:
+    """Whether weights have to lie beside the graph."""
     return sum(file.stat().st_size for file in folder.iterdir()) >= onnx_graph.EXTERNAL_DATA_BYTES
 
 
@@ -82,6 +85,7 @@ def _dynamic(job: Mapping[str, Any], source: Path, graph: Path) -> None:
 
 
 def _static(job: Mapping[str, Any], source: Path, graph: Path) -> None:
+    """Quantise–dequantise pairs around MatMul and Gemm with constant weights; activations uint8, their scales by calibration."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     clean = _without_shapes(source, graph.with_name("clean.onnx"))
@@ -95,12 +99,15 @@ def _static(job: Mapping[str, Any], source: Path, graph: Path) -> None:
 
 
 def _weights(job: Mapping[str, Any], source: Path, graph: Path) -> None:
+    """MatMulNBits in place of MatMul with constant weights; activations stay fp32 outside of the operator."""
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     model = onnx.load(source / "model.onnx")
     del model.graph.value_info[:]
-    quantiser = MatMulNBitsQuantizer(model, bits=BITS[job["precision"]], block_size=BLOCK_SIZE, is_symmetric=True, accuracy_level=4)
+    quantiser = MatMulNBitsQuantizer(
+        model, bits=BITS[job["precision"]], block_size=onnx_graph.BLOCK_SIZE, is_symmetric=True, accuracy_level=4
+    )
     quantiser.process()
     quantiser.model.save_model_to_file(str(graph), _is_big(source))
 
@@ -110,13 +117,13 @@ def _fused(_job: Mapping[str, Any], source: Path, graph: Path) -> None:
     from onnxruntime.transformers import optimizer
 
     backbone = json.loads((source / "config.json").read_text(encoding="utf-8"))["backbone"]
-    made = optimizer.optimize_model(
+    fused = optimizer.optimize_model(
         str(source / "model.onnx"), model_type="bert", num_heads=backbone["num_attention_heads"], hidden_size=backbone["hidden_size"],
         opt_level=0,
     )  # fmt: skip
-    if not any(node.domain == "com.microsoft" for node in made.model.graph.node):
+    if not any(node.domain == "com.microsoft" for node in fused.model.graph.node):
         raise BenchError(f"recipe fused: the optimizer fused nothing in {source / 'model.onnx'}; convert it with another release")
-    made.save_model_to_file(str(graph), use_external_data_format=_is_big(source))
+    fused.save_model_to_file(str(graph), use_external_data_format=_is_big(source))
 
 
 def _remove(file: Path) -> None:
@@ -127,13 +134,13 @@ def _remove(file: Path) -> None:
 
 def feeds(folder: Path, pad_id: int) -> Iterator[Feed]:
     """The rows of a plan folder as batches of inputs by name, padded right as a worker pads them."""
-    rows = open_plan(folder)
-    for first in range(0, rows.rows, CALIBRATION_BATCH):
-        count = min(CALIBRATION_BATCH, rows.rows - first)
-        if rows.modality == "image":
-            yield {"pixel_values": np.stack([rows.pixels(row) for row in range(first, first + count)])}
+    plan = open_plan(folder)
+    for first in range(0, plan.rows, CALIBRATION_BATCH):
+        count = min(CALIBRATION_BATCH, plan.rows - first)
+        if plan.modality == "image":
+            yield {"pixel_values": np.stack([plan.pixels(row) for row in range(first, first + count)])}
         else:
-            ids, mask = rows.batch(first, count, pad_id)
+            ids, mask = plan.batch(first, count, pad_id)
             yield {"input_ids": ids, "attention_mask": mask}
 
 
@@ -142,7 +149,7 @@ def _reader(folder: Path, pad_id: int, graph: Path) -> Any:
     import onnx
     from onnxruntime.quantization import CalibrationDataReader
 
-    wanted = {value.name for value in onnx.load(graph, load_external_data=False).graph.input}
+    inputs = {value.name for value in onnx.load(graph, load_external_data=False).graph.input}
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # mypy does not follow onnxruntime
         def __init__(self) -> None:
@@ -150,7 +157,7 @@ def _reader(folder: Path, pad_id: int, graph: Path) -> Any:
 
         def get_next(self) -> Feed | None:
             feed = next(self._feeds, None)
-            return None if feed is None else {name: array for name, array in feed.items() if name in wanted}
+            return None if feed is None else {name: array for name, array in feed.items() if name in inputs}
 
         def rewind(self) -> None:
             self._feeds = feeds(folder, pad_id)

@@ -9,17 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.artefacts.onnx_recipes import BLOCK_SIZE, feeds
+from bench.artefacts.onnx_graph import BLOCK_SIZE
+from bench.artefacts.onnx_recipes import feeds
 from bench.core.errors import BenchError
 
 LOWER_TYPES = ("i8", "u8", "i4", "u4")
 
 
 def convert(job: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follow one recipe; the keys of `job` and the result are those of `recipes_onnx.convert`.
+    """Follow one recipe; the keys of `job` and the result are those of `onnx_recipes.convert`.
 
     Raises:
-        BenchError: no weight of the model came out in the wanted precision.
+        BenchError: no weight of the model is of the lower precision.
     """
     import openvino
 
@@ -31,11 +32,11 @@ def convert(job: Mapping[str, Any]) -> Mapping[str, Any]:
         model = _compressed(model, job["precision"]) if job["recipe"] == "weights" else _quantised(model, job)
     openvino.save_model(model, target / "model.xml", compress_to_fp16=False)
     shutil.copyfile(source / "config.json", target / "config.json")
-    found = census(model)
-    lower = sum(found["constant_elements"].get(kind, 0) for kind in LOWER_TYPES)
-    if not lower and not found["operators"].get("FakeQuantize"):
+    counts = census(model)
+    lower = sum(counts["constant_elements"].get(kind, 0) for kind in LOWER_TYPES)
+    if not lower and not counts["operators"].get("FakeQuantize"):
         raise BenchError(f"recipe {job['recipe']}: quantised nothing in {source}; convert it again with another version of NNCF")
-    return {"census": found}
+    return {"census": counts}
 
 
 def census(model: Any) -> dict[str, dict[str, int]]:
@@ -59,8 +60,16 @@ def _compressed(model: Any, precision: str) -> Any:
 
 
 def _quantised(model: Any, job: Mapping[str, Any]) -> Any:
+    """int8 weights and activations, calibrated; NNCF leaves the range of transformers' weights whole unless told otherwise."""
     import nncf
 
     names = {node.get_any_name() for node in model.inputs}
     rows = [{name: array for name, array in feed.items() if name in names} for feed in feeds(Path(job["calibration"]), job["pad_id"])]
-    return nncf.quantize(model, nncf.Dataset(rows), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(rows))
+    fix = nncf.OverflowFix.ENABLE if job["reduce_range"] else nncf.OverflowFix.DISABLE
+    return nncf.quantize(
+        model,
+        nncf.Dataset(rows),
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(rows),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=fix),
+    )

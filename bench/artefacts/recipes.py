@@ -1,11 +1,14 @@
-"""How an fp32 artefact becomes another one of its kind: lower precisions, and other graphs of the same precision.
+"""Recipes that convert an fp32 artefact into another one of its kind: lower precisions, and other graphs of the same precision.
 
 A variant of the catalogue names a recipe by `recipe`; `export.ensure` follows it, so that Python, Rust and C++ read the same converted
-files. This table says what a recipe is made from, by which libraries and with which facts of the machine; the work itself stands in
-`onnx_recipes.py`, `openvino_recipes.py` and `torch_recipes.py`, and runs in a process of its own.
+files. This table says what a recipe is made from, by which libraries and with which facts of the machine; `onnx_recipes.py`,
+`openvino_recipes.py` and `torch_recipes.py` do the work, in a process of its own.
 
 A recipe that calibrates takes the texts or images of `calibration()`: the generated corpus has a part of that name, of which no
-scenario, no hard input and no quality set ever has a row.
+scenario, no hard input and no quality set has a row.
+
+Without VNNI (x86-64) a CPU multiplies unsigned by signed 8-bit numbers and adds the products in pairs to 16 bits, which saturate:
+255 × 127 × 2 is more than 32767. There, recipes that quantise activations too make weights of 7 bits (255 × 64 × 2 fits).
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from bench.artefacts.onnx_graph import BLOCK_SIZE
 from bench.catalog import Kind, Model, Precision
 from bench.core.errors import BenchError, NotApplicable
 from bench.corpus import resolve
@@ -22,10 +26,8 @@ from bench.machine import identity
 from bench.plan import make, preprocess
 from bench.plan.folder import Plan
 
-#: Rows a calibration sees, and how many of them at once. Images take more memory for each row.
+#: Rows that a calibration sees. Images take more memory for each row.
 CALIBRATION_ROWS: Mapping[str, int] = {"text": 128, "image": 48}
-#: Weights of this many columns share one scale in weight-only int8 and int4 graphs.
-BLOCK_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Recipe:
         libraries: whose versions decide the result.
         module: has the `convert` that does the work.
         calibrated: it watches activations on the calibration rows.
+        sums_in_16_bits: its int8 products saturate on a CPU without VNNI, unless the weights are of 7 bits.
         machine_bound: the files are compiled for this very CPU.
         architectures: that it knows; None where it works on any graph.
     """
@@ -51,6 +54,7 @@ class Recipe:
     libraries: tuple[str, ...]
     module: str
     calibrated: bool = False
+    sums_in_16_bits: bool = False
     machine_bound: bool = False
     architectures: tuple[str, ...] | None = None
 
@@ -60,9 +64,9 @@ FP32_ONNX: tuple[Kind, Precision, str] = ("onnx", "fp32", "")
 FP32_OPENVINO: tuple[Kind, Precision, str] = ("openvino", "fp32", "")
 RECIPES = (
     Recipe("onnx", "dynamic", ("int8",), "weights int8 per channel, activations uint8 with a scale found at each call",
-           FP32_ONNX, ("onnx", "onnxruntime"), ONNX),
+           FP32_ONNX, ("onnx", "onnxruntime"), ONNX, sums_in_16_bits=True),
     Recipe("onnx", "static", ("int8",), "quantise–dequantise pairs around every MatMul, activation scales from the calibration rows",
-           FP32_ONNX, ("onnx", "onnxruntime"), ONNX, calibrated=True),
+           FP32_ONNX, ("onnx", "onnxruntime"), ONNX, calibrated=True, sums_in_16_bits=True),
     Recipe("onnx", "weights", ("int8", "int4"), f"MatMulNBits: weights only, a scale per {BLOCK_SIZE} of them",
            FP32_ONNX, ("onnx", "onnxruntime"), ONNX),
     Recipe("onnx", "fused", ("fp32",), "onnxruntime.transformers' optimizer, run once over the exported graph",
@@ -70,7 +74,7 @@ RECIPES = (
     Recipe("openvino", "weights", ("int8", "int4"), "NNCF weight compression, the runtime's own dynamic quantisation of activations",
            FP32_OPENVINO, ("openvino", "nncf"), OPENVINO),
     Recipe("openvino", "nncf", ("int8",), "NNCF post-training quantisation with SmoothQuant and bias correction",
-           FP32_OPENVINO, ("openvino", "nncf"), OPENVINO, calibrated=True),
+           FP32_OPENVINO, ("openvino", "nncf"), OPENVINO, calibrated=True, sums_in_16_bits=True),
     Recipe("openvino", "qdq", ("int8",), "the very quantise–dequantise graph that ONNX Runtime serves as `static`",
            ("onnx", "int8", "static"), ("openvino",), OPENVINO),
     Recipe("safetensors", "aotinductor", ("fp32",), "compiled ahead of time by AOTInductor",
@@ -86,10 +90,10 @@ def named(kind: Kind, name: str, precision: str, model: Model) -> Recipe:
         BenchError: there is none of that name for the kind.
         NotApplicable: it cannot make this precision, or does not know the model's architecture.
     """
-    known = {recipe.name: recipe for recipe in RECIPES if recipe.kind == kind}
-    if name not in known:
-        raise BenchError(f"recipe {name!r}: not known for {kind} artefacts; choose from {', '.join(known)}")
-    recipe = known[name]
+    of_kind = {recipe.name: recipe for recipe in RECIPES if recipe.kind == kind}
+    if name not in of_kind:
+        raise BenchError(f"recipe {name!r}: not known for {kind} artefacts; choose from {', '.join(of_kind)}")
+    recipe = of_kind[name]
     if precision not in recipe.precisions:
         raise NotApplicable(f"recipe {name} makes {', '.join(recipe.precisions)}, not {precision}")
     if recipe.architectures is not None and model.architecture not in recipe.architectures:
@@ -98,22 +102,27 @@ def named(kind: Kind, name: str, precision: str, model: Model) -> Recipe:
 
 
 def facts(recipe: Recipe) -> dict[str, object]:
-    """What of this machine decides the converted bytes. Without VNNI, int8 products of full range overflow their 16-bit sums."""
-    found: dict[str, object] = {}
-    if recipe.kind == "onnx" and "int8" in recipe.precisions and recipe.name in ("dynamic", "static"):
-        found["reduce_range"] = not has_int8_dot(identity.cpu_flags())
+    """What of this machine decides the converted bytes: `reduce_range` (weights of 7 bits), `machine` (its id)."""
+    facts: dict[str, object] = {}
+    if recipe.sums_in_16_bits:
+        facts["reduce_range"] = not has_int8_dot(identity.cpu_flags())
     if recipe.machine_bound:
-        found["machine"] = identity.machine_id()
-    return found
+        facts["machine"] = identity.machine_id()
+    return facts
+
+
+def note(facts: Mapping[str, object]) -> str | None:
+    """What is to be said of an artefact that was made with these facts of a machine; None for what its recipe says everywhere."""
+    return "weights of 7 bits, since sums of int8 products saturate without VNNI" if facts.get("reduce_range") else None
 
 
 def has_int8_dot(flags: list[str]) -> bool:
-    """Does the CPU multiply int8 and add up in 32 bits in one instruction (VNNI; dot product or i8mm on Arm)?"""
+    """Whether the CPU multiplies int8 and adds up in 32 bits in one instruction (VNNI, AMX; dot product or i8mm on Arm)."""
     return bool({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"} & set(flags))
 
 
 def slow_path(precision: str, flags: list[str]) -> str | None:
-    """What is to be said beside a precision that this CPU has no instructions for; it is measured all the same."""
+    """What is to be said of a precision that this CPU has no instructions for; None where it has. It is measured all the same."""
     if precision == "int8" and not has_int8_dot(flags):
         return "no VNNI/AMX: emulated"
     if precision == "bf16" and not {"avx512_bf16", "amx_bf16", "bf16"} & set(flags):
@@ -123,10 +132,10 @@ def slow_path(precision: str, flags: list[str]) -> str | None:
 
 def calibration(model: Model, tokenizer_folder: Path) -> Plan:
     """The rows that calibrating recipes watch: the `calibration` part of the generated corpus, prepared as any request of the model."""
-    source = resolve.generated(seed=1)
+    corpus = resolve.generated(seed=1)
     rows = CALIBRATION_ROWS[model.modality]
     if model.modality == "text":
         prompt = preprocess.document_prompt(model)
-        texts = sorted(islice(source.texts("calibration"), rows), key=len)
+        texts = sorted(islice(corpus.texts("calibration"), rows), key=len)
         return make.fixed_plan(model, tokenizer_folder, "calibration", texts=[prompt + text for text in texts])
-    return make.fixed_plan(model, tokenizer_folder, "calibration", images=list(islice(source.images("calibration"), rows)))
+    return make.fixed_plan(model, tokenizer_folder, "calibration", images=list(islice(corpus.images("calibration"), rows)))

@@ -85,9 +85,15 @@ def _prepared(prepared: PreparedArm, pad_id: int) -> dict[str, Any]:
         "headline": prepared.variant.headline,
         "footprint": asdict(footprint.of(prepared)),
         "fault": prepared.fault,
-        "precision_note": recipes.slow_path(prepared.arm.precision, identity.cpu_flags()),
+        "precision_note": _precision_note(prepared),
         "compile_s": prepared.artefact.compile_s,
     }
+
+
+def _precision_note(prepared: PreparedArm) -> str | None:
+    """What is special about this precision on this machine: no instructions for it, an artefact that was made otherwise."""
+    notes = (recipes.slow_path(prepared.arm.precision, identity.cpu_flags()), prepared.artefact.note)
+    return "; ".join(filter(None, notes)) or None
 
 
 def _unavailable(unavailable: UnavailableArm) -> dict[str, Any]:

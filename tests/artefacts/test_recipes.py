@@ -41,16 +41,17 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def converted(
-    made: dict[str, Path], kind: Any, name: str, precision: str, calibration: Path, folder: Path, source: Path | None = None
+    made: dict[str, Path], kind: Any, name: str, precision: str, calibration: Path, folder: Path, source: Path | None = None, **facts: bool
 ) -> Any:
+    """The census of an artefact made by a recipe, with the facts of this machine or with those given."""
     recipe = recipes.named(kind, name, precision, MODEL)
     folder.mkdir(parents=True, exist_ok=True)
     job = {"kind": kind, "model": jobs.plain(MODEL), "input": str(source or made[recipe.made_from[0]]), "output": str(folder),
            "recipe": name, "module": recipe.module, "precision": precision, "pad_id": 0, "calibration": str(calibration),
-           "reduce_range": False}  # fmt: skip
-    found = convert.work(job)
-    assert found is not None
-    return found["census"]
+           **recipes.facts(recipe), **facts}  # fmt: skip
+    result = convert.work(job)
+    assert result is not None
+    return result["census"]
 
 
 def onnx_vectors(folder: Path, seed: int = 3) -> Any:
@@ -82,8 +83,66 @@ def test_onnx_graphs_compute_in_lower_precision(
     census = converted(made, "onnx", name, precision, calibration, tmp_path / "out")
     assert census["operators"][operator] >= 12  # 2 layers × 6 products with weights
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.json", "model.onnx"]
-    expected, found = onnx_vectors(made["onnx"]), onnx_vectors(tmp_path / "out")
-    assert found.dtype == np.float32 and least <= worst_cosine(found, expected) < 1 - 1e-7
+    expected, vectors = onnx_vectors(made["onnx"]), onnx_vectors(tmp_path / "out")
+    assert vectors.dtype == np.float32 and least <= worst_cosine(vectors, expected) < 1 - 1e-7
+
+
+def without_vnni(activations: Any, weights: Any) -> Any:
+    """uint8 × int8 as AVX2 computes it (vpmaddubsw): products are added in pairs to 16 bits that saturate, then to 32 bits."""
+    products = activations.astype(np.int32)[:, :, None] * weights.astype(np.int32)[None, :, :]
+    pairs = (products[:, 0::2] + products[:, 1::2]).clip(-(2**15), 2**15 - 1)
+    return pairs.sum(axis=1)
+
+
+def int8_weights_of_onnx(folder: Path) -> list[Any]:
+    """The weights of integer products, tokens and positions left out."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(folder / "model.onnx").graph
+    factors = {name for node in graph.node if node.op_type in ("MatMulInteger", "DequantizeLinear") for name in node.input}
+    looked_up = {name for node in graph.node if node.op_type == "Gather" for name in node.input}
+    arrays = [numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name in factors - looked_up]
+    return [array for array in arrays if array.dtype == np.int8 and array.ndim == 2]
+
+
+def int8_weights_of_openvino(folder: Path) -> list[Any]:
+    import openvino
+
+    def consumer(node: Any) -> str:
+        """The operator that a constant goes into, behind what turns it back into floats."""
+        while node.get_type_name() in ("Constant", "Convert", "Subtract", "Multiply", "Reshape"):
+            node = next(iter(node.output(0).get_target_inputs())).get_node()
+        return str(node.get_type_name())
+
+    nodes = openvino.Core().read_model(folder / "model.xml").get_ops()
+    constants = [node for node in nodes if node.get_type_name() == "Constant" and node.get_element_type().to_string() == "i8"]
+    return [node.data.T for node in constants if consumer(node) == "MatMul"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "weights_of"),
+    [("onnx", "dynamic", int8_weights_of_onnx), ("onnx", "static", int8_weights_of_onnx), ("openvino", "nncf", int8_weights_of_openvino)],
+)
+def test_products_do_not_saturate_where_there_is_no_vnni(
+    made: dict[str, Path], calibration: Path, tmp_path: Path, kind: str, name: str, weights_of: Any
+) -> None:
+    """The worst activations against the very weights of the graph, as a CPU with AVX2 alone multiplies them."""
+    if name == "nncf":
+        pytest.importorskip("nncf")
+    worst = {}
+    for reduced in (True, False):
+        folder = tmp_path / f"{reduced}"
+        converted(made, kind, name, "int8", calibration, folder, reduce_range=reduced)
+        weights = weights_of(folder)
+        assert len(weights) >= 12
+        worst[reduced] = 0
+        for array in weights:
+            signs = np.sign(array[:, :1].astype(np.int32) + np.roll(array[:, :1].astype(np.int32), -1)).T
+            for activations in (np.full((1, array.shape[0]), 255, np.uint8), np.where(signs > 0, 255, 0).astype(np.uint8)):
+                exact = activations.astype(np.int64) @ array.astype(np.int64)
+                worst[reduced] = max(worst[reduced], int(np.abs(without_vnni(activations, array) - exact).max()))
+    assert worst[True] == 0 and worst[False] > 1000
 
 
 def test_one_qdq_graph_serves_onnx_runtime_and_openvino(made: dict[str, Path], calibration: Path, tmp_path: Path) -> None:
@@ -145,7 +204,9 @@ def test_reduced_range_only_without_vnni(monkeypatch: pytest.MonkeyPatch) -> Non
     dynamic = recipes.named("onnx", "dynamic", "int8", MODEL)
     for flags, reduced in ((["avx512f"], True), (["avx512f", "avx512_vnni"], False)):
         monkeypatch.setattr(recipes.identity, "cpu_flags", lambda flags=flags: flags)
-        assert recipes.facts(dynamic) == {"reduce_range": reduced}
+        for recipe in (dynamic, recipes.named("onnx", "static", "int8", MODEL), recipes.named("openvino", "nncf", "int8", MODEL)):
+            assert recipes.facts(recipe) == {"reduce_range": reduced}
+        assert ("7 bits" in str(recipes.note(recipes.facts(dynamic)))) is reduced
     assert recipes.facts(recipes.named("onnx", "weights", "int4", MODEL)) == {}
 
 

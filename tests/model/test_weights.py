@@ -18,7 +18,7 @@ import torch
 
 from bench import catalog
 from bench.catalog import HubWeights, Model, SyntheticWeights, Weights
-from bench.core import content_hash, job, paths
+from bench.core import content_hash, jobs, paths
 from bench.core.errors import BenchError
 from bench.model import synthetic, weights
 from tests.support import checkpoints, tiny
@@ -138,7 +138,7 @@ def _resolve(model: Model, home: Path, endpoint: str, choice: str = "auto", **en
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
     environment = {**clean, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, "BENCH_BUILD": str(home / "build"), "NO_PROXY": "*", **env}
     done = subprocess.run(
-        [sys.executable, "-c", RESOLVE], input=json.dumps([job.plain(model), choice]),
+        [sys.executable, "-c", RESOLVE], input=json.dumps([jobs.plain(model), choice]),
         capture_output=True, text=True, cwd=paths.ROOT, env=environment, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
