@@ -1,1 +1,1 @@
-"""All that can fail with a cure before a clock runs: builds, artefacts, plans and commands of the arms of a run."""
+"""Builds, artefacts, plans and commands of the arms of a run: whatever can fail with a cure, before anything is timed."""

@@ -1,7 +1,8 @@
-"""Another release of a runtime, from an environment of its own: `--framework onnx-python,onnx-python@1.30.0` measures both, paired.
+"""Other releases of a runtime, each in a virtual environment of its own.
 
-The environment holds the framework's libraries at the releases that are installed here, but for the first of them, which is the one
-that is asked for; it is made once, under build/, by an ordinary `pip install`. The worker's own code stays ours.
+`--framework onnx-python,onnx-python@1.30.0` measures both, paired.
+The environment has the framework's first library at the release that is asked for, the others as they are installed here. It is made
+once, under build/, by an ordinary `pip install`. The worker's own code stays ours.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ def python(framework: Framework) -> Path:
     if not framework.libraries:
         raise NotApplicable(f"{framework.title} is built from its lock file: another release cannot stand beside it")
     library, *others = framework.libraries
-    wanted = [f"{library}=={framework.release}", *(f"{other}=={importlib.metadata.version(other)}" for other in others)]
+    requirements = [f"{library}=={framework.release}", *(f"{other}=={importlib.metadata.version(other)}" for other in others)]
     if "numpy" not in others:
-        wanted.append(f"numpy=={importlib.metadata.version('numpy')}")
-    folder = FOLDER / f"{library}-{framework.release}-{files.short_hash(wanted, sys.version)}"
+        requirements.append(f"numpy=={importlib.metadata.version('numpy')}")
+    folder = FOLDER / f"{library}-{framework.release}-{files.short_hash(requirements, sys.version)}"
     if not folder.exists():
-        _make(folder, wanted)
+        _make(folder, requirements)
     return folder / "bin" / "python"
 
 
@@ -48,24 +49,27 @@ def shared_library(framework: Framework) -> Path:
         BenchError: the wheel holds no such file.
     """
     root = python(framework).parent.parent
-    found = sorted(root.glob("lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.1.*"))
-    if len(found) != 1:
-        raise BenchError(f"{root} holds {len(found)} files libonnxruntime.so.1.*, not one: delete the folder, it is made again")
-    return found[0]
+    libraries = sorted(root.glob("lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.1.*"))
+    if len(libraries) != 1:
+        raise BenchError(f"{root} holds {len(libraries)} files libonnxruntime.so.1.*, not one: delete the folder, it is made again")
+    return libraries[0]
 
 
-def _make(folder: Path, wanted: list[str]) -> None:
-    # Not under a temporary name: an environment knows its own path. A mark says that it is whole.
+def _make(folder: Path, requirements: list[str]) -> None:
+    # Not under a temporary name, since an environment knows its own path; a failed one is deleted.
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    steps = ([sys.executable, "-m", "venv", str(folder)], [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *wanted])
+    steps = (
+        [sys.executable, "-m", "venv", str(folder)],
+        [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *requirements],
+    )
     try:
         for step in steps:
-            done = subprocess.run(step, capture_output=True, text=True, check=False)
-            if done.returncode:
-                said = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith(("WARNING", "[notice]"))]
-                reason = re.sub(r"^ERROR:\s*", "", said[-1].strip()) if said else f"exit status {done.returncode}"
-                raise BenchError(f"{' '.join(wanted)}: {reason}; name a release that is published for this Python")
+            process = subprocess.run(step, capture_output=True, text=True, check=False)
+            if process.returncode:
+                lines = [line for line in process.stderr.splitlines() if line.strip() and not line.startswith(("WARNING", "[notice]"))]
+                reason = re.sub(r"^ERROR:\s*", "", lines[-1].strip()) if lines else f"exit status {process.returncode}"
+                raise BenchError(f"{' '.join(requirements)}: {reason}; name a release that is published for this Python")
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -1,4 +1,4 @@
-"""What an arm takes on disk, and which files a start of it reads: its artefact, its library, its binary."""
+"""The sizes of an arm on disk, and the files that a start of it reads: artefact, library, binary."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.prepare.spec import PreparedArm
 from bench.runs.schema import Footprint
 
-#: A library that requires one of these is a build for another device: a CPU user would install another one.
+#: A library that requires a package of these names is a build for another device; for CPU use another one would be installed.
 OTHER_DEVICES = ("nvidia-", "cuda-", "amd-", "rocm-", "intel-sycl-")
 
 
@@ -43,11 +43,12 @@ def start_files(prepared: PreparedArm) -> list[Path]:
 
 
 def artefact_files(prepared: PreparedArm) -> list[Path]:
-    """What a worker reads of its artefact, beside which the rest is small."""
+    """The files of its artefact, beside which whatever else a worker reads is small."""
     return [path for path in prepared.artefact.folder.rglob("*") if path.is_file()]
 
 
 def library_files(prepared: PreparedArm) -> Iterator[Path]:
+    """The files of its libraries: wheels for a Python worker, else the shared libraries that its environment names."""
     if prepared.framework.build:
         # A native worker is told which shared library to load by an environment variable of the catalogue.
         yield from (path for path in map(Path, prepared.env.values()) if path.is_absolute() and path.is_file())
@@ -58,7 +59,7 @@ def library_files(prepared: PreparedArm) -> Iterator[Path]:
 
 @cache
 def _wheel_files(name: str) -> tuple[Path, ...]:
-    """The files that an installed wheel has put there, by its own record."""
+    """The files of an installed wheel, by its own record."""
     try:
         listed = importlib.metadata.distribution(name).files or []
     except importlib.metadata.PackageNotFoundError:
@@ -68,19 +69,19 @@ def _wheel_files(name: str) -> tuple[Path, ...]:
 
 @cache
 def _closure(name: str) -> tuple[str, ...]:
-    """A wheel and every installed one that it requires, directly or not."""
-    found: dict[str, None] = {}
+    """A wheel and all that it requires, directly or not, by name."""
+    closure: dict[str, None] = {}
     waiting = [name]
     while waiting:
         wheel = waiting.pop()
-        if wheel not in found:
-            found[wheel] = None
+        if wheel not in closure:
+            closure[wheel] = None
             waiting += _requires(wheel)
-    return tuple(found)
+    return tuple(closure)
 
 
 def _requires(name: str) -> list[str]:
-    """Names of the wheels that one requires, without its extras."""
+    """Names of the wheels that a wheel requires, without its extras."""
     try:
         lines: Iterable[str] = importlib.metadata.requires(name) or []
     except importlib.metadata.PackageNotFoundError:

@@ -1,7 +1,7 @@
-"""The native workers: built on first use, kept by a hash of what they are made of.
+"""Builds the native workers on first use, and keeps each by a hash of its sources and compilers.
 
-`build/native/NAME` is the binary of one worker, `NAME.json` beside it says which sources and compilers it came from. Everything in
-between lives in a cache outside the clone (`BENCH_CACHE`, by default ~/.cache/embedding-model-benchmarking), so that a fresh clone
+`build/native/NAME` is the binary of a worker, `NAME.json` beside it the hash of its sources and compilers. Intermediate files lie in a
+cache outside the clone (`BENCH_CACHE`, by default ~/.cache/embedding-model-benchmarking), so that a fresh clone
 of known sources compiles nothing.
 """
 
@@ -41,18 +41,18 @@ TARGET = CACHE / "cargo-target"
 CARGO_ENV = {"CARGO_TERM_PROGRESS_WHEN": "always", "CARGO_TERM_PROGRESS_WIDTH": "100", "CARGO_TERM_COLOR": "never"}
 
 #: `Building [==>   ] 12/150: gemm` by cargo, `[3/5] Building …` by ninja.
-_COUNT = re.compile(r"(?:\]\s+(?P<done>\d+)/(?P<total>\d+)(?::\s*(?P<what>.*))?)|(?:^\[(?P<ndone>\d+)/(?P<ntotal>\d+)\])")
+_COUNT = re.compile(r"(?:\]\s+(?P<done>\d+)/(?P<total>\d+)(?::\s*(?P<item>.*))?)|(?:^\[(?P<ndone>\d+)/(?P<ntotal>\d+)\])")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a binary is made of. `tools` is None where a compiler is missing."""
+    """Hashes of the sources and of the compilers (with their flags) of a binary. `tools` is None where a compiler is missing."""
 
     sources: str
     tools: str | None
 
     def of(self, stamp: Mapping[str, str]) -> bool:
-        """Is a binary with this stamp up to date? Without compilers its sources decide."""
+        """Whether a binary with this stamp is up to date. Where a compiler is missing, its sources alone decide."""
         return stamp.get("sources") == self.sources and self.tools in (None, stamp.get("tools"))
 
 
@@ -97,18 +97,18 @@ def ensure(framework: Framework, command: Sequence[str] = ()) -> Path:
             kept = CACHE / "workers" / f"{name}-{files.short_hash(origin.sources, origin.tools)}"
             if not kept.is_file():
                 if framework.build == "cargo":
-                    made = _cargo(binary_name(framework), with_feature)
-                    _install(made / binary_name(framework), kept)
+                    folder = _cargo(binary_name(framework), with_feature)
+                    _install(folder / binary_name(framework), kept)
                 else:
-                    with _cmake(name, needs_headers="onnxruntime" in framework.libraries) as made:
-                        _install(made / name, kept)
+                    with _cmake(name, needs_headers="onnxruntime" in framework.libraries) as folder:
+                        _install(folder / name, kept)
             _install(kept, target)
             files.write_json(_stamp(target), {"sources": origin.sources, "tools": origin.tools})
     return target
 
 
 def build_all(frameworks: Sequence[Framework]) -> list[Path]:
-    """Build all, then raise what failed: one broken toolchain does not keep the others from being built."""
+    """Build all, and raise what failed at the end, so that a broken toolchain does not keep the others from being built."""
     progress, built, errors = Progress(), [], []
     for framework in frameworks:
         try:
@@ -165,26 +165,26 @@ def onnxruntime_library() -> Path:
     if spec is None or spec.origin is None:
         raise BenchError("onnxruntime is not installed: pip install -e .")
     folder = Path(spec.origin).parent / "capi"
-    found = sorted(folder.glob("libonnxruntime.so.1.*"))
-    if len(found) != 1:
-        raise BenchError(f"{folder} holds {len(found)} files libonnxruntime.so.1.*, not one: pip install --force-reinstall onnxruntime")
-    return found[0]
+    libraries = sorted(folder.glob("libonnxruntime.so.1.*"))
+    if len(libraries) != 1:
+        raise BenchError(f"{folder} holds {len(libraries)} files libonnxruntime.so.1.*, not one: pip install --force-reinstall onnxruntime")
+    return libraries[0]
 
 
 def _missing_rust() -> str | None:
     if not shutil.which("cargo") or not shutil.which("rustc"):
         return "no Rust: install it from https://rustup.rs"
-    wanted = tomllib.loads((paths.NATIVE / "Cargo.toml").read_text())["workspace"]["package"]["rust-version"]
-    found = re.match(r"rustc (\d+\.\d+)", _says(("rustc", "--version")) or "")
-    if not found:
+    needed = tomllib.loads((paths.NATIVE / "Cargo.toml").read_text())["workspace"]["package"]["rust-version"]
+    installed = re.match(r"rustc (\d+\.\d+)", _output_of(("rustc", "--version")) or "")
+    if not installed:
         return "`rustc --version` does not run: rustup default stable"
-    if [int(part) for part in found[1].split(".")] < [int(part) for part in wanted.split(".")[:2]]:
-        return f"Rust {found[1]} is older than {wanted}: rustup update stable"
+    if [int(part) for part in installed[1].split(".")] < [int(part) for part in needed.split(".")[:2]]:
+        return f"Rust {installed[1]} is older than {needed}: rustup update stable"
     return None
 
 
 def _missing_cpp() -> str | None:
-    absent = [package for package, found in (("g++", _compiler()), ("cmake", shutil.which("cmake"))) if not found]
+    absent = [package for package, program in (("g++", _compiler()), ("cmake", shutil.which("cmake"))) if not program]
     return f"no {' and no '.join(absent)}: {_install_hint(*absent)}" if absent else None
 
 
@@ -199,8 +199,8 @@ def _compiler() -> str | None:
 
 
 @functools.cache
-def _says(command: tuple[str, ...]) -> str | None:
-    """What a tool prints about itself; None if it is not there. Asked from native/, where a toolchain file would count."""
+def _output_of(command: tuple[str, ...]) -> str | None:
+    """The output of a tool; None where it is not there or fails. Run in native/, where a toolchain file would count."""
     try:
         return subprocess.run(command, cwd=paths.NATIVE, capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError):
@@ -208,20 +208,20 @@ def _says(command: tuple[str, ...]) -> str | None:
 
 
 def _origin(build: str) -> Origin:
-    """What binaries of this kind would be made of now."""
+    """The origin that a binary would have if it were built now."""
     if build == "cargo":
         roots = [path for path in sorted(paths.NATIVE.iterdir()) if path.name not in NOT_RUST]
-        said = [_says(("cargo", "--version")), _says(("rustc", "-vV"))]
+        versions = [_output_of(("cargo", "--version")), _output_of(("rustc", "-vV"))]
     else:
         roots, compiler = [CPP], _compiler()
-        said = [_says(("cmake", "--version")), _says((compiler, "--version")) if compiler else None]
+        versions = [_output_of(("cmake", "--version")), _output_of((compiler, "--version")) if compiler else None]
     digest = hashlib.sha256()
     for root in roots:
         for path in [root] if root.is_file() else sorted(root.rglob("*")):
             if path.is_file():
                 digest.update(f"{path.relative_to(paths.NATIVE)}\0{files.sha256(path)}\n".encode())
     flags = {name: os.environ.get(name, "") for name in FLAGS[build]}
-    tools = None if None in said else files.short_hash(said, flags, platform.machine())
+    tools = None if None in versions else files.short_hash(versions, flags, platform.machine())
     return Origin(digest.hexdigest(), tools)
 
 
@@ -278,7 +278,7 @@ def _rust_cure(name: str, log: str) -> str:
 @contextmanager
 def _cmake(name: str, needs_headers: bool) -> Iterator[Path]:
     """Build a target in a folder that is gone afterwards: a build of seconds needs no half-old state. Yields the folder of binaries."""
-    headers = onnx_headers.Search(None, ())
+    headers = onnx_headers.Headers(None, ())
     defines = {"CMAKE_BUILD_TYPE": "Release", "FETCHCONTENT_BASE_DIR": str(CACHE / "fetched")}
     if needs_headers:
         with Progress().waiting("looking for the headers of ONNX Runtime"):
@@ -311,13 +311,13 @@ def _complaint(log: str) -> str:
 
 
 def _run(name: str, command: Sequence[str], folder: Path, env: Mapping[str, str]) -> str:
-    """Run one step of a build behind a progress bar; returns its output if it failed, else nothing."""
+    """Run one step of a build behind a progress bar; its output if it failed, else an empty string."""
     lines: list[str] = []
     with Progress().counted(f"building {name}") as reached, _child(command, folder, env) as child:
         for line in _lines(child):
             match = _COUNT.search(line)
             if match:
-                reached(int(match["done"] or match["ndone"]), int(match["total"] or match["ntotal"]), match["what"] or "")
+                reached(int(match["done"] or match["ndone"]), int(match["total"] or match["ntotal"]), match["item"] or "")
             else:
                 lines.append(line)
         failed = child.wait() != 0
@@ -328,7 +328,7 @@ def _run(name: str, command: Sequence[str], folder: Path, env: Mapping[str, str]
 
 @contextmanager
 def _child(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A build in its own process group, which ends with us when we are interrupted."""
+    """A build in its own process group, which is ended when we are interrupted."""
     child = subprocess.Popen(
         command, cwd=folder, env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True,

@@ -1,7 +1,7 @@
-"""Where the C++ headers of ONNX Runtime come from: given by hand, the system, a Debian package unpacked into the cache.
+"""Finds the C++ headers of ONNX Runtime: given, the system's, or a Debian package, for machines that reach a mirror but not GitHub.
 
-The wheel brings the library but no headers. Headers of 1.17 and later compile a worker that runs with any later library, since the
-worker asks for API version 21 at most. What fails here is left to CMake, which fetches the official release archive.
+The wheel brings the library but no headers. Headers of API 17 and later compile a worker that runs with any later library, since the
+worker asks for API version 21 at most. Where none of these is found, CMake fetches the official release archive from GitHub.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 @dataclass(frozen=True)
-class Search:
-    """`folder` holds the header (None: no step found one); `tried` says why each earlier step did not."""
+class Headers:
+    """`folder` holds the headers (None: no step found any); `tried` says of each earlier step why it found none."""
 
     folder: Path | None
     tried: tuple[str, ...]
 
 
-class _NotHere(Exception):
+class _NotFound(Exception):
     """Why a step found nothing."""
 
 
-def find(cache: Path) -> Search:
-    """Search step by step; a later step is tried only if the former found nothing.
+def find(cache: Path) -> Headers:
+    """Try each step until one finds the headers.
 
     Raises:
         BenchError: ONNXRUNTIME_INCLUDE is set to a folder without usable headers.
@@ -53,8 +53,8 @@ def find(cache: Path) -> Search:
     given = os.environ.get(GIVEN)
     if given:
         try:
-            return Search(_checked(Path(given)), ())
-        except _NotHere as reason:
+            return Headers(_checked(Path(given)), ())
+        except _NotFound as reason:
             raise BenchError(f"{GIVEN}={given}: {reason}; set it to the folder that holds {HEADER}, or unset it") from None
     steps: tuple[tuple[str, Callable[[], Path]], ...] = (
         ("system headers", _system),
@@ -63,20 +63,24 @@ def find(cache: Path) -> Search:
     tried = [f"{GIVEN} (not set)"]
     for name, step in steps:
         try:
-            return Search(step(), tuple(tried))
-        except _NotHere as reason:
+            return Headers(step(), tuple(tried))
+        except _NotFound as reason:
             tried.append(f"{name} ({reason})")
-    return Search(None, tuple(tried))
+    return Headers(None, tuple(tried))
 
 
 def _checked(folder: Path) -> Path:
-    """`folder`, if its headers are there and new enough."""
+    """`folder`, if its headers are there and new enough.
+
+    Raises:
+        _NotFound: they are not; says which.
+    """
     header = folder / "onnxruntime_c_api.h"
     if not (folder / HEADER).is_file() or not header.is_file():
-        raise _NotHere(f"no {HEADER} in it")
+        raise _NotFound(f"no {HEADER} in it")
     match = re.search(r"^#define ORT_API_VERSION (\d+)", header.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
     if not match or int(match[1]) < OLDEST_API:
-        raise _NotHere(f"headers of API {match[1] if match else 'unknown'}, {OLDEST_API} or later is wanted")
+        raise _NotFound(f"headers of API {match[1] if match else 'unknown'}, {OLDEST_API} or later is wanted")
     return folder
 
 
@@ -86,9 +90,9 @@ def _system() -> Path:
         if Path(folder).is_dir():
             try:
                 return _checked(Path(folder))
-            except _NotHere as reason:
+            except _NotFound as reason:
                 reasons.append(f"{folder}: {reason}")
-    raise _NotHere("; ".join(reasons) or "none under /usr/include or /usr/local/include")
+    raise _NotFound("; ".join(reasons) or "none under /usr/include or /usr/local/include")
 
 
 def _debian(cache: Path) -> Path:
@@ -98,15 +102,15 @@ def _debian(cache: Path) -> Path:
     if include.is_dir():
         return _checked(include)
     if not re.search(r"^ID=\"?debian\"?$", Path("/etc/os-release").read_text(), re.MULTILINE):
-        raise _NotHere("this is not Debian")
+        raise _NotFound("this is not Debian")
     for tool in ("apt-get", "dpkg"):
         if not shutil.which(tool):
-            raise _NotHere(f"no {tool}")
+            raise _NotFound(f"no {tool}")
     if not KEYRING.is_file():
-        raise _NotHere(f"no {KEYRING}")
+        raise _NotFound(f"no {KEYRING}")
     uri = next(_mirrors(), None)
     if uri is None:
-        raise _NotHere("the machine's sources name no Debian mirror")
+        raise _NotFound("the machine's sources name no Debian mirror")
     with files.whole_folder(unpacked) as folder:
         _download(uri, folder / "apt")
         package = next((folder / "apt").glob(f"{PACKAGE}_*.deb"))
@@ -143,9 +147,13 @@ def _download(uri: str, folder: Path) -> None:
 
 
 def _run(command: list[str], folder: Path) -> str:
-    """What `command` prints; its last line of complaint becomes the reason of the step."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode != 0:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise _NotHere(lines[-1] if lines else f"{command[0]} ended with {done.returncode}")
-    return done.stdout
+    """The output of a command.
+
+    Raises:
+        _NotFound: it failed; the reason is its last line on stderr.
+    """
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    if process.returncode != 0:
+        lines = [line.strip() for line in process.stderr.splitlines() if line.strip()]
+        raise _NotFound(lines[-1] if lines else f"{command[0]} ended with {process.returncode}")
+    return process.stdout

@@ -1,4 +1,4 @@
-"""What a run needs of disk and memory, said before anything is downloaded, exported or loaded."""
+"""The disk and memory that a run needs, checked before anything is downloaded, exported or loaded."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bench.prepare.spec import Experiment, PreparedArm
 GIB = 2**30
 #: An export holds the weights about twice (peak measured: 3.2 GiB for 2.4 GB of weights, 4.0 GiB for the step to OpenVINO).
 EXPORT_COPIES, EXPORT_BYTES = 2.0, 1 * GIB
-#: What plans and reference vectors take besides: most of it are prepared images.
+#: Bytes of plans and reference vectors: most of it are prepared images.
 PLAN_BYTES = 500_000_000
-#: Needs below this are not worth a line.
-WORTH_SAYING = 1 * GIB
-#: What a worker needs besides its weights, and how often it (with half of that, each further session) may hold them (packed copies); an
-#: estimate, on the safe side.
+#: A need of less disk is not announced.
+ANNOUNCED_BYTES = 1 * GIB
+#: A worker's memory, on the safe side: bytes besides its weights, and how many copies of them (packed ones too) a session may hold. Each
+#: further session takes half as many.
 WORKER_BYTES, WEIGHT_COPIES = 600_000_000, 2.5
 
 
@@ -37,14 +37,14 @@ def disk_needed(model: Model, kinds: Iterable[str]) -> int:
 
 
 def make_room(model: Model, kinds: Sequence[str], done: Sequence[Model], say: Callable[[str], None]) -> None:
-    """See that disk and memory suffice to export `model`; artefacts of models in `done` are freed where the disk is short.
+    """Check that disk and memory suffice to export `model`; where the disk is short, artefacts of the models in `done` are deleted.
 
     Raises:
         BenchError: they do not; need and cure are named, and nothing has been loaded or written.
     """
     paths.BUILD.mkdir(parents=True, exist_ok=True)
     needed, free = disk_needed(model, kinds), shutil.disk_usage(paths.BUILD).free
-    if needed > WORTH_SAYING:
+    if needed > ANNOUNCED_BYTES:
         say(f"{model.title}: about {needed / GIB:.1f} GiB of disk are needed, {free / GIB:.1f} GiB are free")
     for earlier in done:
         if needed <= free:
@@ -74,13 +74,13 @@ def free_artefacts(model: Model) -> int:
 
 
 def worker_bytes(prepared: PreparedArm) -> int:
-    """What a worker may need in memory: an estimate, on the safe side."""
+    """Bytes of memory that a worker may need: an estimate, on the safe side."""
     copies = WEIGHT_COPIES * (1 + prepared.arm.sessions) / 2
     return int(WORKER_BYTES + copies * prepared.artefact.bytes) if prepared.arm.role != "floor" else 100_000_000
 
 
 def stays_resident(experiment: Experiment) -> bool:
-    """May the workers of all arms stay in memory side by side?
+    """Whether the workers of all arms may stay in memory side by side.
 
     Raises:
         BenchError: not even one of them fits; the need is named before anything is loaded.

@@ -110,7 +110,7 @@ def test_docs_are_real_and_distinct() -> None:
     passages = docs.passages()
     assert len(set(passages)) == len(passages) > 10_000
     assert any("assert" in passage for passage in passages)
-    first, second = resolve.docs(1), resolve.docs(2)
+    first, second = resolve.documentation(1), resolve.documentation(2)
     assert take(first, 50) == take(resolve.resolve("docs", 1), 50)
     assert take(first, 50) != take(second, 50)
     assert first.id != second.id

@@ -15,27 +15,26 @@ from bench import catalog
 from bench.catalog import Framework
 from bench.core import files, paths
 from bench.core.errors import BenchError
-from bench.prepare import native as build
-from bench.prepare import onnx_headers
+from bench.prepare import native, onnx_headers
 
 pytestmark = pytest.mark.slow
 
 FRAMEWORKS = catalog.load().frameworks
 NULL_CPP, ONNX_CPP, NULL_RUST = FRAMEWORKS["null-cpp"], FRAMEWORKS["onnx-cpp"], FRAMEWORKS["null-rust"]
-LACKING = build.missing(NULL_CPP) or build.missing(NULL_RUST)
+LACKING = native.missing(NULL_CPP) or native.missing(NULL_RUST)
 
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone of native/ of one's own, an empty build folder and an empty cache."""
-    native = tmp_path / "native"
-    shutil.copytree(paths.NATIVE, native, ignore=shutil.ignore_patterns("target"))
-    monkeypatch.setattr(paths, "NATIVE", native)
+    folder = tmp_path / "native"
+    shutil.copytree(paths.NATIVE, folder, ignore=shutil.ignore_patterns("target"))
+    monkeypatch.setattr(paths, "NATIVE", folder)
     monkeypatch.setattr(paths, "BINARIES", tmp_path / "build")
-    monkeypatch.setattr(build, "CPP", native / "onnx-cpp")
-    monkeypatch.setattr(build, "CACHE", tmp_path / "cache")
-    monkeypatch.setattr(build, "TARGET", tmp_path / "cache" / "cargo-target")
-    return native
+    monkeypatch.setattr(native, "CPP", folder / "onnx-cpp")
+    monkeypatch.setattr(native, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(native, "TARGET", tmp_path / "cache" / "cargo-target")
+    return folder
 
 
 @pytest.fixture
@@ -48,13 +47,13 @@ def toolchain() -> None:
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Counts the steps that are really run."""
     seen: list[str] = []
-    run = build._run
+    run = native._run
 
     def counted(name: str, command: list[str], folder: Path, env: dict[str, str]) -> str:
         seen.append(command[0])
         return run(name, command, folder, env)
 
-    monkeypatch.setattr(build, "_run", counted)
+    monkeypatch.setattr(native, "_run", counted)
     return seen
 
 
@@ -71,48 +70,48 @@ def only_tools(folder: Path, monkeypatch: pytest.MonkeyPatch, *tools: str) -> No
         (folder / tool).symlink_to(found)
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.delenv("CXX", raising=False)
-    build._says.cache_clear()
+    native._output_of.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def fresh_answers() -> None:
-    build._says.cache_clear()
+    native._output_of.cache_clear()
 
 
 @pytest.mark.native
 @pytest.mark.usefixtures("toolchain")
 @pytest.mark.parametrize("framework", [NULL_CPP, NULL_RUST], ids=lambda framework: framework.name)
 def test_a_worker_is_built_once_and_again_when_its_sources_change(clone: Path, builds: list[str], framework: Framework) -> None:
-    binary = build.ensure(framework)
+    binary = native.ensure(framework)
     assert version(binary) == 0 and binary == paths.BINARIES / framework.name
     first = len(builds)
     assert first > 0
-    build.ensure(framework)
+    native.ensure(framework)
     assert len(builds) == first
     # a deleted build folder is filled from the cache
     shutil.rmtree(paths.BINARIES)
-    assert version(build.ensure(framework)) == 0 and len(builds) == first
+    assert version(native.ensure(framework)) == 0 and len(builds) == first
     source = next(
         clone.joinpath("onnx-cpp" if framework.build == "cmake" else "null-rust/src").glob(
             "*null.cpp" if framework.build == "cmake" else "main.rs"
         )
     )
     source.write_text(source.read_text() + "\n// changed\n")
-    build.ensure(framework)
+    native.ensure(framework)
     assert len(builds) > first
 
 
 @pytest.mark.native
 @pytest.mark.usefixtures("toolchain")
 def test_a_build_that_fails_names_the_error_and_keeps_what_was_there(clone: Path) -> None:
-    binary = build.ensure(NULL_CPP)
+    binary = native.ensure(NULL_CPP)
     before = files.sha256(binary)
     (clone / "onnx-cpp" / "null.cpp").write_text("int main() { return nonsense; }\n")
     with pytest.raises(BenchError, match=r"null-cpp: .*error.*nonsense.*invoke build --framework null-cpp") as raised:
-        build.ensure(NULL_CPP)
+        native.ensure(NULL_CPP)
     assert "\n" not in str(raised.value)
     assert files.sha256(binary) == before
-    assert not list(paths.BINARIES.glob("*.tmp")) and not list(build.CACHE.glob("cmake-*"))
+    assert not list(paths.BINARIES.glob("*.tmp")) and not list(native.CACHE.glob("cmake-*"))
 
 
 @pytest.mark.native
@@ -120,9 +119,9 @@ def test_a_build_that_fails_names_the_error_and_keeps_what_was_there(clone: Path
 def test_two_builds_at_once_make_one(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from bench import catalog; from bench.core import paths;"
-        "from bench.prepare import native as build;"
-        "root = Path(sys.argv[1]); paths.NATIVE = root / 'native'; paths.BINARIES = root / 'build'; build.CPP = paths.NATIVE / 'onnx-cpp';"
-        "build.CACHE = root / 'cache'; print(build.ensure(catalog.load().frameworks['null-cpp']))"
+        "from bench.prepare import native;"
+        "root = Path(sys.argv[1]); paths.NATIVE = root / 'native'; paths.BINARIES = root / 'build'; native.CPP = paths.NATIVE / 'onnx-cpp';"
+        "native.CACHE = root / 'cache'; print(native.ensure(catalog.load().frameworks['null-cpp']))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     started = [subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -135,41 +134,41 @@ def test_two_builds_at_once_make_one(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("clone")
 def test_a_missing_toolchain_is_one_line_with_its_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     only_tools(tmp_path / "bin", monkeypatch)
-    assert build.missing(NULL_RUST) == "no Rust: install it from https://rustup.rs"
-    assert build.missing(NULL_CPP) == "no g++ and no cmake: install g++ and cmake"
+    assert native.missing(NULL_RUST) == "no Rust: install it from https://rustup.rs"
+    assert native.missing(NULL_CPP) == "no g++ and no cmake: install g++ and cmake"
     with pytest.raises(BenchError, match=r"^null-cpp: no g\+\+ and no cmake: install"):
-        build.ensure(NULL_CPP)
+        native.ensure(NULL_CPP)
     (tmp_path / "bin" / "apt-get").write_text("#!/bin/sh\n")
     (tmp_path / "bin" / "apt-get").chmod(0o755)
-    assert build.missing(NULL_CPP) == "no g++ and no cmake: apt-get install g++ cmake"
+    assert native.missing(NULL_CPP) == "no g++ and no cmake: apt-get install g++ cmake"
 
 
 @pytest.mark.native
 @pytest.mark.usefixtures("toolchain", "clone")
 def test_what_was_built_runs_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    binary = build.ensure(NULL_CPP)
+    binary = native.ensure(NULL_CPP)
     only_tools(tmp_path / "bin", monkeypatch)
-    assert build.missing(NULL_CPP) is None
-    assert build.ensure(NULL_CPP) == binary
+    assert native.missing(NULL_CPP) is None
+    assert native.ensure(NULL_CPP) == binary
 
 
 @pytest.mark.usefixtures("toolchain")
 def test_an_old_rust_is_named_with_the_version_wanted(clone: Path) -> None:
     manifest = clone / "Cargo.toml"
     manifest.write_text(manifest.read_text().replace('rust-version = "1.', 'rust-version = "9.'))
-    assert "is older than 9." in str(build.missing(NULL_RUST)) and "rustup update stable" in str(build.missing(NULL_RUST))
+    assert "is older than 9." in str(native.missing(NULL_RUST)) and "rustup update stable" in str(native.missing(NULL_RUST))
 
 
 def test_nothing_to_build_is_nothing_missing() -> None:
     own = dataclasses.replace(FRAMEWORKS["null-python"], name="own", command=("/bin/own",), build=None)
-    assert build.missing(own) is None
+    assert native.missing(own) is None
     with pytest.raises(BenchError, match="own: there is nothing to build"):
-        build.ensure(own)
+        native.ensure(own)
 
 
 def test_progress_is_read_from_cargo_and_ninja() -> None:
     def counts(line: str) -> tuple[str | None, ...]:
-        match = build._COUNT.search(line)
+        match = native._COUNT.search(line)
         return tuple(part for part in match.groups() if part) if match else ()
 
     assert counts("    Building [=====>        ] 12/150: gemm-f32, serde") == ("12", "150", "gemm-f32, serde")
@@ -178,7 +177,7 @@ def test_progress_is_read_from_cargo_and_ninja() -> None:
 
 
 def test_the_library_is_that_of_the_wheel() -> None:
-    library = build.onnxruntime_library()
+    library = native.onnxruntime_library()
     assert library.is_file() and library.name.startswith("libonnxruntime.so.1.")
     assert "onnxruntime" not in {name for name in sys.modules if name == "onnxruntime"} or library.parent.name == "capi"
 
@@ -221,7 +220,7 @@ def test_all_that_was_tried_is_said(clone: Path, tmp_path: Path, monkeypatch: py
     text = lists.read_text().replace("https://github.com/", "file:///nowhere/")
     lists.write_text(text.replace("find_path(ONNXRUNTIME_SYSTEM_INCLUDE", "find_path(ONNXRUNTIME_SYSTEM_INCLUDE NO_DEFAULT_PATH"))
     with pytest.raises(BenchError) as raised:
-        build.ensure(ONNX_CPP)
+        native.ensure(ONNX_CPP)
     said = str(raised.value)
     assert "\n" not in said
     for part in (
