@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -25,6 +24,7 @@ from bench.plan import workload
 from bench.plan.rows import MIN_WARM
 from bench.prepare import launch, prepare
 from bench.prepare.spec import RunSpec
+from bench.runs.headers import RunHeader, runs_of_machine
 from bench.stats.rows import MIN_BLOCKS
 
 
@@ -171,28 +171,25 @@ def _starts(spec: RunSpec, scenario: Scenario) -> int:
 def _request_s(spec: RunSpec) -> tuple[float, str]:
     """Seconds of one request, the mean over the measured arms, and where that is from."""
     for run in _own_runs(spec.model.name):
-        for file in sorted(run.glob("blocks/closed-1/*/samples.parquet")):
+        for file in sorted(run.folder.glob("blocks/closed-1/*/samples.parquet")):
             samples = pd.read_parquet(file, columns=["arm_id", "start_ns", "end_ns"])
-            measured = {arm["arm_id"] for arm in files.read_json(run / "run.json")["arms"] if arm["role"] == "measured"}
-            own = samples[samples["arm_id"].isin(measured)]
-            if len(own):
-                per_arm = (own["end_ns"] - own["start_ns"]).groupby(own["arm_id"]).mean()
-                return float(per_arm.mean()) / 1e9, f"a request costs what it did in run {run.name}"
+            measured = samples[samples["arm_id"].map(run.roles) == "measured"]
+            if len(measured):
+                per_arm = (measured["end_ns"] - measured["start_ns"]).groupby(measured["arm_id"]).mean()
+                return float(per_arm.mean()) / 1e9, f"a request costs what it did in run {run.run_id}"
     return 0.5 / workload.base_rate(spec.model), "no run of this model on this machine to go by: a guess from its rate_per_s"
 
 
 def _load_s(model: str) -> float:
     """Mean seconds from spawn to ready over the newest run's process starts; 0 where there is none."""
     for run in _own_runs(model):
-        starts: list[Mapping[str, Any]] = [files.read_json(file) for file in sorted(run.glob("starts/*.json"))]
+        starts: list[Mapping[str, Any]] = [files.read_json(file) for file in sorted(run.folder.glob("starts/*.json"))]
         spawns_ns = [int(start["spawn_ns"]) for start in starts if start.get("spawn_ns")]
         if spawns_ns:
             return sum(spawns_ns) / len(spawns_ns) / 1e9
     return 0.0
 
 
-def _own_runs(model: str) -> list[Path]:
+def _own_runs(model: str) -> list[RunHeader]:
     """Runs of a model on this machine, newest first."""
-    here = identity.machine_id()
-    runs = sorted((path.parent for path in paths.RUNS.glob(f"*-{model}-*/machine.json")), reverse=True)
-    return [run for run in runs if files.read_json(run / "machine.json").get("machine_id") == here]
+    return [run for run in runs_of_machine(paths.RUNS, identity.machine_id()) if run.model == model]

@@ -5,14 +5,13 @@ Finished blocks are kept. A run of the very same experiment that lacks nothing n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from bench.core import files, git, paths, redact
 from bench.machine import identity
 from bench.measure.budget import BLOCKS
 from bench.prepare.spec import Experiment
+from bench.runs.headers import runs_of_machine
 from bench.runs.writer import RunFolder
 
 
@@ -20,17 +19,16 @@ def take_up(experiment: Experiment) -> RunFolder | None:
     """The run of this experiment since the machine was booted that goes on, made ready for it: the newest that was interrupted, or the
     newest of all where its budget was smaller and left a scenario short of K = 12 blocks. None: a new one begins."""
     spec, newest = experiment.spec, True
-    for path in sorted(paths.RUNS.glob("*/run.json"), reverse=True):
-        run = files.read_json(path)
-        if run.get("boot_id") != identity.boot_id() or run.get("experiment_hash") != experiment.hash_within(run.get("budget_s")):
+    for run in runs_of_machine(paths.RUNS, identity.machine_id()):
+        if run.boot_id != identity.boot_id() or run.experiment_hash != experiment.hash_within(run.budget_s):
             continue
-        folder = RunFolder(path.parent)
-        if run["budget_s"] == spec.budget_s and not folder.is_done():
+        folder = RunFolder(run.folder)
+        if run.budget_s == spec.budget_s and not run.done:
             folder.forget_failures()
             return folder
-        larger = run["budget_s"] is not None and (spec.budget_s is None or spec.budget_s > run["budget_s"])
+        larger = run.budget_s is not None and (spec.budget_s is None or spec.budget_s > run.budget_s)
         if newest and larger and spec.requests is None and _is_short(folder, experiment):
-            _enlarge(folder, experiment, run)
+            _enlarge(folder, experiment)
             return folder
         newest = False
     return None
@@ -42,9 +40,9 @@ def _is_short(folder: RunFolder, experiment: Experiment) -> bool:
     return any(folder.block_count(scenario.name) < (1 if scenario.load == "slo" else BLOCKS) for scenario in loads)
 
 
-def _enlarge(folder: RunFolder, experiment: Experiment, run: Mapping[str, Any]) -> None:
+def _enlarge(folder: RunFolder, experiment: Experiment) -> None:
     """Make the run one of a larger budget: its blocks stay, what was skipped for want of budget is open again."""
-    done = folder.path / "done.json"
+    run, done = files.read_json(folder.path / "run.json"), folder.path / "done.json"
     spec, ended = experiment.spec, files.read_json(done) if folder.is_done() else {}
     done.unlink(missing_ok=True)
     folder.forget_failures("SKIPPED" if ended else None)

@@ -1,7 +1,7 @@
 """The controls of this machine: which run vouches for the next one, and what all control arms in the database came to.
 
 A campaign refers to the newest controls of the same machine and boot (`controls_run_id` in its run.json). What they prove is judged in
-`stats_arms.controls_of`; here the stored verdicts are only read.
+bench/stats/arms.py; here the stored verdicts are only read.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from pathlib import Path
 
 from bench.core import files, paths
 from bench.machine import identity
+from bench.runs.headers import runs_of_machine
 from bench.store import database as store
-from bench.store.database import Row
 
 DIFFERS = ("faster", "slower")
 
 
 def newest(model: str, runs: Path | None = None) -> str | None:
     """The run_id of the newest finished controls on `model`, of this machine since it was booted; None where there are none."""
-    here, boot = identity.machine_id(), identity.boot_id()
-    found = []
-    for done in (runs or paths.RUNS).glob("*/done.json"):
-        run = files.read_json(done.parent / "run.json")
-        if run["model"] != model or run.get("boot_id") != boot or not any(arm["role"] == "slow" for arm in run["arms"]):
-            continue
-        if files.read_json(done.parent / "machine.json")["machine_id"] == here:
-            found.append((run["measured_at"], run["run_id"]))
-    return str(max(found)[1]) if found else None
+    boot_id = identity.boot_id()
+    return next(
+        (
+            run.run_id
+            for run in runs_of_machine(runs or paths.RUNS, identity.machine_id())
+            if run.done and run.model == model and run.boot_id == boot_id and "slow" in run.roles.values()
+        ),
+        None,
+    )
 
 
 def measuring_s(run_id: str) -> float:
@@ -56,7 +56,7 @@ class Verdict:
 
     @property
     def held(self) -> bool:
-        """Did it come out as it must? A twin has no verdict against it; a slow arm is found."""
+        """Did the control come out as it must? A twin is neither faster nor slower than its arm; a slow arm is slower."""
         return self.verdict == "slower" if self.role == "slow" else self.verdict not in DIFFERS
 
 
@@ -77,8 +77,8 @@ def verdicts(database: Path = paths.DATABASE, last: int | None = None) -> list[V
     Also control arms that could not be compared are there, as "unresolved" with the reason.
     """
     rows = store.rows(VERDICTS, database=database)
-    wanted = list(dict.fromkeys(row["run_id"] for row in rows))[-last if last else 0 :]
-    return [_verdict(row) for row in rows if row["run_id"] in wanted]
+    run_ids = list(dict.fromkeys(row["run_id"] for row in rows))[-last if last else 0 :]
+    return [Verdict(**row) for row in rows if row["run_id"] in run_ids]
 
 
 VERDICTS = """
@@ -93,16 +93,12 @@ ORDER BY control.measured_at, control.run_id, control.scenario, control.framewor
 """
 
 
-def _verdict(row: Row) -> Verdict:
-    return Verdict(**row)
-
-
-def tally(found: Sequence[Verdict]) -> Tally:
+def tally(verdicts: Sequence[Verdict]) -> Tally:
     """The verdicts counted. A campaign is one run; each twin against its arm is one pair."""
-    twins = [verdict for verdict in found if verdict.role == "twin"]
-    slow = [verdict for verdict in found if verdict.role == "slow"]
+    twins = [verdict for verdict in verdicts if verdict.role == "twin"]
+    slow = [verdict for verdict in verdicts if verdict.role == "slow"]
     return Tally(
-        campaigns=len({verdict.run_id for verdict in found}),
+        campaigns=len({verdict.run_id for verdict in verdicts}),
         twins=len(twins),
         false_verdicts=sum(not verdict.held for verdict in twins),
         slow=len(slow),

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import catalog
-from bench.core import files, paths
+from bench.core import paths
 from bench.machine import identity
 from bench.runs import reader
+from bench.runs.headers import runs_of_machine
 from bench.stats import leaderboard
 from bench.store import controls
 from bench.store.controls import Verdict
@@ -91,12 +92,8 @@ def outcome_of(verdicts: Sequence[Verdict]) -> Outcome:
 
 def finished_runs(budget_s: float) -> set[str]:
     """The ids of the finished runs in `folder()` that are of this machine and had this budget."""
-    machine_id, run_ids = identity.machine_id(), set()
-    for done in (folder() / "runs").glob("*/done.json"):
-        run = files.read_json(done.parent / "run.json")
-        if run["budget_s"] == budget_s and files.read_json(done.parent / "machine.json")["machine_id"] == machine_id:
-            run_ids.add(str(run["run_id"]))
-    return run_ids
+    runs = runs_of_machine(folder() / "runs", identity.machine_id())
+    return {run.run_id for run in runs if run.done and run.budget_s == budget_s}
 
 
 def _run_campaign(data: Path, budget_s: float, tick: Tick) -> None:

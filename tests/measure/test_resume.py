@@ -70,8 +70,10 @@ def experiment(budget_s: float | None, requests: int | None = None) -> Any:
 def run(runs: Path, name: str, budget_s: float | None, blocks: int = BLOCKS, trials: int = 1, done: bool = True) -> RunFolder:
     folder = RunFolder(runs / name)
     folder.path.mkdir()
-    about = {"budget_s": budget_s, "experiment_hash": f"{budget_s}", "boot_id": identity.boot_id(), "command": "x", "code_commit": "c"}
+    about = {"run_id": name, "measured_at": f"2026-11-20T09:00:0{name}.000000Z", "model": "minilm", "arms": [], "budget_s": budget_s,
+             "experiment_hash": f"{budget_s}", "boot_id": identity.boot_id(), "command": "x", "code_commit": "c"}  # fmt: skip
     files.write_json(folder.path / "run.json", about)
+    files.write_json(folder.path / "machine.json", {"machine_id": identity.machine_id()})
     for scenario, count in zip(LOADS, (blocks, trials), strict=True):
         if count:
             folder.write_allocation(scenario.name, Allocation(blocks=5, rounds=1, rows=20, block_s=1.0, until_s=3.0))
