@@ -81,6 +81,8 @@ def entries(file: Path, kind: type[Any], section: str | None = None, named: bool
         raise BenchError(f"{file}{line}: not valid YAML ({problem}); mend that line") from None
     if not isinstance(data, dict):
         raise BenchError(f"{file}:1: wants a mapping of names to entries")
+    for repeated, second_line in _repeated(tree):
+        raise BenchError(f"{file}:{second_line}: {repeated!r} stands twice; rename one of the two or take it out")
     prefix: tuple[str, ...] = ()
     if section:
         stray = [key for key in data if key not in ("scenarios", "suites")]
@@ -108,6 +110,22 @@ def entries(file: Path, kind: type[Any], section: str | None = None, named: bool
             key = ".".join(str(part) for part in first["loc"])
             raise BenchError(f"{file}:{_line(tree, where)}: {name}: key {key!r}: {_cure(first, kind, values)}") from None
     return entries
+
+
+def _repeated(node: Any) -> Iterator[tuple[str, int]]:
+    """(key, line of its second place) of keys that stand twice in one mapping, of which YAML would take the last without a word."""
+    children: list[Any] = []
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
+                yield key.value, key.start_mark.line + 1
+            seen.add(str(key.value))
+            children.append(value)
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    for child in children:
+        yield from _repeated(child)
 
 
 def _impossible(entry: Any) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from PIL import Image, UnidentifiedImageError
 
 from bench.core.errors import BenchError
 
 TEXT_SUFFIXES = (".txt", ".jsonl", ".csv", ".parquet")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+#: Longest side of an image against its shortest: the short side becomes the model's size, and the long one grows with it.
+MOST_EXTREME = 256
 KINDS = f"{', '.join(TEXT_SUFFIXES)}, or images ({', '.join(IMAGE_SUFFIXES)})"
 
 
@@ -19,7 +25,8 @@ def read(path: Path) -> tuple[tuple[str, ...], list[Path]]:
     """The distinct texts, and the image files.
 
     `.txt`: a text per line. `.jsonl`: a string or an object with the key `text` per line. `.csv`, `.parquet`: the column `text`, or the
-    only column. A folder: all such files in the order of their names, and its images.
+    only column. A folder: all such files in the order of their names, and its images; names that begin with a dot are left out. Half a
+    surrogate pair, as JSON can hold, becomes U+FFFD.
 
     Raises:
         BenchError: names the file (and line) and the cure.
@@ -27,7 +34,8 @@ def read(path: Path) -> tuple[tuple[str, ...], list[Path]]:
     if not path.exists():
         raise BenchError(f"corpus {path}: not found; --corpus wants 'generated', 'docs', a file or a folder")
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in (*TEXT_SUFFIXES, *IMAGE_SUFFIXES) and file.is_file())
+        candidates = (file for file in path.rglob("*") if file.suffix.lower() in (*TEXT_SUFFIXES, *IMAGE_SUFFIXES) and file.is_file())
+        files = sorted(file for file in candidates if not any(part.startswith(".") for part in file.relative_to(path).parts))
     else:
         files = [path]
         if path.suffix.lower() not in (*TEXT_SUFFIXES, *IMAGE_SUFFIXES):
@@ -39,7 +47,7 @@ def read(path: Path) -> tuple[tuple[str, ...], list[Path]]:
             images.append(file)
             continue
         try:
-            texts.update(dict.fromkeys(_read_texts(file)))
+            texts.update(dict.fromkeys(map(without_surrogates, _read_texts(file))))
         except OSError as error:
             raise BenchError(f"corpus {file}: {error.strerror or error}; make it readable") from None
         except UnicodeDecodeError:
@@ -48,6 +56,31 @@ def read(path: Path) -> tuple[tuple[str, ...], list[Path]]:
     if not texts and not images:
         raise BenchError(f"corpus {path}: holds no text and no image; use {KINDS}")
     return tuple(texts), images
+
+
+def without_surrogates(text: str) -> str:
+    """The text with U+FFFD in place of each half of a surrogate pair, which no tokenizer takes."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def read_image(file: Path) -> bytes:
+    """The bytes of an image file that Pillow reads whole.
+
+    Raises:
+        BenchError: it cannot be read, or is so narrow that the images made of it would take gigabytes; names the file.
+    """
+    try:
+        encoded = file.read_bytes()
+        with Image.open(io.BytesIO(encoded)) as image:
+            width, height = image.size
+            if max(width, height) > MOST_EXTREME * min(width, height):
+                size = f"{width} × {height} pixels, one side more than {MOST_EXTREME} times the other"
+                raise BenchError(f"corpus {file}: {size}; take it out of the folder")
+            image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = "not an image that Pillow reads" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+        raise BenchError(f"corpus {file}: {reason}; convert it to JPEG or PNG, or take it out of the folder") from None
+    return encoded
 
 
 def _read_texts(file: Path) -> Iterator[str]:

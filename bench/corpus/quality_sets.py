@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 from bench.core import paths
 from bench.core.errors import BenchError
 from bench.corpus import resolve, standard_library
+from bench.corpus.files import without_surrogates
 
 HARD_PAIRS = paths.ROOT / "data" / "hard" / "pairs.jsonl"
 DOCSTRINGS, IMAGES = 1024, 256
@@ -131,6 +132,7 @@ def own(file: Path) -> Retrieval:
     rows: list[dict[str, Any]] = list(_table(file) if file.suffix == ".csv" else _lines(file))
     if not rows or any(not row.get("query") or not row.get("text") for row in rows):
         raise BenchError(f"quality set {file}: every row wants a `query` and a relevant `text`; mend or fill them")
+    rows = [{key: without_surrogates(str(row[key])) for key in ("query", "text")} for row in rows]
     queries = list(dict.fromkeys(str(row["query"]) for row in rows))
     documents = list(dict.fromkeys(str(row["text"]) for row in rows))
     at = {text: place for place, text in enumerate(documents)}

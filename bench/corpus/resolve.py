@@ -116,5 +116,5 @@ def _finite(name: str, texts: tuple[str, ...], images: list[Path], seed: int) ->
         has_texts=bool(texts),
         has_images=bool(image_files),
         _texts=lambda part: (texts[k] for k in order(len(texts))),
-        _images=lambda part: (image_files[k].read_bytes() for k in order(len(image_files))),
+        _images=lambda part: (files.read_image(image_files[k]) for k in order(len(image_files))),
     )

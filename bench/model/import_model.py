@@ -61,7 +61,8 @@ def entries(known: Iterable[Model], folder: Path, named: Model) -> list[Model]:
     Raises:
         BenchError: it is not one of ours.
     """
-    if named.name in {name for model in known for name in (model.name, model.group)}:
+    taken = {"all"} | {name.lower() for model in known for name in (model.name, model.group, *model.aliases) if name}
+    if named.name in taken:
         named = replace(named, name=f"{named.name}-own")
     job = {"folder": str(folder), "named": jobs.plain(named)}
     answer = jobs.run("bench.model.import_model", f"read {named.title}", job, paths.WEIGHTS / f"{named.name}.log")

@@ -132,3 +132,13 @@ def test_durations(text: str, seconds: float) -> None:
 def test_a_bad_duration_is_refused(text: str) -> None:
     with pytest.raises(BenchError, match="bad duration"):
         catalog.parse_seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key"), [("a: {title: x}\nb: {title: x}\na: {title: y}\n", 3, "a"), ("a:\n  dim: 1\n  dim: 2\n", 3, "dim")]
+)
+def test_a_key_that_stands_twice_is_named_with_its_line(tmp_path: Path, text: str, line: int, key: str) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_text(text)
+    with pytest.raises(BenchError, match=rf"models\.yaml:{line}: '{key}' stands twice"):
+        catalog.load(tmp_path)

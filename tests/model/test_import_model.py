@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -347,3 +348,14 @@ def test_a_missing_shard_is_named(saved: dict[str, Path], tmp_path: Path) -> Non
         index.write_text(broken)
         with pytest.raises(BenchError, match="not an index of safetensors shards"):
             import_model.pick(catalog.load(), str(folder))
+
+
+@pytest.mark.parametrize(("name", "expected"), [("bge", "bge-own"), ("bge-m3", "bge-m3-own"), ("all", "all-own"), ("mine", "mine")])
+def test_a_folder_named_as_a_model_an_alias_or_all_gets_a_name_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, expected: str
+) -> None:
+    from bench.core import jobs
+
+    monkeypatch.setattr(jobs, "run", lambda _module, _title, job, _log: {"models": [job["named"]]})
+    (model,) = import_model.entries(catalog.load().models.values(), tmp_path, dataclasses.replace(NAMED, name=name))
+    assert model.name == expected
