@@ -188,6 +188,10 @@ def _prompts(folder: Folder) -> dict[str, str]:
     prompts = {str(name): str(prompt) for name, prompt in (config.get("prompts") or {}).items() if prompt is not None}
     default = config.get("default_prompt_name")
     if default and not set(DOCUMENT_PROMPTS) & set(prompts):
+        if default not in prompts:
+            named = ", ".join(map(repr, prompts)) or "none"
+            place = f"{folder.path}/config_sentence_transformers.json"
+            raise BenchError(f"{place}: default_prompt_name {default!r} is not among its prompts ({named}); name one of them, or add it")
         prompts["document"] = prompts[default]
     return prompts if any(prompts.values()) else {}
 
@@ -265,6 +269,11 @@ def _tokens_agree(model: Model, folder: Folder) -> Model:
 
     from bench.plan import preprocess
 
+    stated = folder.read("tokenizer_config.json", False).get("truncation_side")
+    direction = (folder.read("tokenizer.json").get("truncation") or {}).get("direction")
+    if stated == "left" or direction == "Left":
+        file, key = ("tokenizer_config.json", "truncation_side") if stated == "left" else ("tokenizer.json", "truncation.direction")
+        raise BenchError(f"{folder.path}/{file}: {key}: long texts are cut on the left; only models that are cut on the right are measured")
     ours = preprocess.Tokenizer(replace(model, prompts={}), folder.path)
     try:
         theirs = AutoTokenizer.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)

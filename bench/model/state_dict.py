@@ -112,13 +112,13 @@ def tensors(model: Model, folder: Path) -> Iterator[tuple[str, Tensor]]:
     """The Embedder's tensors by name, in fp32, read from the checkpoint as they are asked for.
 
     Raises:
-        BenchError: the checkpoint lacks one.
+        BenchError: the checkpoint lacks one, or has it in another shape than its config says.
     """
     from safetensors import SafetensorError, safe_open
 
     with ExitStack() as stack:
         opened: dict[str, dict[str, Any]] = {}  # for each file of weights: the shard, opened, that holds a tensor
-        for name in shapes(config(model, folder)):
+        for name, shape in shapes(config(model, folder)).items():
             file, candidates = published(model, name)
             if file not in opened:
                 opened[file] = {}
@@ -131,7 +131,11 @@ def tensors(model: Model, folder: Path) -> Iterator[tuple[str, Tensor]]:
             published_name = next((candidate for candidate in candidates if candidate in opened[file]), None)
             if published_name is None:
                 raise BenchError(f"weights of {model.name}: {folder / file} holds no tensor {candidates[0]!r}; it is not {model.title}")
-            yield name, opened[file][published_name].get_tensor(published_name).float()
+            tensor = opened[file][published_name].get_tensor(published_name)
+            if tuple(tensor.shape) != shape:
+                shapes_differ = f"{published_name} has the shape {tuple(tensor.shape)}, by config.json it should have {shape}"
+                raise BenchError(f"weights of {model.name}: {folder / file}: {shapes_differ}; mend config.json or save the model again")
+            yield name, tensor.float()
 
 
 def write(file: Path, shapes: Mapping[str, tuple[int, ...]], tensors: Iterable[npt.NDArray[np.float32]]) -> None:

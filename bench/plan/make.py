@@ -138,7 +138,8 @@ def hard_plan(model: Model, tokenizer_folder: Path, seed: int) -> Plan:
     if tokenizer:
         by_ids: dict[bytes, tuple[Ids, int]] = {}
         for ids, ns in tokenizer.timed(texts):
-            by_ids.setdefault(ids.tobytes(), (ids, ns))
+            if len(ids):  # a tokenizer without special tokens makes nothing of an empty text, which is then no request
+                by_ids.setdefault(ids.tobytes(), (ids, ns))
         timed = list(by_ids.values())
     else:
         timed = list(timed_images(hard.images(seed, at_least), _image_input(model)))

@@ -210,6 +210,25 @@ REFUSALS: dict[str, tuple[str, Any, str]] = {
     "dense widths": ("gemma3_embedding", lambda f: reference_models.edit(f / "2_Dense" / "config.json", out_features=90), "of widths"),
     "cut vectors": ("bert", lambda f: reference_models.edit(f / "config_sentence_transformers.json", truncate_dim=16), "truncate_dim"),
     "lower case": ("bert", lambda f: reference_models.edit(f / "sentence_bert_config.json", do_lower_case=True), "do_lower_case"),
+    "cut on the left": (
+        "bert",
+        lambda f: reference_models.edit(f / "tokenizer_config.json", truncation_side="left"),
+        r"tokenizer_config\.json: truncation_side: .* cut on the left",
+    ),
+    "cut on the left by tokenizer.json": (
+        "bert",
+        lambda f: reference_models.edit(
+            f / "tokenizer.json", truncation={"direction": "Left", "max_length": 16, "strategy": "LongestFirst", "stride": 0}
+        ),
+        r"tokenizer\.json: truncation\.direction: .* cut on the left",
+    ),
+    "no such prompt": (
+        "bert",
+        lambda f: reference_models.edit(
+            f / "config_sentence_transformers.json", default_prompt_name="query", prompts={"web_search": "Search: "}
+        ),
+        r"'query' is not among its prompts \('web_search'\)",
+    ),
     "no tokenizer": ("bert", lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer.json"),
     "other image size": (
         "clip",

@@ -357,3 +357,11 @@ def test_the_shape_of_bursts_is_data(minilm: Model, folder: Path) -> None:
         return np.loadtxt(plan.folder / "rows.csv", delimiter=",", skiprows=1, usecols=0)
 
     assert gaps(0.1).std() > 2 * gaps(1.0).std()
+
+
+def test_a_hard_text_without_tokens_is_no_row(minilm: Model, folder: Path, tmp_path: Path) -> None:
+    """A tokenizer that adds no special token makes nothing of the empty text."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**content, "post_processor": None}))
+    plan = make.hard_plan(minilm, tmp_path, 1)
+    assert plan.rows >= 256 and plan.lengths.min() == 1
