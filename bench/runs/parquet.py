@@ -1,6 +1,6 @@
-"""What a published run is made of, as small Parquet files.
+"""The samples and vectors of a run as small Parquet files.
 
-A run holds hundreds of files of samples, and most of a plain one is its footer. Sorted by arm and time, whole numbers are stored as
+A run holds hundreds of files of samples, and a plain one is mostly footer. Sorted by arm and time, whole numbers are stored as
 differences, without pandas' and Arrow's own descriptions of the columns: on a real run a third of the bytes that the defaults take.
 
 Vectors hardly compress, but those of two runtimes that agree to 1e-7 differ in their low bits only: each arm's are stored as differences
@@ -56,11 +56,11 @@ def read_block(file: Path, base: Vectors | None) -> Vectors:
     bits = table["bits"].to_numpy().reshape(-1, int((table.schema.metadata or {})[b"dim"]))
     if base is not None and base.shape == bits.shape:
         bits = bits + _bits(base)
-    found: Vectors = np.ascontiguousarray(bits).view("<f4")
-    return found
+    vectors: Vectors = np.ascontiguousarray(bits).view("<f4")
+    return vectors
 
 
 def _bits(vectors: Vectors) -> npt.NDArray[np.int32]:
     """Sums and differences of these wrap around, so that no pair of bits is too far apart."""
-    found: npt.NDArray[np.int32] = np.ascontiguousarray(vectors, dtype="<f4").view("<i4")
-    return found
+    bits: npt.NDArray[np.int32] = np.ascontiguousarray(vectors, dtype="<f4").view("<i4")
+    return bits

@@ -127,5 +127,5 @@ def _median_of(starts: Sequence[Start], time_ns: Callable[[Start], int | None]) 
 
 
 def _whole_median(values: Sequence[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return round(float(np.median(known))) if known else None
+    measured = [value for value in values if value is not None]
+    return round(float(np.median(measured))) if measured else None

@@ -74,7 +74,7 @@ class Tally:
 def verdicts(database: Path = paths.DATABASE, last: int | None = None) -> list[Verdict]:
     """Every twin and every slow arm against the arm it was made from, oldest run first; of the `last` runs with controls where given.
 
-    Also control arms that could not be compared are there, as "unresolved" with the reason.
+    Control arms that could not be compared are included, as "unresolved" with the reason.
     """
     rows = store.rows(VERDICTS, database=database)
     run_ids = list(dict.fromkeys(row["run_id"] for row in rows))[-last if last else 0 :]

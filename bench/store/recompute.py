@@ -33,24 +33,24 @@ class Recomputed:
 def recompute(database: Path = paths.DATABASE, runs: Path = paths.RUNS) -> list[Recomputed]:
     """Compute the statistics of every run of the database from its samples, and replace the rows of those that differ.
 
-    What the samples do not hold (starts, slices, checks) is read from the run folder; a run without one is left as it is.
+    Starts, slices and checks are read from the run folder; a run without one is left as it is.
 
     Raises:
         BenchError: the database is locked, or a run folder cannot be read.
     """
     with store.writing(database) as connection:
-        found = connection.execute("SELECT run_id FROM runs ORDER BY run_id").fetchall()
-        return [_recompute(connection, runs / str(run_id)) for (run_id,) in found]
+        run_ids = connection.execute("SELECT run_id FROM runs ORDER BY run_id").fetchall()
+        return [_recompute(connection, runs / str(run_id)) for (run_id,) in run_ids]
 
 
-def in_words(found: Sequence[Recomputed]) -> str:
-    """What became of it, a line for each thing that a person must know."""
-    changed = [run for run in found if run.changed]
-    lines = [f"{len(found)} runs: {sum(run.rows for run in found)} rows of statistics, {sum(run.changed for run in changed)} replaced"]
+def in_words(runs: Sequence[Recomputed]) -> str:
+    """A summary for people: the totals, then a line for each run that changed or was left as it is."""
+    changed = [run for run in runs if run.changed]
+    lines = [f"{len(runs)} runs: {sum(run.rows for run in runs)} rows of statistics, {sum(run.changed for run in changed)} replaced"]
     for run in changed:
         why = "though the statistics' version is the same" if run.same_version else "by a new version of the statistics"
         lines.append(f"{run.run_id}: {run.changed} rows replaced {why}")
-    return "\n".join(lines + [f"{run.run_id}: {run.note}" for run in found if run.note])
+    return "\n".join(lines + [f"{run.run_id}: {run.note}" for run in runs if run.note])
 
 
 def _recompute(connection: duckdb.DuckDBPyConnection, folder: Path) -> Recomputed:
