@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS arms (
 CREATE TABLE IF NOT EXISTS starts (
     run_id VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, start INTEGER NOT NULL,
     spawn_ns BIGINT, load_ns BIGINT, first_ns BIGINT, second_ns BIGINT,
-    load_pss_bytes BIGINT, rss_bytes BIGINT, peak_rss_bytes BIGINT, -- when the worker reports that it is ready, after two calls on one short row
+    load_pss_bytes BIGINT, rss_bytes BIGINT, peak_rss_bytes BIGINT, -- when the worker reports ready, after two calls on one short row
     first_pss_bytes BIGINT,                -- after its first warm-up, which are requests of a plan
     page_cache VARCHAR,                    -- cold (artefact and library evicted before the start, and verified) | warm | unknown
     page_cache_note VARCHAR,               -- why a start that was meant to be cold is not
@@ -81,18 +81,19 @@ CREATE TABLE IF NOT EXISTS results (
     p50_lo_ms DOUBLE, p50_hi_ms DOUBLE, p99_lo_ms DOUBLE, p99_hi_ms DOUBLE, tail_note VARCHAR,
     service_p50_ms DOUBLE, wait_p50_ms DOUBLE, preprocess_p50_ms DOUBLE, text_p50_ms DOUBLE,
     requests_per_s DOUBLE, requests_per_s_lo DOUBLE, requests_per_s_hi DOUBLE, embeddings_per_s DOUBLE, tokens_per_s DOUBLE,
-    token_share DOUBLE,                    -- share of useful tokens among computed ones; the rest is padding within batches (tokens_per_s counts useful ones)
+    token_share DOUBLE,                    -- useful tokens over computed ones, which include padding (tokens_per_s counts useful ones)
     -- open loop: rho is the offered load (rate × service time per request; above 1 the backlog grows), late_p99_ms how late a free session
     -- takes a due request, little_error |L − λW| / L of Little's law (from 500 requests on)
     rho DOUBLE, late_p99_ms DOUBLE, little_error DOUBLE,
     -- SLO search: the latency limit; rate_per_s is the largest rate that keeps it, slo_fails_per_s the smallest tried rate that does not
     slo_ms DOUBLE, slo_fails_per_s DOUBLE,
-    -- starts: medians. cold_*: starts with an empty page cache (cold_note: why there is none). start_to_first_ms: process start to first vector
+    -- starts: medians. cold_*: with an empty page cache (cold_note: why there is none). start_to_first: process start to first vector
     load_ms DOUBLE, first_ms DOUBLE, second_ms DOUBLE, start_to_first_ms DOUBLE, cold_load_ms DOUBLE, cold_start_to_first_ms DOUBLE,
     cold_note VARCHAR,
-    -- memory: peak_rss is the highest VmHWM of a block (reset at its start), load_peak_rss the peak while loading; the rest are medians over
-    -- the ends of blocks
-    peak_rss_bytes BIGINT, load_peak_rss_bytes BIGINT, rss_bytes BIGINT, rss_anon_bytes BIGINT, rss_file_bytes BIGINT, rss_shmem_bytes BIGINT,
+    -- memory: peak_rss is the highest VmHWM of a block (reset at its start), load_peak_rss the peak while loading; the rest are medians
+    -- over the ends of blocks
+    peak_rss_bytes BIGINT, load_peak_rss_bytes BIGINT,
+    rss_bytes BIGINT, rss_anon_bytes BIGINT, rss_file_bytes BIGINT, rss_shmem_bytes BIGINT,
     pss_load_bytes BIGINT, pss_first_bytes BIGINT, pss_bytes BIGINT, swap_bytes BIGINT, os_threads INTEGER,
     -- counted during slices: per 1 000 embeddings, or in percent of the wall time of one CPU
     cpu_percent DOUBLE, cpu_s_per_1000 DOUBLE, voluntary_switches_per_1000 DOUBLE, involuntary_switches_per_1000 DOUBLE,
@@ -126,7 +127,7 @@ CREATE TABLE IF NOT EXISTS checks (
 );
 
 -- Fitted numbers about one arm in one scenario: the terms of the curve of time over length L (base_ms, per_token_us, per_token2_ns:
--- time = base + per_token·L + per_token2·L²), and new_shape_ratio, the time of a length that is new to the process over that of a known one.
+-- time = base + per_token·L + per_token2·L²), and new_shape_ratio: the time of a length new to the process over that of a known one.
 CREATE TABLE IF NOT EXISTS fits (
     run_id VARCHAR NOT NULL, scenario VARCHAR NOT NULL, arm_id VARCHAR NOT NULL, term VARCHAR NOT NULL, unit VARCHAR NOT NULL,
     blocks INTEGER NOT NULL, value DOUBLE, lo DOUBLE, hi DOUBLE, note VARCHAR, stats_version INTEGER NOT NULL,
@@ -141,24 +142,136 @@ CREATE TABLE IF NOT EXISTS quality (
     PRIMARY KEY (run_id, arm_id, measure, quality_set)
 );
 
--- Swapping arms without re-indexing: an index of the run's probe set built by `built_arm` and queried by `asked_arm`; the arm `reference` is
--- the fp32 Embedder. verdict: yes (the same documents come back), nearly (other documents of equal nDCG do), re-index.
+-- Swapping arms without re-indexing: an index of the run's probe set built by `built_arm` and queried by `asked_arm`; the arm `reference`
+-- is the fp32 Embedder. verdict: yes (the same documents come back), nearly (other documents of equal nDCG do), re-index.
 CREATE TABLE IF NOT EXISTS swaps (
     run_id VARCHAR NOT NULL, built_arm VARCHAR NOT NULL, asked_arm VARCHAR NOT NULL, queries BIGINT NOT NULL,
     overlap DOUBLE NOT NULL, overlap_lo DOUBLE, ndcg DOUBLE, ndcg_kept DOUBLE, ndcg_kept_lo DOUBLE, verdict VARCHAR NOT NULL,
     PRIMARY KEY (run_id, built_arm, asked_arm)
 );
 
+-- The views and macros below are what reports and pages read. tests/store/test_views.py holds each against a computation in Python.
+
 CREATE OR REPLACE VIEW leaderboard AS SELECT * FROM results;
 
--- The current rows: per machine × model × weights × precision × scenario those of the newest complete run in which some arm was tried. A run
--- whose arms were all SKIPPED or NOT_APPLICABLE hides no older one.
-CREATE OR REPLACE VIEW current_leaderboard AS
-WITH known AS (
-    SELECT results.*, bool_or(role = 'measured' AND status NOT IN ('SKIPPED', 'NOT_APPLICABLE'))
-        OVER (PARTITION BY run_id, precision, scenario) AS tried
-    FROM results JOIN runs USING (run_id) WHERE runs.complete
+-- Rows of measured arms that passed the correctness gate: their times may be shown and compared.
+CREATE OR REPLACE VIEW measured AS SELECT * FROM leaderboard WHERE role = 'measured' AND status IN ('OK', 'PARTIAL');
+
+-- The rows that are shown now. Per machine × model × weights × precision × scenario those of the newest complete run in which some arm was
+-- tried (a run whose arms were all SKIPPED or NOT_APPLICABLE hides no older one), else those of the newest complete run. Without a complete
+-- run the newest row of each arm; run_complete is then false. Rows of single knobs are not among them.
+CREATE OR REPLACE VIEW current_results AS
+WITH candidates AS (
+    SELECT results.*, runs.complete AS run_complete,
+           bool_or(results.role = 'measured' AND results.status NOT IN ('SKIPPED', 'NOT_APPLICABLE'))
+               OVER (PARTITION BY results.run_id, results.precision, results.scenario) AS tried
+    FROM results JOIN runs USING (run_id)
+    WHERE results.variant NOT LIKE 'knob:%'
+), newest AS (
+    SELECT machine_id, model, weights, precision, scenario,
+           coalesce(max({moment: measured_at, run_id: run_id}) FILTER (run_complete AND tried),
+                    max({moment: measured_at, run_id: run_id}) FILTER (run_complete)).run_id AS newest_run
+    FROM candidates GROUP BY ALL
 )
-SELECT * EXCLUDE (tried) FROM known
-QUALIFY run_id = first_value(run_id) OVER (
-    PARTITION BY machine_id, model, weights, precision, scenario ORDER BY tried DESC, measured_at DESC, run_id DESC);
+SELECT candidates.* EXCLUDE (tried)
+FROM candidates JOIN newest USING (machine_id, model, weights, precision, scenario)
+WHERE newest_run IS NULL OR run_id = newest_run
+QUALIFY newest_run IS NOT NULL OR measured_at = max(measured_at) OVER (
+    PARTITION BY machine_id, model, weights, precision, scenario, framework, variant, sessions, threads, role);
+
+-- Those of complete runs alone.
+CREATE OR REPLACE VIEW current_leaderboard AS SELECT * EXCLUDE (run_complete) FROM current_results WHERE run_complete;
+
+-- Each comparison from both sides: arm_id over other_id.
+CREATE OR REPLACE VIEW comparisons_both_ways AS
+SELECT run_id, scenario, arm_a AS arm_id, arm_b AS other_id, blocks, quantity, note, ratio_lo, ratio, ratio_hi, verdict FROM comparisons
+UNION ALL
+SELECT run_id, scenario, arm_b, arm_a, blocks, quantity, note, 1 / ratio_hi, 1 / ratio, 1 / ratio_lo,
+       CASE verdict WHEN 'slower' THEN 'faster' WHEN 'faster' THEN 'slower' ELSE verdict END
+FROM comparisons;
+
+-- The noise floor of a run and scenario: the widest 95 % interval of the ratio of two copies of one worker (twins).
+CREATE OR REPLACE VIEW noise_floor AS
+SELECT comparisons.run_id, scenario, least(min(ratio_lo), 1 / max(ratio_hi)) AS lo, greatest(max(ratio_hi), 1 / min(ratio_lo)) AS hi
+FROM comparisons JOIN arms ON arms.run_id = comparisons.run_id AND arms.arm_id = arm_a
+WHERE role = 'twin' AND ratio_lo > 0
+GROUP BY comparisons.run_id, scenario;
+
+-- The distribution of service time: the nearest-rank quantiles 0, 0.005, …, 1 of n requests. (Decimals, because 200 × 0.545 is not 109 in
+-- floating point.)
+CREATE OR REPLACE VIEW service_quantiles AS
+SELECT run_id, arm_id, scenario, n, unnest(range(0, 201)) / 200 AS share, unnest(quantiles) AS service_ms
+FROM (
+    SELECT run_id, arm_id, scenario, count(*) AS n,
+           quantile_disc((end_ns - start_ns) / 1e6, list_transform(range(0, 201), lambda i: (i * 0.005)::DECIMAL(4, 3))) AS quantiles
+    FROM samples GROUP BY ALL);
+
+-- Time per row by the shape of a call, over all loads without an arrival rate: the median of (duration of the call / its rows) over at
+-- least 3 calls. batch: rows of the call; up_to_tokens: its longest row, rounded up to a power of two from 16 on.
+CREATE OR REPLACE VIEW shape_times AS
+WITH calls AS (
+    SELECT run_id, arm_id, count(*) AS batch, 2 ** ceil(log2(greatest(max(tokens), 16))) AS up_to_tokens,
+           max(end_ns - start_ns) / 1e6 / count(*) AS row_ms
+    FROM samples JOIN measured USING (run_id, arm_id, scenario)
+    WHERE measured.rate_per_s IS NULL AND scenario NOT LIKE 'slo%'
+    GROUP BY run_id, arm_id, scenario, block, slice, start_ns
+)
+SELECT run_id, arm_id, batch::INTEGER AS batch, up_to_tokens::INTEGER AS up_to_tokens, count(*) AS calls, median(row_ms) AS ms_per_row
+FROM calls GROUP BY ALL HAVING count(*) >= 3;
+
+-- The same of some arms beside each other, in the shapes that all of them served; of an arm in several runs the newest.
+-- share_of_best: the shortest time of these arms over this one's.
+CREATE OR REPLACE MACRO shapes_compared(of_runs, of_arms) AS TABLE
+WITH newest AS (
+    SELECT shape_times.* FROM shape_times JOIN runs USING (run_id)
+    WHERE list_contains(of_runs, run_id) AND list_contains(of_arms, arm_id)
+    QUALIFY row_number() OVER (PARTITION BY arm_id, batch, up_to_tokens ORDER BY measured_at DESC, run_id DESC) = 1
+), common AS (
+    SELECT batch, up_to_tokens FROM newest GROUP BY ALL HAVING count(*) = len(list_distinct(of_arms))
+)
+SELECT *, min(ms_per_row) OVER (PARTITION BY batch, up_to_tokens) / ms_per_row AS share_of_best
+FROM newest SEMI JOIN common USING (batch, up_to_tokens);
+
+-- Some arms under one load: rows per second against the quality kept, which is 1 in the reference precision.
+-- on_front: no other of these arms is at least as good in both and better in one.
+CREATE OR REPLACE MACRO speed_and_quality(of_runs, of_arms, of_scenario, reference_precision) AS TABLE
+WITH points AS (
+    SELECT framework, arm_id, precision, variant, requests_per_s AS rows_per_s, artefact_bytes, peak_rss_bytes,
+           CASE precision WHEN reference_precision THEN 1.0 ELSE quality END AS kept, quality_lo AS lo, quality_hi AS hi
+    FROM measured
+    WHERE list_contains(of_runs, run_id) AND list_contains(of_arms, arm_id) AND scenario = of_scenario AND requests_per_s IS NOT NULL
+)
+SELECT *, NOT EXISTS (
+    SELECT 1 FROM points AS other
+    WHERE other.rows_per_s >= points.rows_per_s AND other.kept >= points.kept
+      AND (other.rows_per_s > points.rows_per_s OR other.kept > points.kept)) AS on_front
+FROM points WHERE kept IS NOT NULL;
+
+-- Default arms by model: median latency of single requests against rows per second in batches. The two lists name the scenarios as
+-- {run_id, scenario, precision}. on_front: as above, among the arms of a model.
+CREATE OR REPLACE MACRO single_and_batched(of_single, of_batched) AS TABLE
+WITH points AS (
+    SELECT single.model, single.framework, arm_id, single.p50_ms, batched.requests_per_s AS rows_per_s
+    FROM measured AS single JOIN measured AS batched USING (run_id, arm_id)
+    WHERE list_contains(of_single, {run_id: run_id, scenario: single.scenario, precision: single.precision})
+      AND list_contains(of_batched, {run_id: run_id, scenario: batched.scenario, precision: batched.precision})
+      AND single.variant = 'default' AND isfinite(single.p50_ms) AND batched.requests_per_s IS NOT NULL
+)
+SELECT *, NOT EXISTS (
+    SELECT 1 FROM points AS other
+    WHERE other.model = points.model AND other.p50_ms <= points.p50_ms AND other.rows_per_s >= points.rows_per_s
+      AND (other.p50_ms < points.p50_ms OR other.rows_per_s > points.rows_per_s)) AS on_front
+FROM points;
+
+-- Throughput of an arm from run to run, without knobs and arrival rates; *_before: of the run before. change: faster or slower if the 95 %
+-- intervals of the two runs do not meet, else NULL.
+CREATE OR REPLACE VIEW history AS
+WITH chained AS (
+    SELECT measured.*, lag(run_id) OVER arm AS run_before, lag(framework_version) OVER arm AS version_before,
+           lag(requests_per_s_lo) OVER arm AS lo_before, lag(requests_per_s_hi) OVER arm AS hi_before
+    FROM measured
+    WHERE served_scenario IS NULL AND requests_per_s IS NOT NULL AND variant NOT LIKE 'knob:%' AND rate_per_s IS NULL
+    WINDOW arm AS (PARTITION BY machine_id, model, weights, framework, precision, variant, sessions, threads, scenario
+                   ORDER BY measured_at, run_id)
+)
+SELECT *, CASE WHEN requests_per_s_lo > hi_before THEN 'faster' WHEN requests_per_s_hi < lo_before THEN 'slower' END AS change FROM chained;

@@ -20,9 +20,10 @@ from pathlib import Path
 from bench import catalog
 from bench.core import paths
 from bench.core.errors import BenchError
+from bench.store.connection import open_for_reading
 from site_src import social_card
 from site_src.charts import framework_style, render
-from site_src.data.leaderboard import Leaderboard, open_database
+from site_src.data.leaderboard import Leaderboard
 from site_src.page_writer import HERE, PageWriter
 from site_src.pages import (
     bias,
@@ -69,7 +70,7 @@ def build(database: Path = paths.DATABASE, out: Path = paths.SITE, pages: Path =
     Raises:
         BenchError: the database cannot be read, or MkDocs rejects a page.
     """
-    board = Leaderboard(open_database(database), catalog.load())
+    board = Leaderboard(open_for_reading(database), catalog.load())
     pages.parent.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pages-", dir=pages.parent) as scratch:

@@ -14,7 +14,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from site_src import formatting
+from bench.core import formatting
+from site_src import markup, records
 from site_src.charts import framework_style, render
 from site_src.charts.chart import Chart, plain_colours
 from site_src.data.leaderboard import Leaderboard, Row, is_measured, is_shown, latency
@@ -68,9 +69,9 @@ class PageWriter:
         depth = path.count("/") + (0 if path.rsplit("/", 1)[-1] == "index" else 1)
         root = "../" * depth
         hide = [name for name in ("navigation", "toc") if name not in sidebars]
-        front = {"title": formatting.plain(title), "description": formatting.plain(description), "section": section, "hide": hide}
+        front = {"title": markup.plain(title), "description": markup.plain(description), "section": section, "hide": hide}
         front |= {"image": image} if image else {}
-        head = "".join(f"{name}: {formatting.to_json(value, None)}\n" for name, value in front.items())
+        head = "".join(f"{name}: {records.to_json(value, None)}\n" for name, value in front.items())
 
         def render_page() -> None:
             body = self.env.get_template(template).render(root=root, base=f"{root}data/{path}/", title=title, **context)
@@ -86,7 +87,7 @@ class PageWriter:
         """Write the downloads of a chart on the page `path`: CSV, SVG and PNG in fixed colours, Vega-Lite specification."""
         stem = f"data/{path}/{chart.name}"
         self.write_file(f"{stem}.csv", as_csv(chart.columns, chart.rows))
-        self.write_file(f"{stem}.vl.json", formatting.to_json(chart.spec, None))
+        self.write_file(f"{stem}.vl.json", records.to_json(chart.spec, None))
 
         def write_pictures() -> None:
             svg = plain_colours(chart.wide)
@@ -98,7 +99,7 @@ class PageWriter:
     def write_rows(self, stem: str, rows: Sequence[Row]) -> None:
         """Write rows of the leaderboard as `<stem>.json` and `<stem>.csv`."""
         public = [public_row(row) for row in rows]
-        self.write_file(f"{stem}.json", formatting.to_lines(public))
+        self.write_file(f"{stem}.json", records.to_lines(public))
         self.write_file(f"{stem}.csv", as_csv(list(public[0]), public))
 
 
@@ -107,13 +108,13 @@ def environment(board: Leaderboard) -> Environment:
     env = Environment(
         loader=FileSystemLoader(HERE / "pages"),
         autoescape=True,
-        finalize=formatting.escape,
+        finalize=markup.escape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     env.filters |= {
-        "pre": formatting.pre,
+        "pre": markup.pre,
         "code": code,
         "reason": reason,
         "framework_title": board.framework_title,
@@ -129,7 +130,7 @@ def environment(board: Leaderboard) -> Environment:
         "distance": formatting.distance,
         "same_arm": same_arm,
         "framework_title": board.framework_title,
-        "ident": formatting.ident,
+        "ident": markup.ident,
         "interval": formatting.interval,
         "iso": formatting.iso,
         "in_catalogue": board.catalog.frameworks.__contains__,
@@ -142,7 +143,7 @@ def environment(board: Leaderboard) -> Environment:
         "number": formatting.number,
         "scenario_title": board.scenario_title,
         "size": formatting.size,
-        "slug": formatting.slug,
+        "slug": markup.slug,
         "small": formatting.small,
         "span": formatting.span,
         "when": formatting.when,
@@ -157,12 +158,12 @@ def code(value: Any) -> Markup:
 
 def reason(text: str) -> Markup:
     """A reason as HTML; text between backticks becomes `<code>`."""
-    return Markup(re.sub(r"&#96;(.+?)&#96;", r"<code>\1</code>", str(formatting.escape(text))))
+    return Markup(re.sub(r"&#96;(.+?)&#96;", r"<code>\1</code>", str(markup.escape(text))))
 
 
 def anchor(row: Row) -> str:
     """The id of a row on the page of its run and load."""
-    return formatting.ident(f"row-{row['arm_id']}-{row['scenario']}".lower())
+    return markup.ident(f"row-{row['arm_id']}-{row['scenario']}".lower())
 
 
 def same_arm(rows: Iterable[Row], arm: Row) -> Row | None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from bench import catalog
+from bench.store.connection import open_for_reading
 from site_src.charts import one_load
 from site_src.charts.chart import plain_colours
-from site_src.charts.parts import SHOWN, Selection
-from site_src.data.leaderboard import Leaderboard, open_database
+from site_src.charts.parts import Selection
+from site_src.data.leaderboard import Leaderboard
 
 
 @dataclass(frozen=True)
@@ -32,20 +33,18 @@ class Plot:
 def draw(database: Path, run: Mapping[str, Any]) -> list[Plot]:
     """Latency, load curve and ratios of every served scenario of a run, as far as there are arms to show."""
     plots = []
-    with open_database(database) as connection:
+    with open_for_reading(database) as connection:
         board = Leaderboard(connection, catalog.load())
-        served = board.query(
+        rows = board.query(
             """
-            SELECT scenario, arm_id, role, status FROM leaderboard WHERE run_id = ? AND served_scenario IS NULL
+            SELECT scenario, arm_id FROM measured WHERE run_id = ? AND served_scenario IS NULL
             ORDER BY scenario, tie_group NULLS LAST, rank_lo NULLS LAST, requests_per_s DESC NULLS LAST, framework, variant
             """,
             [run["run_id"]],
         )
-        for scenario in dict.fromkeys(row["scenario"] for row in served):
-            arms = [row["arm_id"] for row in served if row["scenario"] == scenario and row["role"] == "measured" and row["status"] in SHOWN]
+        for scenario in dict.fromkeys(row["scenario"] for row in rows):
+            arms = [row["arm_id"] for row in rows if row["scenario"] == scenario]
             selection = Selection(board, [run["run_id"]], arms, scenario, scenario)
-            for draw_chart in (one_load.latency, one_load.load_curve, one_load.ratios):
-                chart = draw_chart(selection) if arms else None
-                if chart:
-                    plots.append(Plot(f"{run['run_id']}-{chart.name}.svg", plain_colours(chart.wide), chart.sentence))
+            charts = (draw_chart(selection) for draw_chart in (one_load.latency, one_load.load_curve, one_load.ratios))
+            plots += [Plot(f"{run['run_id']}-{chart.name}.svg", plain_colours(chart.wide), chart.sentence) for chart in charts if chart]
     return plots

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.catalog import Framework, Model, Scenario
-from site_src import formatting
+from bench.core import formatting
+from site_src import markup
 from site_src.data.leaderboard import Leaderboard, ModelResults, Row, Table
 from site_src.data.operating_points import OperatingPoints
 
@@ -58,13 +59,6 @@ def leaders(table: Table) -> tuple[Row, ...]:
     return () if table.mixed else tuple(row for row in table.rows if row["ranked"] and row["rank_lo"] == 1)
 
 
-def name(board: Leaderboard, row: Row, table: Table) -> str:
-    """The framework, with the variant if the table has several rows of the framework."""
-    title = board.framework_title(row["framework"])
-    several = sum(other["framework"] == row["framework"] for other in table.rows) > 1
-    return f"{title} ({row['variant']})" if several else title
-
-
 def rate(row: Row) -> str:
     """Throughput with its interval."""
     places = formatting.decimals([row["requests_per_s"]])
@@ -94,17 +88,17 @@ def verdict(board: Leaderboard, table: Table) -> str:
         return f"{load}: not ranked, since these rows come from different runs."
     first = ranked[0] if ranked else table.rows[0]
     if len(ranked) > 1:
-        names = formatting.listing([name(board, row, table) for row in ranked])
+        names = formatting.listing([board.arm_title(row["arm_id"]) for row in ranked])
         together = f"{load}: {names} lead together, none shown to be better than the others"
-        text = f"{together}; {name(board, first, table)} gave {merit(first, table)}."
+        text = f"{together}; {board.arm_title(first['arm_id'])} gave {merit(first, table)}."
     else:
         best = "has the lowest" if table.by_latency else "serves the most,"
-        text = f"{load}: {name(board, first, table)} {best} {merit(first, table)}."
+        text = f"{load}: {board.arm_title(first['arm_id'])} {best} {merit(first, table)}."
     behind = [row for row in table.rows if row is not first and row not in ranked and row["ratio_to_best"] is not None]
     if behind:
         nearest, last = behind[0], behind[-1]
-        text += f" {name(board, nearest, table)} reaches {ratio(nearest)} of the best"
-        text += f", {name(board, last, table)} {ratio(last)}." if last is not nearest else "."
+        text += f" {board.arm_title(nearest['arm_id'])} reaches {ratio(nearest)} of the best"
+        text += f", {board.arm_title(last['arm_id'])} {ratio(last)}." if last is not nearest else "."
     if not ranked:
         why = next((row["rank_note"] for row in table.rows if row["rank_note"]), "no rank was computed")
         text = f"Not ranked ({why}). In this data: {text[:1].lower()}{text[1:]}"
@@ -172,7 +166,7 @@ def most(title: str, table: Table, sections: Sequence[Table]) -> Answer | None:
     first = ranked[0] if ranked else table.rows[0]
     return Answer(
         title=title,
-        link=formatting.ident(f"{table.scenario}-{table.precision}") if table in sections else "every-load",
+        link=markup.ident(f"{table.scenario}-{table.precision}") if table in sections else "every-load",
         leaders=ranked or (first,),
         value=f"{formatting.number(first['requests_per_s'], formatting.decimals([first['requests_per_s']]))} rows/s",
         under=table.title.partition(",")[0],
@@ -183,7 +177,7 @@ def most(title: str, table: Table, sections: Sequence[Table]) -> Answer | None:
 
 def fastest(title: str, table: Table) -> Answer | None:
     """The arm with the lowest median, and the arms that the ranking puts level with it."""
-    link = formatting.ident(f"{table.scenario}-{table.precision}")
+    link = markup.ident(f"{table.scenario}-{table.precision}")
     answer = smallest(title, link, table.rows, "p50_ms", lambda value: f"{formatting.number(value)} ms")
     if answer is None:
         return None

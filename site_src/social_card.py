@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from markupsafe import escape
 
-from site_src import formatting, sentences
+from bench.core import formatting
+from site_src import markup, sentences
 from site_src.charts import framework_style, render
 from site_src.data.leaderboard import Leaderboard, ModelResults, Table
 from site_src.page_writer import PageWriter
@@ -19,7 +20,7 @@ def write(writer: PageWriter) -> None:
         headline = by_machine[0].headline if by_machine else []
         if headline:
             card = render.png(picture(writer.board, by_machine[0], headline[0]), scale=1)
-            writer.write_when_drawn(f"data/models/{formatting.slug(model)}/card.png", card)
+            writer.write_when_drawn(f"data/models/{markup.slug(model)}/card.png", card)
 
 
 def picture(board: Leaderboard, results: ModelResults, table: Table) -> str:

@@ -18,6 +18,7 @@ from bench.catalog.schema import (
     SyntheticWeights,
     Weights,
     WheelWeights,
+    arm_label,
 )
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Variant",
     "Weights",
     "WheelWeights",
+    "arm_label",
     "entries",
     "load",
     "one_of",

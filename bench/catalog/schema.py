@@ -165,6 +165,18 @@ class Suite:
     framework: str | None = None
 
 
+def arm_label(framework: str, precision: str, variant: str, sessions: int, threads: int, separator: str = " ") -> str:
+    """An arm's name for people: `onnx-python`, `onnx-python int8 dynamic`, `pytorch 2x1`.
+
+    The framework (or its title), and what sets the arm apart from fp32, the default variant and one session.
+    """
+    words = [framework]
+    words += [precision] if precision != "fp32" else []
+    words += [variant] if variant != "default" else []
+    words += [f"{sessions}x{threads}"] if sessions > 1 else []
+    return separator.join(words)
+
+
 @dataclass(config=STRICT, frozen=True)
 class Arm:
     """What is measured: a framework with a model and its weights, a precision, a variant and a layout, in a role."""
@@ -181,12 +193,8 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """For people: the framework, then what differs from its default, as in `onnx-python int8 dynamic` or `pytorch 2x1`."""
-        parts = [self.framework]
-        parts += [self.precision] if self.precision != "fp32" else []
-        parts += [self.variant] if self.variant != "default" else []
-        parts += [f"{self.sessions}x{self.threads}"] if self.sessions > 1 else []
-        return " ".join(parts)
+        """The name for people, see `arm_label`."""
+        return arm_label(self.framework, self.precision, self.variant, self.sessions, self.threads)
 
     @property
     def id(self) -> str:

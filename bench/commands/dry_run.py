@@ -15,7 +15,7 @@ from rich.table import Table
 
 from bench.catalog import Scenario
 from bench.core import files, paths
-from bench.core.progress import minutes
+from bench.core.formatting import duration
 from bench.machine import identity
 from bench.measure import allocator, budget, service_time
 from bench.measure.budget import Shape
@@ -60,12 +60,12 @@ def forecast_table(spec: RunSpec) -> Table:
         table.add_row("arm", prepare.arm_of(request, spec.model, "").label, state)
     all_forecasts, source = forecasts(spec, running, floors)
     for forecast in all_forecasts:
-        cost = "" if forecast.twelve_s is None or spec.requests else f"; {minutes(forecast.twelve_s)}"
+        cost = "" if forecast.twelve_s is None or spec.requests else f"; {duration(forecast.twelve_s)}"
         table.add_row("scenario", forecast.scenario, forecast.note + cost)
     if not spec.requests:
         whole_s = sum(forecast.twelve_s or 0 for forecast in all_forecasts)
-        within = "every scenario takes its own cost" if spec.budget_s is None else f"the budget is {minutes(spec.budget_s)}"
-        table.add_row("measuring", f"{minutes(whole_s)} for {budget.BLOCKS} blocks of everything", f"{within}; {source}")
+        within = "every scenario takes its own cost" if spec.budget_s is None else f"the budget is {duration(spec.budget_s)}"
+        table.add_row("measuring", f"{duration(whole_s)} for {budget.BLOCKS} blocks of everything", f"{within}; {source}")
         if spec.budget_s is not None:
             no_room = skipped(all_forecasts, spec.budget_s)
             table.add_row("skipped", no_room or "nothing", "3 blocks do not fit the budget, as far as can be told")
@@ -79,7 +79,7 @@ def _apart(spec: RunSpec, running: int) -> Iterator[tuple[str, str, str]]:
     yield "weights", spec.weights, f"{spec.model.bytes_fp32 / 1e6:.0f} MB in fp32"
     starts = sum(_starts(spec, group[0]) for group in _turns(spec)) * running
     load_s = _load_s(spec.model.name)
-    yield "apart", "loads", f"{starts} process starts" + (f", {minutes(starts * load_s)}" if load_s else "")
+    yield "apart", "loads", f"{starts} process starts" + (f", {duration(starts * load_s)}" if load_s else "")
     phases = last_phases(spec.model.name)
     for phase, seconds in phases.items():
         yield "last time", phase, f"{seconds:.1f} s"

@@ -21,6 +21,7 @@ from bench.core.errors import BenchError
 from bench.core.progress import Progress
 from bench.machine import identity
 from bench.prepare.spec import RunSpec
+from bench.runs.schema import PROVEN
 from bench.store import database as store
 from bench.workers import client
 
@@ -62,7 +63,7 @@ class Worth:
     @property
     def usable(self) -> bool:
         """Was it compared? A layout of several sessions has no row of its own at one client, and is compared all the same."""
-        return self.ratio is not None and (self.status in ("OK", "PARTIAL") or self.sessions > 1)
+        return self.ratio is not None and (self.status in PROVEN or self.sessions > 1)
 
 
 def measure_knobs(options: KnobsOptions, command: str) -> None:

@@ -13,7 +13,7 @@ from bench.commands.stored import ArmResults, StoredRow, results_of
 from bench.pricing import cost, money
 from bench.pricing.cost import Cost
 from bench.pricing.prices import ApiPrice, api_prices
-from bench.stats.arms import COMPARED
+from bench.runs.schema import PROVEN
 
 LEFT = ("machine", "arm", "load", "hosted model", "as of")
 
@@ -80,7 +80,7 @@ def cost_of(arm: ArmResults, machine: Priced) -> ArmCost | str:
 def _within(row: StoredRow, saturated: Cost, machine: Priced) -> Cost | str:
     """The cost at the largest rate that holds a limit; else why there is none."""
     if row.why_not:
-        return "noisy" if row.status in COMPARED else row.status
+        return "noisy" if row.status in PROVEN else row.status
     if not row.rate_per_s:
         return "no rate holds it"
     # A search serves pieces of a few hundred requests: beyond saturation they end before the queue has grown to a wide limit.

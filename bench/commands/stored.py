@@ -18,7 +18,8 @@ from bench.core import paths
 from bench.core.errors import BenchError
 from bench.pricing.service import Singles, batches_of, fitted
 from bench.pricing.sizing import Calibration
-from bench.stats.arms import COMPARED, NOISY_SHARE
+from bench.runs.schema import PROVEN
+from bench.stats.arms import NOISY_SHARE
 from bench.store import database as store
 
 #: Of each arm on each machine the newest row of each scenario that has numbers, else the newest.
@@ -97,7 +98,7 @@ class StoredRow:
     @property
     def why_not(self) -> str | None:
         """Why nothing is built upon this row; None where it may be."""
-        if self.status not in COMPARED:
+        if self.status not in PROVEN:
             return f"{self.status}: {self.reason}"
         if self.noisy_blocks > NOISY_SHARE * self.blocks:
             return f"noisy machine: {self.noisy_blocks} of {self.blocks} blocks"
@@ -152,7 +153,7 @@ def results_of(model: str, machine: str = "", database: Path = paths.DATABASE) -
     if not chosen:
         raise BenchError(f"machine {machine!r}: {name} was not measured there; it was on {', '.join(machines)}")
     by_arm: dict[tuple[object, ...], list[StoredRow]] = {}
-    for values in store.rows(ROWS, [name, list(COMPARED)], database):
+    for values in store.rows(ROWS, [name, list(PROVEN)], database):
         row = StoredRow(**values)
         if row.machine_id in chosen:
             key = (row.machine_id, row.weights, row.framework, row.precision, row.variant, row.sessions, row.threads)

@@ -11,6 +11,8 @@ import rich.progress
 from rich.console import Console
 from rich.text import Text
 
+from bench.core.formatting import duration
+
 #: Seconds between two lines on how far the work is, where stderr is no terminal.
 LINE_EVERY_S = 60.0
 #: A step that is expected to take longer is announced before it begins, where stderr is no terminal.
@@ -136,7 +138,7 @@ class Progress:
         time_left, said_s = TimeLeft(self.clock_s), self.clock_s()
 
         def said(left_s: float | None) -> str:
-            return "" if left_s is None else f"{sure} {minutes(left_s)} left"
+            return "" if left_s is None else f"{sure} {duration(left_s)} left"
 
         def line(done: int, total: int, about: str, since: int = 0) -> None:
             nonlocal said_s
@@ -170,11 +172,3 @@ class _Computed(rich.progress.ProgressColumn):
 
     def render(self, task: rich.progress.Task) -> Text:
         return Text(self._text(task))
-
-
-def minutes(seconds: float) -> str:
-    """`95` → `1m35s`, `7300` → `2h01m`: for people."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.0f} s"
-    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from bench.catalog import Scenario
 from bench.core import paths
-from bench.core.progress import Progress, minutes
+from bench.core.formatting import duration
+from bench.core.progress import Progress
 from bench.core.stopwatch import Stopwatch
 from bench.correctness.admission import Admission
 from bench.correctness.expected import ReferenceVectors
@@ -155,7 +156,7 @@ class Run:
         scenarios, budget_s = self.spec.scenarios, self.spec.budget_s
         if len(scenarios) > 1:
             begun = sum(bool(self.ledger[scenario.name].blocks) for scenario in scenarios)
-            spent = minutes(self.clock.measured_s) + (f" of {minutes(budget_s)}" if budget_s is not None else "")
+            spent = duration(self.clock.measured_s) + (f" of {duration(budget_s)}" if budget_s is not None else "")
             names = ", ".join(scenario.name for scenario in group)
             self.progress.say(f"{begun} of {len(scenarios)} scenarios have blocks, {spent} measured; next: {names}")
 

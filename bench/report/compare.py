@@ -10,8 +10,10 @@ from pathlib import Path
 
 from rich.table import Table
 
+from bench.catalog import arm_label
 from bench.core import paths
 from bench.core.errors import BenchError
+from bench.core.formatting import DASH, number
 from bench.runs import reader
 from bench.stats import unpaired
 from bench.stats.unpaired import Change, Moved
@@ -56,11 +58,11 @@ def table(changes: Sequence[Change]) -> Table:
         shown.add_column(column, justify="right" if column in ("ratio", "95 % interval") else "left")
     for change in changes:
         arm, shift = change.arm, change.shift
-        name = " ".join([arm.framework, arm.precision, *([arm.variant] if arm.variant != "default" else [])])
+        name = arm_label(arm.framework, arm.precision, arm.variant, arm.sessions, arm.threads)
         versions = change.version_a if change.version_a == change.version_b else f"{change.version_a} → {change.version_b}"
-        interval = f"{shift.lo:.3f} – {shift.hi:.3f}" if math.isfinite(shift.lo) else "–"
+        interval = f"{shift.lo:.3f} – {shift.hi:.3f}" if math.isfinite(shift.lo) else DASH
         verdict = change.regression or f"{shift.verdict}{f' ({shift.note})' if shift.note else ''}"
-        shown.add_row(name, change.scenario, str(versions), _number(shift.ratio), interval, verdict, _vectors(change.moved))
+        shown.add_row(name, change.scenario, str(versions), number(shift.ratio, 3), interval, verdict, _vectors(change.moved))
     return shown
 
 
@@ -76,10 +78,6 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _number(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "–"
 
 
 def _vectors(moved: Moved) -> str:

@@ -19,24 +19,18 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import catalog
+from bench.catalog import arm_label
 from bench.core import files, paths
 from bench.core.errors import BenchError
+from bench.core.formatting import DASH, compact, interval, number, span
+from bench.runs.schema import PROVEN
 from bench.store import database as store
 from bench.store.database import Row
 
 FORMATS = ("md", "csv", "json")
-SHOWN = ("OK", "PARTIAL")
 
-# The runs behind the board: of each machine × model × weights the newest complete run of any scenario, else the newest run.
-BOARD_RUNS = """
-SELECT run_id FROM runs
-WHERE run_id IN (SELECT run_id FROM current_leaderboard)
-   OR NOT EXISTS (SELECT 1 FROM runs other WHERE other.complete
-                  AND (other.machine_id, other.model, other.weights) = (runs.machine_id, runs.model, runs.weights))
-  AND measured_at = (SELECT max(measured_at) FROM runs other
-                     WHERE (other.machine_id, other.model, other.weights) = (runs.machine_id, runs.model, runs.weights))
-ORDER BY model, measured_at
-"""
+#: The runs behind the leaderboard.
+BOARD_RUNS = "SELECT run_id FROM runs SEMI JOIN current_results USING (run_id) ORDER BY model, measured_at"
 
 
 class Plot(Protocol):
@@ -242,15 +236,15 @@ def _sheet(scenario: str, own: Sequence[Row]) -> Sheet:
     for row in own:
         if row["requests_per_s"] is None:
             continue
-        rate = number(row["requests_per_s"])
+        rate = compact(row["requests_per_s"])
         if row["requests_per_s_lo"] is not None:
-            rate += f" [{number(row['requests_per_s_lo'])}, {number(row['requests_per_s_hi'])}]"
-        lines.append((_rank(row), _name(row, own), f"{row['n']:,}", rate, _ratio(row),
-                      *(number(row[column]) for column in ("p50_ms", "p95_ms", "p99_ms", "text_p50_ms"))))  # fmt: skip
+            rate += f" [{compact(row['requests_per_s_lo'])}, {compact(row['requests_per_s_hi'])}]"
+        lines.append((_rank(row), _name(row), f"{row['n']:,}", rate, _ratio(row),
+                      *(compact(row[column]) for column in ("p50_ms", "p95_ms", "p99_ms", "text_p50_ms"))))  # fmt: skip
     failed: dict[str, list[str]] = {}
     for row in own:
         if row["status"] != "OK":
-            failed.setdefault(f"{row['status']}: {row['reason']}", []).append(_name(row, own))
+            failed.setdefault(f"{row['status']}: {row['reason']}", []).append(_name(row))
     return Sheet(scenario, header, tuple(lines), tuple((", ".join(names), why) for why, names in failed.items()), tuple(_notes(own)))
 
 
@@ -259,13 +253,13 @@ def _clients(scenario: str, own: Sequence[Row], derived: Mapping[tuple[str, int]
     clients = sorted({count for _, count in derived})
     title = f"{scenario}: closed-loop latency by clients, p50 ms (throughput stays the same)"
     arms = [row for row in own if row["role"] == "measured" and row["p50_ms"] is not None]
-    lines = [("", _name(row, own), *(number(derived[row["arm_id"], count]["p50_ms"]) for count in clients)) for row in arms]
+    lines = [("", _name(row), *(compact(derived[row["arm_id"], count]["p50_ms"]) for count in clients)) for row in arms]
     return Sheet(title, ("", "framework", *map(str, clients)), tuple(lines), (), ())
 
 
 def _notes(own: Sequence[Row]) -> list[str]:
     """Under a table: why nothing is ranked, and which percentiles the samples could not carry."""
-    measured = [row for row in own if row["role"] == "measured" and row["status"] in SHOWN]
+    measured = [row for row in own if row["role"] == "measured" and row["status"] in PROVEN]
     notes = [f"not ranked: {note}" for note in dict.fromkeys(row["rank_note"] for row in measured if row["rank_note"])]
     if any(row["rank_lo"] is not None and not row["ranked"] for row in measured):
         notes.append("ranks in brackets are provisional; an interval that spans several ranks is a tie that the data do not break")
@@ -276,37 +270,20 @@ def _notes(own: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _name(row: Row, own: Sequence[Row]) -> str:
-    """The framework with its version, and whatever else tells it from the others."""
-    alike = [other for other in own if other["framework"] == row["framework"]]
-    words = [row["framework"], row["framework_version"] or ""]
-    words += [row[column] for column in ("variant", "precision", "role") if len({other[column] for other in alike}) > 1]
-    if len({(other["sessions"], other["threads"]) for other in alike}) > 1:
-        words.append(f"{row['sessions']}×{row['threads']}")
-    return " ".join(word for word in words if word)
+def _name(row: Row) -> str:
+    """The framework with its version, and what sets the arm apart from its default."""
+    framework = f"{row['framework']} {row['framework_version'] or ''}".rstrip()
+    return arm_label(framework, row["precision"], row["variant"], row["sessions"], row["threads"])
 
 
 def _rank(row: Row) -> str:
+    """The rank interval, in brackets if it is provisional; the role of an arm that is not ranked by nature."""
     if row["rank_lo"] is None:
-        return row["role"] if row["role"] != "measured" else "–"
-    text = f"{row['rank_lo']}" if row["rank_lo"] == row["rank_hi"] else f"{row['rank_lo']}–{row['rank_hi']}"
-    return text if row["ranked"] else f"({text})"
+        return row["role"] if row["role"] != "measured" else DASH
+    rank = span(row["rank_lo"], row["rank_hi"])
+    return rank if row["ranked"] else f"({rank})"
 
 
 def _ratio(row: Row) -> str:
-    if row["ratio_to_best"] is None:
-        return "–"
-    if row["ratio_lo"] is None or row["ratio_hi"] is None or row["ratio_lo"] == row["ratio_hi"]:
-        return f"{row['ratio_to_best']:.3f}"
-    return f"{row['ratio_to_best']:.3f} [{row['ratio_lo']:.3f}, {row['ratio_hi']:.3f}]"
-
-
-def number(value: float | None) -> str:
-    """Three significant digits, thousands separated, from 100 000 on in thousands (k) or millions (M); – for NULL."""
-    if value is None:
-        return "–"
-    if abs(value) >= 1e5:
-        return f"{value / 1e6:,.3g}M" if abs(value) >= 1e6 else f"{value / 1e3:,.0f}k"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:#.3g}".rstrip(".") if value else "0"
+    ratio = number(row["ratio_to_best"], 3)
+    return ratio if row["ratio_lo"] == row["ratio_hi"] else f"{ratio} {interval(row['ratio_lo'], row['ratio_hi'], 3)}".rstrip()

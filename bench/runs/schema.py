@@ -18,6 +18,8 @@ from bench.core.arrays import Ints, Vectors
 SAMPLE_COLUMNS = (
     "arm_id", "scenario", "block", "slice", "request", "tokens", "due_ns", "start_ns", "end_ns", "preprocess_ns", "cosine", "max_abs_diff",
 )  # fmt: skip
+#: Statuses of rows whose vectors passed the correctness gate: their times are shown and compared.
+PROVEN = ("OK", "PARTIAL")
 #: Under this name the probe's vectors of the fp32 Embedder stand among those of the arms.
 REFERENCE = "reference"
 

@@ -10,15 +10,13 @@ import numpy as np
 
 from bench.catalog.control_arms import stall_of
 from bench.core.arrays import Bools
-from bench.runs.schema import RunArm
+from bench.runs.schema import PROVEN, RunArm
 from bench.stats.cells import Cell
 from bench.stats.load import Requests, as_measured, new_calls, overrun_blocks, stretches
 from bench.stats.paired import FASTER, LOOKS, SLOWER, Pair, PairedRatio, Rank, judge_family, paired_ratio, ranks
 from bench.stats.sample import percentile
 from bench.stats.tables import Result, finite
 
-#: Statuses whose samples are compared.
-COMPARED = ("OK", "PARTIAL")
 CONTROLS = ("twin", "slow", "stall")
 #: A row with more than this share of its blocks flagged noisy is shown without a rank.
 NOISY_SHARE = 1 / 3
@@ -49,7 +47,7 @@ def compare_arms(cells: Sequence[Cell], rows: Sequence[Result]) -> Compared:
     Within a family every pair, under Holm's adjustment; variants, other layouts and other precisions with their framework's own default;
     controls with the arm that they were made from.
     """
-    usable = {row.arm_id: (cell, row) for cell, row in zip(cells, rows, strict=True) if row.status in COMPARED and row.role != "floor"}
+    usable = {row.arm_id: (cell, row) for cell, row in zip(cells, rows, strict=True) if row.status in PROVEN and row.role != "floor"}
     quantity = _quantity([row for _, row in usable.values()], cells)
     if any(cell.scenario.load == "slo" for cell in cells):
         return Compared(quantity, {}, {})
@@ -256,7 +254,7 @@ def _why_not_ranked(row: Result, rank: Rank | None, controls: Controls | None) -
     """None also for a row that failed: its reason says why it has no rank."""
     if row.role != "measured":
         return "harness floor" if row.role == "floor" else "control"
-    if row.status not in COMPARED:
+    if row.status not in PROVEN:
         return None
     notes = (
         f"partial: {row.reason}" if row.status == "PARTIAL" else None,

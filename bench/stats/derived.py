@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats as scipy_stats
 
 from bench.core.arrays import Floats
+from bench.runs.schema import PROVEN
 from bench.stats.cells import Cell
 from bench.stats.load import Requests, as_measured, new_calls, unsustainable
 from bench.stats.paired import paired_ratio
@@ -122,7 +123,7 @@ def _fit(cell: Cell, term: str, unit: str, blocks: int, value: float, lo: float,
 
 def _limits(cell: Cell, row: Result) -> Iterator[Result]:
     """A row for each limit: the largest rate that holds it, and the latencies at that rate."""
-    timed = row.status in ("OK", "PARTIAL") and len(cell.requests) > 0
+    timed = row.status in PROVEN and len(cell.requests) > 0
     results = _replayed(cell).results() if timed else None
     for place, limit in enumerate(cell.scenario.limits_ms):
         base = replace(row, scenario=f"{cell.scenario.name}-{limit:g}ms", served_scenario=cell.scenario.name, slo_ms=limit, tail_note=None)

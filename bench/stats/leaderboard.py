@@ -22,8 +22,8 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 
-from bench.runs.schema import RunData, RunScenario
-from bench.stats.arms import COMPARED, Controls, compare_arms, controls_of, with_rank
+from bench.runs.schema import PROVEN, RunData, RunScenario
+from bench.stats.arms import Controls, compare_arms, controls_of, with_rank
 from bench.stats.cells import Cell, cells_of
 from bench.stats.derived import derived_rows, fits_of
 from bench.stats.load import as_measured, closed_loop
@@ -91,7 +91,7 @@ def fits(run: RunData) -> list[Fit]:
         fit
         for cells in cells_of(run).values()
         for cell, row in zip(cells, rows_of(cells), strict=True)
-        if row.status in COMPARED
+        if row.status in PROVEN
         for fit in (*fits_of(cell), *soak_fits(cell))
     ]
 

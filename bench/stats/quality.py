@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats as scipy_stats
 
 from bench.core.arrays import Floats, Ints, Vectors
-from bench.runs.schema import REFERENCE, RunData
+from bench.runs.schema import PROVEN, REFERENCE, RunData
 from bench.stats.parity import GATES
 from bench.stats.tables import Quality, Result, Swap, finite
 
@@ -189,7 +189,7 @@ def with_quality(run: RunData, vectors: RunQuality, row: Result) -> Result:
             top10_overlap=overall[OVERLAP].value,
             quality_metric=f"{NDCG} kept, {ndcg.n} queries ({', '.join(sets)})",
         )
-    if row.status not in ("OK", "PARTIAL"):
+    if row.status not in PROVEN:
         return row
     note = vectors.broken.get(row.arm_id) or why_refused(of_arm)
     if note is None and row.precision not in GATES and not of_arm:

@@ -14,9 +14,9 @@ from functools import lru_cache
 import numpy as np
 
 from bench.core.arrays import Floats
-from bench.runs.schema import QualityData, RunArm, RunData
+from bench.runs.schema import PROVEN, QualityData, RunArm, RunData
 from bench.stats import parity
-from bench.stats.arms import COMPARED, block_scores
+from bench.stats.arms import block_scores
 from bench.stats.cells import Cell, cells_of
 from bench.stats.paired import EQUIVALENT, FASTER, MARGIN, SLOWER, UNRESOLVED
 from bench.stats.quality import swap_matrix
@@ -74,7 +74,7 @@ class Change:
     @property
     def regression(self) -> str | None:
         """What got worse from A to B; None where nothing did."""
-        if self.status_a in COMPARED and self.status_b not in COMPARED:
+        if self.status_a in PROVEN and self.status_b not in PROVEN:
             return f"was {self.status_a}, is {self.status_b or 'not there'}"
         if self.shift.verdict == SLOWER:
             return f"slower: {self.shift.ratio:.3f}× [{self.shift.lo:.3f}, {self.shift.hi:.3f}]"
@@ -103,7 +103,7 @@ def _change(cell: Cell, row: Result, later: tuple[Cell, Result] | None, moved: M
     """One cell of run A against that of run B, where there is one."""
     cell_b, row_b = later or (None, None)
     quantity = "p50_ms" if cell.scenario.load == "open" else "requests_per_s"
-    if cell_b is None or row_b is None or not {row.status, row_b.status} <= set(COMPARED) or cell.scenario.load == "slo":
+    if cell_b is None or row_b is None or not {row.status, row_b.status} <= set(PROVEN) or cell.scenario.load == "slo":
         shift = _no_shift("not measured in both")
     else:
         shift = unpaired_ratio(block_scores(cell, quantity), block_scores(cell_b, quantity))

@@ -6,11 +6,9 @@ A run is appended in one transaction that touches no row of another run, so that
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, fields
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,8 @@ from bench.runs.schema import RunData
 from bench.stats import leaderboard
 from bench.stats.arms import Controls
 from bench.stats.tables import Comparison, Result
+from bench.store.connection import TABLES, connect, is_current
 
-#: Every table that holds rows of a run, with `run_id` in it.
-TABLES = ("runs", "arms", "starts", "blocks", "samples", "results", "comparisons", "fits", "checks", "quality", "swaps")
 Row = dict[str, Any]
 
 
@@ -40,26 +37,24 @@ def check_writable(database: Path = paths.DATABASE) -> None:
         BenchError: another process holds it (named where DuckDB tells), or it is no database.
     """
     ensure(database)
-    with _open(database, read_only=False):
-        pass
+    connect(database, read_only=False).close()
 
 
 def ensure(database: Path = paths.DATABASE, runs: Path | None = None) -> None:
-    """Make the database from the run folders beside it (`runs`) if it is not there; add the columns that it lacks."""
+    """Make the database from the run folders beside it (`runs`) if it is not there; add the columns and views that it lacks."""
     if not database.exists():
         load(database, runs)
         return
-    with _open(database, read_only=True) as connection:
-        old = _columns_of(connection) != _expected_columns()
-    if old:
-        with _open(database, read_only=False):
-            pass
+    with connect(database, read_only=True) as connection:
+        current = is_current(connection)
+    if not current:
+        connect(database, read_only=False).close()
 
 
 def catch_up(database: Path = paths.DATABASE, runs: Path | None = None) -> list[str]:
     """`ensure`, then put in the finished runs beside the database that it lacks, such as newly published ones; their folders' names."""
     ensure(database, runs)
-    with _open(database, read_only=True) as connection:
+    with connect(database, read_only=True) as connection:
         known = {str(name) for (name,) in connection.execute("SELECT run_id FROM runs").fetchall()}
     folders = [folder for folder in reader.run_folders(runs or database.parent / "runs") if reader.read_done(folder) is not None]
     late = [folder for folder in folders if reader.read_json(folder / "run.json")["run_id"] not in known]
@@ -77,7 +72,7 @@ def append(database: Path, folder: Path) -> None:
     run = reader.read_run(folder)
     try:
         ensure(database, folder.parent)
-        with _open(database, read_only=False) as connection:
+        with connect(database, read_only=False) as connection:
             _insert(connection, folder, run)
     except (BenchError, duckdb.Error) as error:
         first = str(error).splitlines()[0]
@@ -91,13 +86,12 @@ def load(database: Path = paths.DATABASE, runs: Path | None = None) -> int:
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     if database.exists():
-        with _open(database, read_only=False):
-            pass
+        connect(database, read_only=False).close()
     folders = reader.run_folders(runs or database.parent / "runs")
     with files.whole_file(database) as temporary:
         for leftover in (temporary, temporary.with_name(temporary.name + ".wal")):
             leftover.unlink(missing_ok=True)
-        with _open(temporary, read_only=False) as connection:
+        with connect(temporary, read_only=False) as connection:
             for folder in folders:
                 _insert(connection, folder, reader.read_run(folder))
     return len(folders)
@@ -106,18 +100,10 @@ def load(database: Path = paths.DATABASE, runs: Path | None = None) -> int:
 def rows(sql: str, parameters: Sequence[Any] = (), database: Path = paths.DATABASE) -> list[Row]:
     """The rows of a query, as dicts by column name, from a database opened for reading only."""
     ensure(database)
-    with _open(database, read_only=True) as connection:
+    with connect(database, read_only=True) as connection:
         cursor = connection.execute(sql, list(parameters))
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
-
-
-@contextmanager
-def connect(database: Path = paths.DATABASE) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection for reading, on a database that is made first where absent."""
-    ensure(database)
-    with _open(database, read_only=True) as connection:
-        yield connection
 
 
 @contextmanager
@@ -128,57 +114,8 @@ def writing(database: Path = paths.DATABASE) -> Iterator[duckdb.DuckDBPyConnecti
         BenchError: another process holds it, or it is no database.
     """
     ensure(database)
-    with _open(database, read_only=False) as connection:
+    with connect(database, read_only=False) as connection:
         yield connection
-
-
-@contextmanager
-def _open(database: Path, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-    try:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        connection = duckdb.connect(str(database), read_only=read_only)
-    except (duckdb.Error, OSError) as error:
-        raise _cannot_open(database, str(error)) from None
-    try:
-        connection.execute("SET TimeZone = 'UTC'")
-        if not read_only:
-            _add_missing_columns(connection)
-            connection.execute(paths.SCHEMA.read_text(encoding="utf-8"))
-        yield connection
-    finally:
-        connection.close()
-
-
-def _columns_of(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, str], str]:
-    """(table, column) → type, of every table and view."""
-    found = connection.execute("SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal").fetchall()
-    return {(table, column): kind for table, column, kind in found}
-
-
-@lru_cache(maxsize=1)
-def _expected_columns() -> dict[tuple[str, str], str]:
-    with duckdb.connect() as connection:
-        connection.execute(paths.SCHEMA.read_text(encoding="utf-8"))
-        return _columns_of(connection)
-
-
-def _add_missing_columns(connection: duckdb.DuckDBPyConnection) -> None:
-    """A database of an older schema.sql gains the new columns (NULL until `invoke load`), so that no row of it is lost."""
-    there = _columns_of(connection)
-    tables = {table for table, _ in there}
-    for (table, column), kind in _expected_columns().items():
-        if table in TABLES and table in tables and (table, column) not in there:
-            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
-
-
-def _cannot_open(database: Path, message: str) -> BenchError:
-    if "lock" in message.lower():
-        holder = re.search(r"held in (.+?) \(PID (\d+)\)", message)
-        who = f"process {holder[2]} ({holder[1]})" if holder else "another process"
-        return BenchError(f"{database}: {who} has it open: close it there and run the same command again")
-    if "not a valid DuckDB" in message or "serializ" in message.lower():
-        return BenchError(f"{database}: not a database of DuckDB {duckdb.__version__}: move it away, `invoke load` makes it again")
-    return BenchError(f"{database}: cannot be opened ({message.splitlines()[0]}): check the folder's permissions and free space")
 
 
 # --- writing -----------------------------------------------------------------------------------------------------------------------

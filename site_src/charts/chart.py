@@ -17,7 +17,6 @@ from typing import Any
 from altair.utils.schemapi import debug_mode
 
 from site_src.charts import framework_style, render
-from site_src.data.leaderboard import Leaderboard
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -141,14 +140,3 @@ def finish(
         specs[width] = {**spec, "$schema": SCHEMA, "datasets": {"rows": list(data)}, "config": config()}
     svgs = render.svg(specs[wide_width]), render.svg(specs[NARROW])
     return Chart(name, title, sentence, note, sql.strip(), rows, specs[wide_width], svgs, frameworks)
-
-
-def labels(board: Leaderboard, rows: Rows) -> dict[str, str]:
-    """Arm id → name: the framework, with precision and variant where several arms are of that framework."""
-    arms = {row["arm_id"]: row for row in rows}
-    frameworks = [row["framework"] for row in arms.values()]
-    names = {}
-    for arm_id, row in arms.items():
-        title = board.framework_title(row["framework"])
-        names[arm_id] = title if frameworks.count(row["framework"]) == 1 else f"{title} · {row['precision']} · {row['variant']}"
-    return names

@@ -9,10 +9,11 @@ from typing import Any
 
 import altair as alt
 
-from site_src import formatting
+from bench.core import formatting
+from site_src import markup
 from site_src.charts.chart import NARROW, Chart, Rows, finish, literals
 from site_src.charts.framework_style import scale
-from site_src.charts.parts import SHOWN, Selection, dots, end_names, line_ends, panel_head, room, spread, with_names
+from site_src.charts.parts import Selection, dots, end_names, line_ends, panel_head, room, spread, with_names
 
 HEIGHT = 250
 
@@ -26,12 +27,12 @@ def open_loop(selection: Selection, scenarios: Sequence[str], how: str) -> Chart
         how: how requests are served, for the title: "one at a time" or "batched".
     """
     where = f"""{selection.arms}
-  AND scenario IN ({literals(scenarios)}) AND {SHOWN} AND rate_per_s IS NOT NULL"""
-    whole = selection.board.query(f"SELECT bool_and(p99_ms IS NOT NULL) AS whole FROM leaderboard WHERE {where}")[0]["whole"]
+  AND scenario IN ({literals(scenarios)}) AND rate_per_s IS NOT NULL"""
+    whole = selection.board.query(f"SELECT bool_and(p99_ms IS NOT NULL) AS whole FROM measured WHERE {where}")[0]["whole"]
     percentile = "p99" if whole else "p50"
     sql = f"""
 SELECT framework, arm_id, precision, variant, rate_per_s, n, {percentile}_ms
-FROM leaderboard
+FROM measured
 WHERE {where} AND isfinite({percentile}_ms) AND (p99_ms IS NULL OR isfinite(p99_ms))
 ORDER BY framework, arm_id, rate_per_s"""
     rows = selection.board.query(sql)
@@ -42,7 +43,7 @@ ORDER BY framework, arm_id, rate_per_s"""
     lasts = {row["arm"]: row for row in data}
     best = min(lasts.values(), key=lambda row: (-row["rate_per_s"], row[column]))
     return finish(
-        f"open-loop-{formatting.ident(how)}",
+        f"open-loop-{markup.ident(how)}",
         title=f"Latency under arrivals, {how} (lower is better)",
         sentence=f"At {formatting.number(best['rate_per_s'])} arrivals per second {best['arm']} keeps the lowest {percentile}, "
         f"{formatting.number(best[column])} ms.",
@@ -75,9 +76,9 @@ def scaling(selection: Selection, scenarios: Sequence[str]) -> Chart | None:
     """Rows per second over the number of rows that are served together, a line per arm."""
     sql = f"""
 SELECT framework, arm_id, precision, variant, batch, n, requests_per_s AS rows_per_s, requests_per_s_lo AS lo, requests_per_s_hi AS hi
-FROM leaderboard
+FROM measured
 WHERE {selection.arms}
-  AND scenario IN ({literals(scenarios)}) AND {SHOWN} AND requests_per_s IS NOT NULL
+  AND scenario IN ({literals(scenarios)}) AND requests_per_s IS NOT NULL
 ORDER BY framework, arm_id, batch"""
     rows = selection.board.query(sql)
     if len({row["batch"] for row in rows}) < 2:
@@ -130,24 +131,9 @@ def lines_over(data: Rows, width: int, x: alt.X, y: alt.Y, scale_y: alt.Scale, s
 def by_shape(selection: Selection) -> Chart | None:
     """Milliseconds per row over padded length × batch, a heat map per arm, from the samples of all loads without an arrival rate."""
     sql = f"""
-WITH calls AS (
-  SELECT framework, arm_id, precision, variant, samples.scenario, block, slice, start_ns, count(*) AS rows,
-         max(tokens) AS longest, max(end_ns - start_ns) / 1e6 AS call_ms
-  FROM samples
-  JOIN leaderboard USING (run_id, arm_id, scenario)
-  WHERE {selection.arms}
-    AND {SHOWN} AND rate_per_s IS NULL AND samples.scenario NOT LIKE 'slo%'
-  GROUP BY ALL
-), cells AS (
-  SELECT framework, arm_id, precision, variant, rows AS batch, 2 ** ceil(log2(greatest(longest, 16))) AS up_to_tokens,
-         count(*) AS calls, median(call_ms / rows) AS ms_per_row
-  FROM calls GROUP BY ALL HAVING count(*) >= 3
-), held_by_all AS (
-  SELECT batch, up_to_tokens FROM cells GROUP BY ALL HAVING count(DISTINCT arm_id) = {len(set(selection.arm_ids))}
-)
-SELECT framework, arm_id, precision, variant, batch::INTEGER AS batch, up_to_tokens::INTEGER AS up_to_tokens, calls, ms_per_row,
-       min(ms_per_row) OVER (PARTITION BY batch, up_to_tokens) / ms_per_row AS share_of_best
-FROM cells SEMI JOIN held_by_all USING (batch, up_to_tokens)
+SELECT framework, arm_id, precision, variant, batch, up_to_tokens, calls, ms_per_row, share_of_best
+FROM shapes_compared([{literals(selection.run_ids)}], [{literals(selection.arm_ids)}])
+JOIN arms USING (run_id, arm_id)
 WHERE batch IN (1, 2, 4, 8, 16, 32, 64)
 ORDER BY framework, arm_id, batch, up_to_tokens"""
     rows = selection.board.query(sql)

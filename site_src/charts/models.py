@@ -8,41 +8,41 @@ from typing import Any
 
 import altair as alt
 
-from site_src import formatting
+from bench.core import formatting
 from site_src.charts.chart import NARROW, Chart, Rows, finish, literal, rounded
 from site_src.charts.parts import dots, panel_head, room, scale_of
-from site_src.data.leaderboard import TURNED, Leaderboard, TableKey
+from site_src.data.leaderboard import Leaderboard, TableKey
 
 
 def among(tables: Sequence[TableKey]) -> str:
     """The list after `(run_id, scenario, precision) IN` that selects the rows of exactly these tables."""
-    items = sorted({(key.run_id, key.scenario, key.precision) for key in tables})
-    return "(" + ", ".join(f"({', '.join(map(literal, item))})" for item in items) + ")"
+    keys = (f"({literal(key.run_id)}, {literal(key.scenario)}, {literal(key.precision)})" for key in sorted(set(tables)))
+    return f"({', '.join(keys)})"
+
+
+def structs(tables: Sequence[TableKey]) -> str:
+    """The same as a list of structs, for a macro."""
+    keys = (
+        f"{{run_id: {literal(key.run_id)}, scenario: {literal(key.scenario)}, precision: {literal(key.precision)}}}"
+        for key in sorted(set(tables))
+    )
+    return f"[{', '.join(keys)}]"
 
 
 def panels(board: Leaderboard, alone: Sequence[TableKey], together: Sequence[TableKey]) -> Chart | None:
     """Median latency of single requests against throughput in batches, a point per framework, with the Pareto front of each model."""
     sql = f"""
-WITH pairs AS (
-  SELECT alone.model, alone.framework, arm_id, alone.p50_ms, many.requests_per_s AS rows_per_s
-  FROM leaderboard AS alone JOIN leaderboard AS many USING (run_id, arm_id)
-  WHERE (run_id, alone.scenario, alone.precision) IN {among(alone)}
-    AND (run_id, many.scenario, many.precision) IN {among(together)}
-    AND alone.role = 'measured' AND alone.variant = 'default'
-    AND alone.status IN ('OK', 'PARTIAL') AND many.status IN ('OK', 'PARTIAL')
-    AND isfinite(alone.p50_ms) AND many.requests_per_s IS NOT NULL)
-SELECT *, NOT EXISTS (
-  SELECT 1 FROM pairs AS other
-  WHERE other.model = pairs.model AND other.p50_ms <= pairs.p50_ms AND other.rows_per_s >= pairs.rows_per_s
-    AND (other.p50_ms < pairs.p50_ms OR other.rows_per_s > pairs.rows_per_s)) AS beaten_by_none
-FROM pairs
+SELECT *
+FROM single_and_batched(
+  {structs(alone)},
+  {structs(together)})
 ORDER BY model, p50_ms, arm_id"""
     rows = board.query(sql)
     if len(rows) < 2:
         return None
     data = rounded([{**row, "title": board.model_title(row["model"])} for row in rows])
     order = list(dict.fromkeys(board.model_title(name) for name in board.results if any(row["model"] == name for row in rows)))
-    fronts = {title: [row["framework"] for row in data if row["title"] == title and row["beaten_by_none"]] for title in order}
+    fronts = {title: [row["framework"] for row in data if row["title"] == title and row["on_front"]] for title in order}
     winners = {name: sum(name in front for front in fronts.values()) for front in fronts.values() for name in front}
     name = min(winners, key=lambda key: (-winners[key], key))
 
@@ -72,7 +72,7 @@ def _pareto_panels(data: Rows, order: Sequence[str], width: int) -> Any:
     )
     edge = (
         alt.Chart()
-        .transform_filter("datum.beaten_by_none")
+        .transform_filter("datum.on_front")
         .mark_line(interpolate="step-after", color="var(--chart-muted)", strokeDash=[2, 3])
         .encode(x="p50_ms:Q", y="rows_per_s:Q")
     )
@@ -102,20 +102,19 @@ def one_panel_a_model(layers: Any, data: Rows, order: Sequence[str], width: int)
     return panel.facet(facet=alt.Facet("title:N", sort=order, header=panel_head()), columns=columns, spacing=16)
 
 
-def forest(board: Leaderboard, listed: Sequence[TableKey], reference: str, title: str, stem: str) -> Chart | None:
+def forest(board: Leaderboard, tables: Sequence[TableKey], reference: str, title: str, stem: str) -> Chart | None:
     """A forest plot: the paired ratio of every framework to `reference` with its 95 % interval, on a log2 axis."""
     sql = f"""
-WITH {TURNED}
-SELECT runs.model, one.framework, one.arm_id, blocks, ratio_lo, ratio, ratio_hi, turned.verdict
-FROM turned
-JOIN arms AS one ON one.run_id = turned.run_id AND one.arm_id = turned.arm_id
-JOIN arms AS two ON two.run_id = turned.run_id AND two.arm_id = turned.other_id
-JOIN runs ON runs.run_id = turned.run_id
-WHERE (turned.run_id, turned.scenario, one.precision) IN {among(listed)} AND two.precision = one.precision
-  AND two.framework = {literal(reference)} AND one.framework <> two.framework
-  AND one.variant = 'default' AND two.variant = 'default' AND one.role = 'measured' AND two.role = 'measured'
+SELECT runs.model, this.framework, this.arm_id, blocks, ratio_lo, ratio, ratio_hi, compared.verdict
+FROM comparisons_both_ways AS compared
+JOIN arms AS this ON this.run_id = compared.run_id AND this.arm_id = compared.arm_id
+JOIN arms AS other ON other.run_id = compared.run_id AND other.arm_id = compared.other_id
+JOIN runs ON runs.run_id = compared.run_id
+WHERE (compared.run_id, compared.scenario, this.precision) IN {among(tables)} AND other.precision = this.precision
+  AND other.framework = {literal(reference)} AND this.framework <> other.framework
+  AND this.variant = 'default' AND other.variant = 'default' AND this.role = 'measured' AND other.role = 'measured'
   AND ratio > 0 AND ratio_lo > 0 AND isfinite(ratio_hi)
-ORDER BY runs.model, one.framework"""
+ORDER BY runs.model, this.framework"""
     rows = board.query(sql)
     if not rows:
         return None
@@ -159,15 +158,15 @@ def _ratio_panels(data: Rows, order: Sequence[str], reference: str, width: int) 
     )
 
 
-def starts(board: Leaderboard, listed: Sequence[TableKey]) -> Chart | None:
+def starts(board: Leaderboard, tables: Sequence[TableKey]) -> Chart | None:
     """Every process start: the time until the worker was ready, and the part of it that loaded the model."""
     sql = f"""
 SELECT runs.model, arms.framework, arm_id, start,
        spawn_ns / 1e6 AS spawn_ms, load_ns / 1e6 AS load_ms, first_ns / 1e6 AS first_ms, second_ns / 1e6 AS second_ms
 FROM starts JOIN arms USING (run_id, arm_id) JOIN runs USING (run_id)
-JOIN leaderboard AS shown USING (run_id, arm_id)
-WHERE (run_id, shown.scenario, shown.precision) IN {among(listed)} AND shown.status IN ('OK', 'PARTIAL')
-  AND arms.role = 'measured' AND arms.variant = 'default' AND spawn_ns IS NOT NULL
+JOIN measured USING (run_id, arm_id)
+WHERE (run_id, measured.scenario, measured.precision) IN {among(tables)}
+  AND arms.variant = 'default' AND spawn_ns IS NOT NULL
 ORDER BY runs.model, arms.framework, arm_id, start"""
     rows = board.query(sql)
     if not rows:

@@ -12,10 +12,10 @@ from typing import Any
 
 import altair as alt
 
-from site_src import formatting
+from bench.core import formatting
 from site_src.charts.chart import NARROW, Chart, Rows, finish, literal, literals, rounded
 from site_src.charts.framework_style import scale
-from site_src.charts.parts import SHOWN, Selection, dots, end_names, frameworks, lanes, line_ends, room, spread, with_names
+from site_src.charts.parts import Selection, dots, end_names, frameworks, lanes, line_ends, room, spread, with_names
 
 
 def latency(selection: Selection) -> Chart | None:
@@ -23,7 +23,7 @@ def latency(selection: Selection) -> Chart | None:
     sql = f"""
 SELECT framework, arm_id, precision, variant, n, p50_lo_ms, p50_ms, p50_hi_ms,
        nullif(p90_ms, 'Infinity') AS p90_ms, nullif(p95_ms, 'Infinity') AS p95_ms, nullif(p99_ms, 'Infinity') AS p99_ms
-FROM leaderboard
+FROM measured
 WHERE {selection.where} AND isfinite(p50_ms)
 ORDER BY p50_ms, arm_id"""
     rows = selection.board.query(sql)
@@ -77,9 +77,9 @@ def load_curve(selection: Selection, scenarios: Sequence[str] = (), stem: str = 
     together = "\n  AND (batch > 1 OR (clients = 1 AND served_scenario IS NULL))" if batched else ""
     sql = f"""
 SELECT framework, arm_id, precision, variant, clients, n, p50_ms, p99_ms, requests_per_s
-FROM leaderboard
+FROM measured
 WHERE {selection.arms}
-  AND coalesce(served_scenario, scenario) IN ({literals(scenarios or [selection.scenario])}) AND {SHOWN}
+  AND coalesce(served_scenario, scenario) IN ({literals(scenarios or [selection.scenario])})
   AND isfinite(p50_ms) AND requests_per_s IS NOT NULL{together}
 ORDER BY framework, arm_id, clients"""
     rows = selection.board.query(sql)
@@ -139,7 +139,7 @@ def ratios(selection: Selection) -> Chart | None:
     """
     sql = f"""
 SELECT framework, arm_id, precision, variant, blocks, ratio_lo, ratio_to_best, ratio_hi
-FROM leaderboard
+FROM measured
 WHERE {selection.where} AND ratio_to_best IS NOT NULL
 ORDER BY ratio_to_best = 1 DESC, ratio_to_best DESC, arm_id"""
     rows = selection.board.query(sql)
@@ -188,11 +188,8 @@ def noise_of(selection: Selection) -> list[dict[str, float]]:
     Taken from the selection's scenario if twins were measured there, else from another; empty without twins.
     """
     rows = selection.board.query(
-        f"""
-SELECT least(min(ratio_lo), 1 / max(ratio_hi)) AS lo, greatest(max(ratio_hi), 1 / min(ratio_lo)) AS hi
-FROM comparisons JOIN arms ON arms.run_id = comparisons.run_id AND arms.arm_id = arm_a
-WHERE comparisons.run_id IN ({literals(selection.run_ids)}) AND role = 'twin' AND ratio_lo > 0
-GROUP BY scenario ORDER BY scenario = {literal(selection.scenario)} DESC, scenario LIMIT 1"""
+        f"SELECT lo, hi FROM noise_floor WHERE run_id IN ({literals(selection.run_ids)})"
+        f" ORDER BY scenario = {literal(selection.scenario)} DESC, scenario, hi / lo DESC LIMIT 1"
     )
     return [dict(row) for row in rounded(rows)]
 
@@ -200,14 +197,9 @@ GROUP BY scenario ORDER BY scenario = {literal(selection.scenario)} DESC, scenar
 def ecdf(selection: Selection) -> Chart | None:
     """The cumulative distribution of service time, a line of 201 quantiles per arm."""
     sql = f"""
-SELECT framework, arm_id, precision, variant, n, unnest(range(0, 201)) / 200 AS share, unnest(quantiles) AS service_ms
-FROM (
-  SELECT framework, arm_id, precision, variant, count(*) AS n,
-         quantile_disc((end_ns - start_ns) / 1e6, list_transform(range(0, 201), lambda i: i / 200)) AS quantiles
-  FROM samples JOIN arms USING (run_id, arm_id)
-  WHERE {selection.arms}
-  AND scenario = {literal(selection.scenario)}
-  GROUP BY ALL)
+SELECT framework, arm_id, precision, variant, n, share, service_ms
+FROM service_quantiles JOIN arms USING (run_id, arm_id)
+WHERE {selection.where}
 ORDER BY framework, arm_id, share"""
     rows = selection.board.query(sql)
     if not rows:

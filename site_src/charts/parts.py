@@ -8,12 +8,10 @@ from typing import Any
 
 import altair as alt
 
-from site_src import formatting
-from site_src.charts.chart import NARROW, Rows, labels, literal, literals, rounded
+from site_src import markup
+from site_src.charts.chart import NARROW, Rows, literal, literals, rounded
 from site_src.charts.framework_style import scale
 from site_src.data.leaderboard import Leaderboard, ModelResults, Table
-
-SHOWN = "role = 'measured' AND status IN ('OK', 'PARTIAL')"
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Selection:
     @property
     def stem(self) -> str:
         """The scenario as a part of a file name."""
-        return formatting.slug(self.scenario)
+        return markup.slug(self.scenario)
 
     @property
     def arms(self) -> str:
@@ -54,14 +52,13 @@ class Selection:
 
     @property
     def where(self) -> str:
-        """An SQL condition: these runs and arms in this scenario, measured and fit to be shown."""
-        return f"{self.arms}\n  AND scenario = {literal(self.scenario)} AND {SHOWN}"
+        """An SQL condition: these runs and arms in this scenario."""
+        return f"{self.arms}\n  AND scenario = {literal(self.scenario)}"
 
 
 def with_names(board: Leaderboard, rows: Rows) -> list[dict[str, Any]]:
     """The rows, rounded, with a column `arm`: the name that a chart prints."""
-    names = labels(board, rows)
-    return rounded([{**row, "arm": names[row["arm_id"]]} for row in rows])
+    return rounded([{**row, "arm": board.arm_title(row["arm_id"])} for row in rows])
 
 
 def frameworks(rows: Rows) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import altair as alt
 
-from site_src import formatting
-from site_src.charts.chart import NARROW, Chart, Rows, finish, literal, rounded
+from bench.core import formatting
+from site_src.charts.chart import NARROW, Chart, Rows, finish, literal, literals, rounded
 from site_src.charts.parts import Selection, dots, frameworks, scale_of
 
 HEIGHT = 270
@@ -20,17 +20,11 @@ def speed_and_quality(selection: Selection, full: str) -> Chart | None:
     Arms in the precision `full` are drawn at 1: the correctness gate has shown that their vectors are the reference's.
     """
     sql = f"""
-WITH found AS (
-  SELECT framework, arm_id, precision, variant, requests_per_s AS rows_per_s, artefact_bytes, peak_rss_bytes,
-         CASE precision WHEN {literal(full)} THEN 1.0 ELSE quality END AS kept, quality_lo AS lo, quality_hi AS hi
-  FROM leaderboard
-  WHERE {selection.where} AND requests_per_s IS NOT NULL)
-SELECT *, NOT EXISTS (
-  SELECT 1 FROM found AS other
-  WHERE other.rows_per_s >= found.rows_per_s AND other.kept >= found.kept
-    AND (other.rows_per_s > found.rows_per_s OR other.kept > found.kept)) AS beaten_by_none
-FROM found
-WHERE kept IS NOT NULL
+SELECT *
+FROM speed_and_quality(
+  [{literals(selection.run_ids)}],
+  [{literals(selection.arm_ids)}],
+  {literal(selection.scenario)}, {literal(full)})
 ORDER BY rows_per_s, arm_id"""
     rows = selection.board.query(sql)
     if len({row["kept"] for row in rows}) < 2:
@@ -38,7 +32,7 @@ ORDER BY rows_per_s, arm_id"""
     data, title_of = rounded(rows), selection.board.framework_title
     for row in data:
         row["label"] = f"{row['precision']} · {row['variant']}" if row["variant"] != "default" else row["precision"]
-    front = [row for row in data if row["beaten_by_none"]]
+    front = [row for row in data if row["on_front"]]
     fastest, best = front[-1], max(data, key=lambda row: (row["precision"] == full, row["rows_per_s"]))
     return finish(
         f"quality-{selection.stem}",
@@ -69,7 +63,7 @@ def _points(data: Rows, width: int) -> Any:
     y = alt.Y("kept:Q", title="quality kept", scale=y_scale, axis=alt.Axis(tickCount=5, format=".3~f", titlePadding=12))
     base = alt.Chart(alt.NamedData("rows")).encode(x=x, color=alt.Color("framework:N", scale=scale_of(data), legend=None))
     spans = base.mark_rule(strokeWidth=1.2, opacity=0.5).encode(y=alt.Y("lo:Q", scale=y_scale), y2=alt.Y2("hi"))
-    front = base.transform_filter("datum.beaten_by_none")
+    front = base.transform_filter("datum.on_front")
     edge = front.mark_line(interpolate="step-before", color="var(--chart-muted)", strokeDash=[2, 3])
     text = front.mark_text(align="left", dx=8, dy=-8).encode(y=y, text="label:N", color=alt.ColorValue("var(--chart-ink)"))
     layers = alt.layer(spans, edge.encode(y=y, color=alt.ColorValue("var(--chart-muted)")), dots(base, data).encode(y=y), text)

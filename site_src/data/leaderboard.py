@@ -16,52 +16,20 @@ from typing import Any, get_args
 
 import duckdb
 
-from bench.catalog import Catalog, Precision
-from bench.core import paths
-from bench.core.errors import BenchError
-from site_src import formatting
+from bench.catalog import Catalog, Precision, arm_label
+from bench.core import formatting
+from bench.runs.schema import PROVEN
 
 Row = Mapping[str, Any]
 
-SHOWN = ("OK", "PARTIAL")
-#: A part of a WITH clause: every comparison from both sides, `arm_id` against `other_id`.
-TURNED = """turned AS (
-  SELECT run_id, scenario, arm_a AS arm_id, arm_b AS other_id, blocks, quantity, note, ratio_lo, ratio, ratio_hi, verdict FROM comparisons
-  UNION ALL
-  SELECT run_id, scenario, arm_b, arm_a, blocks, quantity, note, 1 / ratio_hi, 1 / ratio, 1 / ratio_lo,
-         CASE verdict WHEN 'slower' THEN 'faster' WHEN 'faster' THEN 'slower' ELSE verdict END FROM comparisons)"""
-TABLES = ("runs", "arms", "starts", "blocks", "samples", "results", "comparisons", "fits", "checks", "quality", "swaps")
-
-# The newest complete campaign of each machine × model × weights × precision × scenario in which some arm was at least tried: one whose
-# arms are all SKIPPED has nothing to show and hides no older one. Where there is no complete one, the newest row of each arm.
-CURRENT = """
-WITH known AS (
-    SELECT results.*, runs.complete AS run_complete,
-           bool_or(results.role = 'measured' AND results.status NOT IN ('SKIPPED', 'NOT_APPLICABLE'))
-               OVER (PARTITION BY results.run_id, results.precision, results.scenario) AS tried
-    FROM results JOIN runs USING (run_id)
-    WHERE results.variant NOT LIKE 'knob:%'
-), parts AS (
-    SELECT machine_id, model, weights, precision, scenario,
-           coalesce(max({moment: measured_at, run: run_id}) FILTER (run_complete AND tried),
-                    max({moment: measured_at, run: run_id}) FILTER (run_complete)) AS newest
-    FROM known GROUP BY ALL
-)
-SELECT known.* EXCLUDE (tried) REPLACE (epoch_us(known.measured_at) AS measured_at)
-FROM known JOIN parts USING (machine_id, model, weights, precision, scenario)
-WHERE newest IS NULL OR known.run_id = newest.run
-QUALIFY newest IS NOT NULL OR known.measured_at = max(known.measured_at) OVER (
-    PARTITION BY machine_id, model, weights, precision, scenario, framework, variant, sessions, threads, role)
-ORDER BY ALL
-"""
-
+CURRENT = "SELECT * REPLACE (epoch_us(measured_at) AS measured_at) FROM current_results ORDER BY ALL"
 RUNS = """
 SELECT * REPLACE (epoch_us(measured_at) AS measured_at, epoch_us(ended_at) AS ended_at)
 FROM runs ORDER BY runs.measured_at DESC, run_id DESC
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class TableKey:
     """One scenario of one run at one precision."""
 
@@ -357,6 +325,15 @@ class Leaderboard:
             return self.catalog.models[name].title
         return str(next((run["run_json"].get("model_title") for run in self.runs if run["model"] == name), None) or name)
 
+    @cached_property
+    def _arm_titles(self) -> dict[str, str]:
+        rows = self.query("SELECT DISTINCT arm_id, framework, precision, variant, sessions, threads FROM arms ORDER BY ALL")
+        return {row.pop("arm_id"): arm_label(self.framework_title(row.pop("framework")), **row, separator=" · ") for row in rows}
+
+    def arm_title(self, arm_id: str) -> str:
+        """An arm's name for people; the id of an arm that is in no run, such as the reference."""
+        return self._arm_titles.get(arm_id, arm_id)
+
     def framework_title(self, name: str) -> str:
         return self.catalog.frameworks[name].title if name in self.catalog.frameworks else name
 
@@ -368,7 +345,7 @@ def is_setting(row: Row) -> bool:
 
 def is_measured(row: Row) -> bool:
     """True if the arm was measured, at least in part, and passed the correctness gate."""
-    return row["status"] in SHOWN
+    return row["status"] in PROVEN
 
 
 def is_shown(row: Row) -> bool:
@@ -400,27 +377,3 @@ def by_rank(row: Row, tail: str) -> tuple[bool, int, int, float, str, str]:
         latency_ms = latency(row, tail)
         merit = math.inf if latency_ms is None else latency_ms
     return not row["ranked"], row["rank_lo"] or last, row["rank_hi"] or last, merit, row["framework"], row["variant"]
-
-
-def open_database(database: Path) -> duckdb.DuckDBPyConnection:
-    """The database, read-only; where there is none yet, an empty one in memory.
-
-    Raises:
-        BenchError: the file is locked by a writer or is no results database.
-    """
-    if not database.exists():
-        connection = duckdb.connect(":memory:")
-        connection.execute((paths.ROOT / "bench" / "schema.sql").read_text(encoding="utf-8"))
-        return connection
-    try:
-        connection = duckdb.connect(str(database), read_only=True)
-    except duckdb.Error as error:
-        reason = str(error).splitlines()[0]
-        raise BenchError(
-            f"{database}: cannot be read ({reason}); close the program that has it open, or rebuild it with: invoke load"
-        ) from None
-    tables = {row[0] for row in connection.execute("SELECT table_name FROM information_schema.tables").fetchall()}
-    if not set(TABLES) <= tables:
-        connection.close()
-        raise BenchError(f"{database}: is not a results database of this version (tables are missing); rebuild it with: invoke load")
-    return connection

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from site_src import formatting
+from site_src import records
 from site_src.data import operating_points
 from site_src.data.leaderboard import Leaderboard, ModelResults, Row, Table
 
@@ -48,25 +47,14 @@ class RunRecord:
         """The arms, with `version` and `settings` as (name, text) pairs."""
         arms = self.ask("SELECT * FROM arms WHERE run_id = ? ORDER BY role = 'floor', framework, precision, variant, arm_id")
         for arm in arms:
-            arm["version"] = formatting.flatten(formatting.parse(arm["version_json"]))
-            arm["settings"] = formatting.flatten(formatting.parse(arm["settings_json"]))
+            arm["version"] = records.flatten(records.parse(arm["version_json"]))
+            arm["settings"] = records.flatten(records.parse(arm["settings_json"]))
         return arms
-
-    @cached_property
-    def titles(self) -> Mapping[str, str]:
-        """Arm id → its name for people."""
-        return {
-            arm["arm_id"]: f"{self.board.framework_title(arm['framework'])} · {arm['precision']} · {arm['variant']}" for arm in self.arms
-        }
-
-    def title_of(self, arm_id: str) -> str:
-        """The name of an arm for people; its id if the run does not list it."""
-        return self.titles.get(arm_id, arm_id)
 
     @cached_property
     def checks(self) -> list[dict[str, Any]]:
         checks = self.ask("SELECT * FROM checks WHERE run_id = ? ORDER BY arm_id, name")
-        return [{**check, "title": self.title_of(check["arm_id"])} for check in checks]
+        return [{**check, "title": self.board.arm_title(check["arm_id"])} for check in checks]
 
     @cached_property
     def starts(self) -> list[dict[str, Any]]:
@@ -74,7 +62,7 @@ class RunRecord:
             "SELECT arm_id, start, spawn_ns / 1e6 AS spawn_ms, load_ns / 1e6 AS load_ms, first_ns / 1e6 AS first_ms,"
             " second_ns / 1e6 AS second_ms FROM starts WHERE run_id = ? ORDER BY arm_id, start"
         )
-        return [{**start, "name": self.title_of(start["arm_id"])} for start in starts]
+        return [{**start, "name": self.board.arm_title(start["arm_id"])} for start in starts]
 
     @cached_property
     def blocks(self) -> list[dict[str, Any]]:
@@ -87,7 +75,7 @@ class RunRecord:
     @cached_property
     def comparisons(self) -> list[dict[str, Any]]:
         pairs = self.ask("SELECT * FROM comparisons WHERE run_id = ? ORDER BY scenario, arm_a, arm_b")
-        return [{**pair, "name_a": self.title_of(pair["arm_a"]), "name_b": self.title_of(pair["arm_b"])} for pair in pairs]
+        return [{**pair, "name_a": self.board.arm_title(pair["arm_a"]), "name_b": self.board.arm_title(pair["arm_b"])} for pair in pairs]
 
     @cached_property
     def loads(self) -> list[Load]:

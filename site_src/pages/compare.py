@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from site_src import formatting
+from site_src import markup, records
 from site_src.charts import models
 from site_src.charts.chart import Chart
 from site_src.data.leaderboard import Leaderboard, ModelResults, Row, Table, TableKey
@@ -31,11 +31,11 @@ def write(writer: PageWriter) -> None:
         if len(charts) == MOST_CHARTS:
             break
         title = f"{tables[0][1]}, {precision}"
-        chart = models.forest(board, [key for key, _ in tables], present[0], title, formatting.ident(f"{scenario}-{precision}"))
+        chart = models.forest(board, [key for key, _ in tables], present[0], title, markup.ident(f"{scenario}-{precision}"))
         if chart:
             writer.write_chart("compare", chart)
             charts.append(chart)
-    writer.write_file("data/compare.json", formatting.to_json(answers, None))
+    writer.write_file("data/compare.json", records.to_json(answers, None))
     writer.write_page(
         "compare",
         "compare.md.j2",
@@ -82,7 +82,7 @@ def part(results: ModelResults, table: Table, pairs: list[dict[str, Any]]) -> di
         "results": results,
         "title": table.title,
         "precision": table.precision,
-        "id": formatting.ident(f"{formatting.slug(results.model)}-{table.scenario}-{table.precision}"),
+        "id": markup.ident(f"{markup.slug(results.model)}-{table.scenario}-{table.precision}"),
         "pairs": pairs,
         "quantity": pairs[0]["quantity"],
         "note": next((row["rank_note"] for row in table.rows if not row["ranked"] and row["rank_note"]), ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from site_src import formatting
+from site_src import markup
 from site_src.data import operating_points
 from site_src.data.leaderboard import ModelResults, Row, Table, is_measured
 from site_src.page_writer import PageWriter
@@ -23,7 +23,7 @@ def write(writer: PageWriter) -> None:
             lines = [{"title": f"{table.title}, {table.precision}", "cells": [table.of(name) for name in names]} for table in tables]
             columns = zip(*(line["cells"] for line in lines), strict=True)
             counts = [sum(cell is not None and is_measured(cell) for cell in column) for column in columns]
-            here = f"{formatting.slug(model)}-{place}"
+            here = f"{markup.slug(model)}-{place}"
             groups.append({"id": here, "model": model, "results": results, "lines": lines, "measured": counts})
             for table in tables:
                 for row in (*table.rows, *table.failed):

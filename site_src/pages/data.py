@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import record
-from site_src import formatting
-from site_src.data.leaderboard import TABLES
+from bench.store.connection import TABLES
+from site_src import records
 from site_src.page_writer import PageWriter
 
 #: Table → what it holds, for people.
@@ -51,7 +51,7 @@ def write(writer: PageWriter) -> None:
                 board.connection.execute(f"COPY {ordered} TO '{literal_path(folder / table)}.csv' (HEADER)")
                 files.append(file_entry(folder / f"{table}.csv", HOLDS[table], rows))
             schema = json_schema(table, columns(writer, table))
-            writer.write_file(f"data/{table}.schema.json", formatting.to_json(schema))
+            writer.write_file(f"data/{table}.schema.json", records.to_json(schema))
         files.append(
             file_entry(folder / "results.schema.json", "JSON Schema of a row of the leaderboard (each table has its own beside it)", None)
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.catalog import Framework
-from site_src import formatting, sentences
+from site_src import markup, records, sentences
 from site_src.data.leaderboard import Leaderboard, Row, is_shown
 from site_src.page_writer import PageWriter
 
@@ -20,7 +20,7 @@ def write(writer: PageWriter, entry: Framework) -> None:
                 rows += [{"row": row, "title": table.title, "mixed": table.mixed, "shown": is_shown(row)} for row in own]
     newest = newest_start(board, entry)
     writer.write_page(
-        f"frameworks/{formatting.slug(entry.name)}",
+        f"frameworks/{markup.slug(entry.name)}",
         "framework.md.j2",
         title=entry.title,
         section="Frameworks",
@@ -29,8 +29,8 @@ def write(writer: PageWriter, entry: Framework) -> None:
         summary=sentences.framework_summary(board, entry, [item["row"] for item in rows if item["shown"] and not item["mixed"]]),
         rows=rows,
         history=history(board, entry),
-        version=formatting.flatten(formatting.parse(newest.get("version_json"))),
-        settings=formatting.flatten(formatting.parse(newest.get("settings_json"))),
+        version=records.flatten(records.parse(newest.get("version_json"))),
+        settings=records.flatten(records.parse(newest.get("settings_json"))),
     )
 
 

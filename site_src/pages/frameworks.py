@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from site_src import formatting
+from site_src import markup
 from site_src.page_writer import PageWriter
 from site_src.pages import framework
 
@@ -20,7 +20,7 @@ def write(writer: PageWriter) -> None:
                 grid = grids.setdefault(
                     key,
                     {
-                        "id": formatting.ident("-".join(key)),
+                        "id": markup.ident("-".join(key)),
                         "title": table.title,
                         "precision": table.precision,
                         "frameworks": names,

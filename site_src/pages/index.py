@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from site_src import formatting, sentences
+from site_src import markup, sentences
 from site_src.charts import models
 from site_src.charts.chart import Chart
 from site_src.data import operating_points
@@ -33,7 +33,7 @@ def write(writer: PageWriter) -> None:
                 "answers": sentences.answers(board, best, points),
                 "no_limit": "not measured" if points is None else "no limit kept" if points.smallest_met is None else "",
                 "failed": [row for row in headline[0].failed if not is_shown(row)],
-                "id": formatting.ident(f"{headline[0].scenario}-{headline[0].precision}"),
+                "id": markup.ident(f"{headline[0].scenario}-{headline[0].precision}"),
             }
         )
     chart = alone_and_together(board, [line["best"] for line in lines])

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from site_src.data.leaderboard import TURNED
 from site_src.page_writer import PageWriter
 
-KNOBS = f"""
-WITH {TURNED},
-pairs AS (
-  SELECT turned.*
-  FROM turned JOIN arms AS one USING (run_id, arm_id)
-  JOIN arms AS base ON base.run_id = turned.run_id AND base.arm_id = other_id
-  WHERE one.variant LIKE 'knob:%' AND base.role = 'measured' AND base.variant NOT LIKE 'knob:%' AND base.precision = one.precision)
-SELECT one.framework, substr(one.variant, 6) AS knob, row.model, row.weights, row.scenario, row.served_scenario, row.precision, row.run_id,
+KNOBS = """
+WITH pairs AS (
+  SELECT compared.*
+  FROM comparisons_both_ways AS compared JOIN arms AS this USING (run_id, arm_id)
+  JOIN arms AS base ON base.run_id = compared.run_id AND base.arm_id = other_id
+  WHERE base.role = 'measured' AND base.variant NOT LIKE 'knob:%' AND base.precision = this.precision)
+SELECT row.framework, substr(row.variant, 6) AS knob, row.model, row.weights, row.scenario, row.served_scenario, row.precision, row.run_id,
        row.arm_id, epoch_us(row.measured_at) AS measured_at, row.machine, row.rate_per_s, row.clients, row.status, row.reason,
        row.min_cosine, row.requests_per_s, pair.blocks, pair.quantity, pair.note, pair.ratio, pair.ratio_lo, pair.ratio_hi, pair.verdict
 FROM leaderboard AS row
-JOIN arms AS one ON one.run_id = row.run_id AND one.arm_id = row.arm_id
 LEFT JOIN pairs AS pair ON pair.run_id = row.run_id AND pair.scenario = row.scenario AND pair.arm_id = row.arm_id
-WHERE one.variant LIKE 'knob:%' AND row.role = 'measured' AND (row.served_scenario IS NULL OR row.clients IS NULL)
+WHERE row.variant LIKE 'knob:%' AND row.role = 'measured' AND (row.served_scenario IS NULL OR row.clients IS NULL)
 QUALIFY row.measured_at = max(row.measured_at) OVER (
-    PARTITION BY row.machine_id, row.model, row.weights, row.scenario, row.precision, one.framework, one.variant)
-ORDER BY one.framework, knob, row.model, list_position(?, row.scenario) NULLS LAST, row.run_id
+    PARTITION BY row.machine_id, row.model, row.weights, row.scenario, row.precision, row.framework, row.variant)
+ORDER BY row.framework, knob, row.model, list_position(?, row.scenario) NULLS LAST, row.run_id
 """
 
 

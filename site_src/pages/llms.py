@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from site_src import formatting
-from site_src.data.leaderboard import TABLES
+from bench.store.connection import TABLES
+from site_src import markup
 from site_src.page_writer import PageWriter
 
 
 def write(writer: PageWriter) -> None:
     board = writer.board
     models = [
-        {"name": board.model_title(model), "folder": formatting.slug(model), "measured": bool(by_machine)}
+        {"name": board.model_title(model), "folder": markup.slug(model), "measured": bool(by_machine)}
         for model, by_machine in board.results.items()
     ]
     writer.write_template("llms.txt", "llms.txt.j2", models=models, tables=TABLES, measured=bool(board.runs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from site_src import formatting
+from site_src import records
 from site_src.data.leaderboard import Row
 from site_src.page_writer import PageWriter
 
@@ -17,7 +17,7 @@ def write(writer: PageWriter) -> None:
             "title": runs[0]["machine"],
             "runs": runs,
             "models": sorted({run["model"] for run in runs}),
-            "facts": formatting.flatten(runs[0]["machine_json"]),
+            "facts": records.flatten(runs[0]["machine_json"]),
         }
         for machine_id, runs in groups.items()
     ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from site_src import formatting, sentences
+from bench.core import formatting
+from site_src import markup, sentences
 from site_src.charts import many_loads, one_load, quality
 from site_src.charts.chart import Chart, literal, literals
 from site_src.charts.parts import Selection
@@ -21,7 +22,7 @@ def write(writer: PageWriter) -> None:
 
 def write_model(writer: PageWriter, name: str, by_machine: Sequence[ModelResults]) -> None:
     board = writer.board
-    path = f"models/{formatting.slug(name)}"
+    path = f"models/{markup.slug(name)}"
     title = board.model_title(name)
     best = by_machine[0] if by_machine else None
     headline = best.headline if best else []
@@ -48,7 +49,7 @@ def write_model(writer: PageWriter, name: str, by_machine: Sequence[ModelResults
         limits=operating_points.find(board, best) if best else None,
         charts=charts,
         precisions=by_precision(board, best, headline) if best else [],
-        front={row["arm_id"] for chart in charts.get("precisions", []) for row in chart.rows if row["beaten_by_none"]},
+        front={row["arm_id"] for chart in charts.get("precisions", []) for row in chart.rows if row["on_front"]},
         variants=other_variants(best, headline) if best else [],
         fits=fits(board, best) if best else [],
         resource_heads=[(name, unit, help_text) for name, unit, help_text, _column, _why, _text in RESOURCES],
@@ -84,7 +85,7 @@ def section(results: ModelResults, table: Table, charts: Mapping[str, Sequence[C
 
 def section_of(table: Table) -> str:
     """The id of the section about a table."""
-    return formatting.ident(f"{table.scenario}-{table.precision}")
+    return markup.ident(f"{table.scenario}-{table.precision}")
 
 
 def charts_of(board: Leaderboard, results: ModelResults, headline: Sequence[Table]) -> dict[str, list[Chart]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from site_src import formatting, sentences
+from site_src import markup, records, sentences
 from site_src.data.run_record import RunRecord
 from site_src.page_writer import PageWriter, public_row
 from site_src.pages import run_scenario
@@ -18,10 +18,10 @@ def write(writer: PageWriter) -> None:
 
 def write_run(writer: PageWriter, record: RunRecord) -> None:
     run = record.run
-    path = f"runs/{formatting.slug(run['run_id'])}"
-    writer.write_file(f"data/{path}/rows.json", formatting.to_lines([public_row(row) for row in record.rows]))
-    writer.write_file(f"data/{path}/run.json", formatting.to_json(run["run_json"]))
-    writer.write_file(f"data/{path}/machine.json", formatting.to_json(run["machine_json"]))
+    path = f"runs/{markup.slug(run['run_id'])}"
+    writer.write_file(f"data/{path}/rows.json", records.to_lines([public_row(row) for row in record.rows]))
+    writer.write_file(f"data/{path}/run.json", records.to_json(run["run_json"]))
+    writer.write_file(f"data/{path}/machine.json", records.to_json(run["machine_json"]))
     present = {row["framework"] for row in record.rows}
     writer.write_page(
         path,
@@ -32,7 +32,7 @@ def write_run(writer: PageWriter, record: RunRecord) -> None:
         run=run,
         model_title=writer.board.model_title(run["model"]),
         facts=sentences.run_facts(run),
-        machine=formatting.flatten(run["machine_json"]),
+        machine=records.flatten(run["machine_json"]),
         results=record.results,
         loads=record.loads,
         limits=record.limits,

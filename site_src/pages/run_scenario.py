@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from site_src import formatting
+from site_src import markup, records
 from site_src.data.leaderboard import Row
 from site_src.data.run_record import Load, RunRecord
 from site_src.page_writer import PageWriter, anchor, public_row
@@ -13,7 +13,7 @@ from site_src.page_writer import PageWriter, anchor, public_row
 def write(writer: PageWriter, record: RunRecord, load: Load) -> None:
     run_id = record.run["run_id"]
     writer.write_page(
-        f"runs/{formatting.slug(run_id)}/{formatting.slug(load.name)}",
+        f"runs/{markup.slug(run_id)}/{markup.slug(load.name)}",
         "run_scenario.md.j2",
         title=f"{load.title}, run {run_id}",
         section="Runs",
@@ -31,8 +31,8 @@ def raw(record: RunRecord, row: Row) -> dict[str, Any]:
     """A row as JSON, without columns that are NULL."""
     return {
         "anchor": anchor(row),
-        "name": record.title_of(row["arm_id"]),
+        "name": record.board.arm_title(row["arm_id"]),
         "scenario": row["scenario"],
         "status": row["status"],
-        "json": formatting.to_lines({key: value for key, value in public_row(row).items() if value is not None}),
+        "json": records.to_lines({key: value for key, value in public_row(row).items() if value is not None}),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from site_src import formatting
+from site_src import markup
 from site_src.data import operating_points
 from site_src.page_writer import PageWriter
 
@@ -12,7 +12,7 @@ def write(writer: PageWriter) -> None:
     for results in writer.board.first_results:
         points = operating_points.find(writer.board, results)
         if points:
-            parts.append({"results": results, "limits": points, "id": formatting.ident(f"slo-{results.model}")})
+            parts.append({"results": results, "limits": points, "id": markup.ident(f"slo-{results.model}")})
         else:
             waiting.append({"results": results, "why": operating_points.why_unknown(results)})
     writer.write_page(

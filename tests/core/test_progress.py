@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from bench.core.progress import LINE_EVERY_S, Progress, minutes
+from bench.core.progress import LINE_EVERY_S, Progress
 
 
 def test_a_log_hears_of_the_time_left_once_a_minute() -> None:
@@ -71,8 +71,3 @@ def test_a_terminal_shows_the_time_left_of_a_step_and_the_item_of_a_count() -> N
         reached(12, 150, "gemm")
     assert "about 40 s left" in out.getvalue() and "export [tiny]" in out.getvalue()
     assert "12/150" in out.getvalue() and "gemm" in out.getvalue()
-
-
-@pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (59.4, "59 s"), (95, "1m35s"), (3600, "1h00m"), (7300, "2h01m")])
-def test_durations_are_for_people(seconds: float, said: str) -> None:
-    assert minutes(seconds) == said

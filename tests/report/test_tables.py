@@ -118,11 +118,3 @@ def test_errors_name_the_cure(database: Path, tmp_path: Path) -> None:
         report.report(database, "md", "nonsense")
     with pytest.raises(BenchError, match="invoke bench --model minilm"):
         report.table(tmp_path / "empty" / "results.duckdb")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, "–"), (0.0, "0"), (0.00412, "0.00412"), (3.8, "3.80"), (99.96, "100"), (1234.5, "1,234"), (2.5e5, "250k"), (8e6, "8M")],
-)
-def test_numbers(value: float | None, text: str) -> None:
-    assert report.number(value) == text

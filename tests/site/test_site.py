@@ -18,13 +18,14 @@ import duckdb
 import pytest
 
 from bench import catalog
-from bench.core import paths
+from bench.core import formatting, paths
 from bench.core.errors import BenchError
-from site_src import formatting, generate, page_writer, preview, sentences
+from bench.store import connection
+from site_src import generate, markup, page_writer, preview, records, sentences
 from site_src.charts import framework_style, many_loads, one_load
 from site_src.charts.chart import plain_colours
 from site_src.charts.parts import Selection, spread
-from site_src.data import leaderboard, operating_points
+from site_src.data import operating_points
 from site_src.pages import model as model_page
 from tests.support import site_fixture
 
@@ -313,36 +314,20 @@ def test_a_database_in_use_or_of_another_kind_is_said_in_one_line(tmp_path: Path
     assert not (tmp_path / "site").exists()
 
 
-@pytest.mark.parametrize(("value", "said"), [(1 - 1.1e-12, "1.1e−12"), (1.0, "0"), (0.9979, "0.0021"), (None, "–")])
-def test_a_cosine_is_shown_as_its_distance(value: float | None, said: str) -> None:
-    assert formatting.distance(value) == said
-
-
-def test_numbers_line_up_and_never_lose_their_size() -> None:
-    assert formatting.number(1234.5) == "1,234"
-    assert formatting.number(0.0123) == "0.0123"
-    assert formatting.number(float("inf")) == "∞"
-    assert formatting.number(None) == "–"
-    assert formatting.decimals([271.3, 94.3]) == 1
-    assert formatting.span(1, 2) == "1–2"
-    assert formatting.span(3, 3) == "3"
-    assert formatting.size(90852864) == "90.9 MB"
-
-
 def test_two_names_never_share_a_folder() -> None:
     names = ["minilm", "Minilm", "mini lm", "mini/lm", "../x", "<x>", "é"]
-    assert len({formatting.slug(name) for name in names}) == len(names)
-    assert all(re.fullmatch(r"[a-z0-9.-]+", formatting.slug(name)) and not formatting.slug(name).startswith(".") for name in names)
+    assert len({markup.slug(name) for name in names}) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9.-]+", markup.slug(name)) and not markup.slug(name).startswith(".") for name in names)
 
 
 def test_every_framework_model_and_scenario_has_its_place(built: Path) -> None:
 
     known = catalog.load()
     for framework in known.frameworks.values():
-        assert framework.title in page(built, f"frameworks/{formatting.slug(framework.name)}").text
+        assert framework.title in page(built, f"frameworks/{markup.slug(framework.name)}").text
     coverage = page(built, "coverage").text
     for model in known.models.values():
-        assert model.title in page(built, f"models/{formatting.slug(model.name)}").text
+        assert model.title in page(built, f"models/{markup.slug(model.name)}").text
         assert model.title in coverage
     method = page(built, "methodology").text
     for scenario in known.scenarios.values():
@@ -411,7 +396,7 @@ def test_the_data_files_are_whole(built: Path) -> None:
     for line in (data / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
         digest_, name = line.split("  ")
         assert hashlib.sha256((data / name).read_bytes()).hexdigest() == digest_, name
-    for table in leaderboard.TABLES:
+    for table in connection.TABLES:
         rows = duckdb.sql(f"SELECT count(*) FROM '{data / table}.parquet'").fetchall()
         assert rows == ask(built, f"SELECT count(*) FROM {table}")
 
@@ -477,7 +462,7 @@ def test_an_open_loop_is_judged_by_its_tail_and_may_never_end(tmp_path: Path) ->
     chart = one_load.latency(Selection(board, [best.runs[0]["run_id"]], arms, "closed-1", table.title))
     assert chart is not None
     assert "NaN" not in chart.wide
-    assert "Infinity" not in formatting.to_json(chart.spec).replace("nullif", "")
+    assert "Infinity" not in records.to_json(chart.spec).replace("nullif", "")
 
 
 def test_controls_are_shown(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from site_src import formatting, generate, sentences
+from bench.core import formatting
+from site_src import generate, sentences
 from site_src.charts import many_loads, one_load
 from site_src.charts.chart import Chart
 from site_src.charts.parts import Selection

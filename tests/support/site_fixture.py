@@ -18,6 +18,7 @@ import pandas as pd
 
 from bench import catalog
 from bench.core import paths
+from bench.store.connection import open_for_reading
 from site_src.data import leaderboard
 
 SCHEMA = paths.SCHEMA
@@ -97,7 +98,7 @@ FAILURES = {
 
 def open_board(database: Path) -> leaderboard.Leaderboard:
     """The leaderboard of a fixture database."""
-    return leaderboard.Leaderboard(leaderboard.open_database(database), catalog.load())
+    return leaderboard.Leaderboard(open_for_reading(database), catalog.load())
 
 
 def build(path: Path, *, samples_per_arm: int = 600, hostile: bool = False) -> Path:

@@ -1,52 +1,14 @@
-"""Numbers and names as text: decimals, units, dates, slugs, and escaping for Markdown and HTML."""
+"""Numbers, sizes, dates and durations as text for people: in the terminal, in reports and on pages."""
 
 from __future__ import annotations
 
-import hashlib
-import html
-import json
 import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
-from markupsafe import Markup
-
-#: Characters with a meaning in Markdown or HTML, as character references.
-INERT = {ord(char): f"&#{ord(char)};" for char in "\\`*_{}[]|~#!:<>&\"'"}
 #: In place of a value that is NULL.
 DASH = "–"
-
-
-def escape(value: Any) -> Markup:
-    """Any value as text without markup, safe in Markdown prose, in an HTML block and in a quoted attribute."""
-    if hasattr(value, "__html__"):
-        return Markup(value.__html__())
-    text = "" if value is None else re.sub(r"[\x00-\x1f\x7f\u0085\u2028\u2029]+", " ", str(value))
-    return Markup(text.translate(INERT))
-
-
-def pre(value: Any) -> Markup:
-    """Text for a `<pre>`. Line ends become character references, because a blank line would end the HTML block."""
-    return Markup(html.escape(str(value)).replace("\n", "&#10;"))
-
-
-def plain(value: Any) -> str:
-    """A name for a page title. The theme prints titles unescaped, so special characters become look-alikes."""
-    text = " ".join(str(value).split()).replace("&", "＆")
-    return text.replace("<", "‹").replace(">", "›").replace('"', "”")
-
-
-def slug(name: str) -> str:
-    """A name as a folder of a URL. A name that loses characters gets six digits of its hash, so that no two share a folder."""
-    short = re.sub(r"[^a-z0-9.-]+", "-", name.lower()).strip("-.")[:60]
-    return short if short == name else f"{short or 'x'}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
-
-
-def ident(name: str) -> str:
-    """A name as an id inside a page, without dots, which Markdown reads as a class in an attribute list."""
-    return slug(name).replace(".", "-")
 
 
 def decimals(values: Iterable[float | None], digits: int = 3) -> int:
@@ -125,11 +87,6 @@ def iso(microseconds: int) -> str:
     return datetime.fromtimestamp(microseconds / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def parse(text: str | None) -> Any:
-    """The value of a JSON column; an empty dict for NULL."""
-    return json.loads(text) if text else {}
-
-
 def span(lo: int | None, hi: int | None) -> str:
     """A rank interval: `1–2`, or `3` if both ends are equal."""
     if lo is None or hi is None:
@@ -148,39 +105,37 @@ def listing(names: Iterable[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else "none"
 
 
-def to_json(value: Any, indent: int | None = 1) -> str:
-    """JSON with sorted keys; NaN and ∞, which JSON lacks, become strings."""
-    return json.dumps(finite(value), indent=indent, sort_keys=True, ensure_ascii=False, default=str)
+def compact(value: float | None) -> str:
+    """Three significant digits for a narrow table: `3.8` → `3.80`, `1234.5` → `1,234`, `250000` → `250k`, `8e6` → `8M`; a dash for NULL."""
+    if value is None:
+        return DASH
+    if abs(value) >= 1e5:
+        return f"{value / 1e6:,.3g}M" if abs(value) >= 1e6 else f"{value / 1e3:,.0f}k"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".rstrip(".") if value else "0"
 
 
-def to_lines(value: dict[str, Any] | list[dict[str, Any]]) -> str:
-    """JSON with one line per entry of a dict or per row of a list."""
-    if isinstance(value, dict):
-        return "{\n " + ",\n ".join(f"{to_json(key)}: {to_json(entry, None)}" for key, entry in sorted(value.items())) + "\n}"
-    return "[\n " + ",\n ".join(to_json(row, None) for row in value) + "\n]"
+def duration(seconds: float) -> str:
+    """`95` → `1m35s`, `7300` → `2h01m`, in the form that `--budget` takes."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.0f} s"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
-def finite(value: Any) -> Any:
-    """A nested value with NaN and ∞ as strings."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(entry) for entry in value]
-    return value
+def budget_of(seconds: float) -> str:
+    """A budget that holds so many seconds, as an option and, from 20 hours on, in words: `--budget 2m10s`, `--budget 24h10m` (about a day).
+
+    It is rounded up: below a minute to seconds, below 10 minutes to 10 seconds, below 2 hours to minutes, else to 10 minutes.
+    """
+    step = 1 if seconds < 60 else 10 if seconds < 600 else 60 if seconds < 7200 else 600
+    enough = math.ceil(seconds / step) * step
+    days = round(enough / 86400)
+    words = "" if enough < 20 * 3600 else f" ({'about a day' if days == 1 else f'about {days} days'})"
+    return f"`--budget {duration(enough).replace(' ', '')}`{words}"
 
 
-def flatten(value: Any, path: str = "") -> list[tuple[str, str]]:
-    """A nested record as (path, text) pairs; `{"unavailable": reason}` becomes `not available: reason`."""
-    if isinstance(value, dict):
-        if set(value) == {"unavailable"}:
-            return [(path, f"not available: {value['unavailable']}")]
-        return [row for key, entry in value.items() for row in flatten(entry, f"{path} · {key}" if path else str(key))]
-    if isinstance(value, list):
-        if any(isinstance(entry, dict) for entry in value):
-            return [row for index, entry in enumerate(value) for row in flatten(entry, f"{path} {index}")]
-        return [(path, ", ".join(str(entry) for entry in value) or "none")]
-    if isinstance(value, bool):
-        return [(path, "yes" if value else "no")]
-    return [(path, DASH if value is None else str(value))]
+def with_readable_budgets(text: str) -> str:
+    """A reason that was recorded with a budget in seconds, with that budget as `budget_of` writes it."""
+    return re.sub(r"`--budget (\d{3,})s`", lambda match: budget_of(float(match.group(1))), text)
