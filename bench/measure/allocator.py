@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bench.catalog import Scenario
+from bench.core.formatting import budget_of, duration
 from bench.measure import budget, service_time
 from bench.measure.budget import BLOCKS, WARM_UP_SHARE, Shape, TooSmall
 from bench.measure.clock import BudgetClock
@@ -174,8 +175,8 @@ class Allocator:
         left_s, needed_s = self.clock.left_s, MIN_BLOCKS / BLOCKS * self.least_s(scenario, 0.0)
         if left_s > 0 and needed_s <= HOPELESS * left_s:
             return None
-        left = "the budget is used up;" if left_s <= 0 else f"{left_s:.0f} s are left of the budget;"
-        return Refused(f"{left} 3 blocks need about {needed_s:.0f} s{self.would_do(scenario, needed_s)}")
+        left = "the budget is used up;" if left_s <= 0 else f"{duration(left_s)} are left of the budget;"
+        return Refused(f"{left} 3 blocks need about {duration(needed_s)}{self.would_do(scenario, needed_s)}")
 
     def allocate(self, scenario: Scenario, began_s: float, warm_s: float, limit_s: float, arms: Sequence[str]) -> Allocation | Refused:
         """The allocation of a scenario that was just warmed up.
@@ -196,7 +197,7 @@ class Allocator:
             needed_s = allocation.needed_s
             if plan.measured < MIN_BLOCKS * max(shape.unit, shape.piece or 1):
                 return Refused("the plan has too few rows")
-            return Refused(f"3 blocks need {needed_s:.0f} s, which do not fit the budget{self.would_do(scenario, needed_s)}")
+            return Refused(f"3 blocks need {duration(needed_s)}, which do not fit the budget{self.would_do(scenario, needed_s)}")
         return allocation
 
     def _own_cost(self, scenario: Scenario, shape: Shape, services: Sequence[ServiceTime], warm_s: float) -> Allocation | TooSmall:
@@ -243,7 +244,7 @@ class Allocator:
         earlier = [other for other in self.load.scenarios if other.name in self.load.plans and self._is_before(other, scenario)]
         lacking_s = sum(self._to_come_s(other, WARM_UP_S, BLOCKS) for other in earlier)
         enough_s = max(self.clock.budget_s, ENOUGH * (self.clock.paid_s + self.clock.measured_s + lacking_s + needed_s))
-        return f": `--budget {enough_s:.0f}s` would do"
+        return f": {budget_of(enough_s)} would do"
 
     # --- while it is measured --------------------------------------------------------------------------------------------
 

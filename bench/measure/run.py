@@ -377,7 +377,7 @@ class Run:
 
     def _end_search(self, scenario: Scenario, arms: Sequence[str], block: int, needed_s: float) -> None:
         """The next trial does not fit: said, and where it would have been the first the arms are skipped."""
-        reason = f"the next trial needs {needed_s:.0f} s, which do not fit the budget{self.allocator.would_do(scenario, needed_s)}"
+        reason = f"the next trial needs {duration(needed_s)}, which do not fit the budget{self.allocator.would_do(scenario, needed_s)}"
         for arm_id in arms if block == 0 else ():
             self.failures.record(arm_id, scenario.name, "SKIPPED", reason)
         self.progress.say(f"{scenario.name}: {'skipped' if block == 0 else 'not finished'}, {reason}")

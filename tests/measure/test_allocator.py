@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.catalog import Scenario
+from bench.catalog import Scenario, parse_seconds
 from bench.measure.allocator import WARM_UP_S, Allocator, Load, Refused
 from bench.measure.budget import BLOCKS
 from bench.measure.clock import BudgetClock
@@ -163,7 +163,7 @@ def test_the_budget_that_a_refusal_names_is_enough(place: int, request_s: float)
     small.run()
     name = f"s{place:02d}"
     if name in small.refused:
-        enough_s = float(small.refused[name].partition("--budget ")[2].partition("s`")[0])
+        enough_s = parse_seconds(small.refused[name].partition("--budget ")[2].partition("`")[0])
         again = Simulation(suite(12), enough_s, request_s)
         assert again.run()[place] >= MIN_BLOCKS
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.catalog import Scenario
+from bench.catalog import Scenario, parse_seconds
 from bench.core import files
 from bench.measure.budget import BLOCKS
 from tests.golden import schedules
@@ -106,7 +106,7 @@ def test_the_budget_that_a_skipped_scenario_asks_for_is_enough(tmp_path: Path, f
     assert skipped and "a" not in skipped
     last = max(skipped)
     (reason,) = reasons(tmp_path / "short", last)
-    enough_s = float(reason.partition("--budget ")[2].partition("s`")[0])
+    enough_s = parse_seconds(reason.partition("--budget ")[2].partition("`")[0])
     folder = measure(tmp_path / "enough", experiment(loads, TWO, enough_s, fresh_blocks=fresh), Machine(TWO))
     assert folder.block_count(last) >= 3, reason
     assert enough_s < 2 * folder.measured_s(), "and not far more than it takes"
