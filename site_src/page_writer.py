@@ -157,8 +157,9 @@ def code(value: Any) -> Markup:
 
 
 def reason(text: str) -> Markup:
-    """A reason as HTML; text between backticks becomes `<code>`."""
-    return Markup(re.sub(r"&#96;(.+?)&#96;", r"<code>\1</code>", str(markup.escape(text))))
+    """A reason as HTML; text between backticks becomes `<code>`, a budget in seconds a duration."""
+    readable = str(markup.escape(formatting.with_readable_budgets(str(text))))
+    return Markup(re.sub(r"&#96;(.+?)&#96;", r"<code>\1</code>", readable))
 
 
 def anchor(row: Row) -> str:

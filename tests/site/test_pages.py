@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from site_src import generate
-from site_src.page_writer import HERE
+from site_src.page_writer import HERE, reason
 
 
 def test_each_template_has_its_module() -> None:
@@ -25,3 +25,7 @@ def test_every_page_is_written() -> None:
     assert listed == modules - set(below)
     for child, parent in below.items():
         assert f"{child}.write(" in (HERE / "pages" / f"{parent}.py").read_text(encoding="utf-8")
+
+
+def test_a_recorded_budget_in_seconds_is_shown_as_a_duration() -> None:
+    assert reason("3 blocks need 9 s: `--budget 86803s` would do").endswith("<code>--budget 24h10m</code> (about a day) would do")
