@@ -29,8 +29,10 @@ from bench.store.database import Row
 
 FORMATS = ("md", "csv", "json")
 
+#: A scenario in which every row has one of these was left out on purpose or for want of budget.
+NOT_MEASURED = ("SKIPPED", "NOT_APPLICABLE")
 #: The runs behind the leaderboard.
-BOARD_RUNS = "SELECT run_id FROM runs SEMI JOIN current_results USING (run_id) ORDER BY model, measured_at"
+BOARD_RUNS = "SELECT run_id FROM runs SEMI JOIN current_results USING (run_id) ORDER BY measured_at DESC, run_id DESC"
 
 
 class Plot(Protocol):
@@ -59,6 +61,15 @@ class Sheet:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class RunText:
+    """A run as text: the answer in one line, its loads in the order of the run, and in one line those that were not measured."""
+
+    answer: str
+    sheets: tuple[Sheet, ...]
+    skipped: str
+
+
 # --- the table after a bench -------------------------------------------------------------------------------------------------------
 
 
@@ -69,10 +80,12 @@ def table(database: Path = paths.DATABASE, run_id: str | None = None) -> str:
         BenchError: no such run.
     """
     run = _run(database, run_id)
-    buffer = io.StringIO()
+    buffer, text = io.StringIO(), _told(database, run)
     console = Console(file=buffer, width=max(shutil.get_terminal_size().columns, 132), highlight=False)
     console.print(Text(_headline(run), style="bold"))
-    for sheet in _sheets(_rows(database, run["run_id"])):
+    if text.answer:
+        console.print(Text(text.answer))
+    for sheet in text.sheets:
         shown = Table(title=sheet.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
         for place, name in enumerate(sheet.header):
             shown.add_column(name, justify="left" if place <= 1 else "right", no_wrap=True)
@@ -83,6 +96,8 @@ def table(database: Path = paths.DATABASE, run_id: str | None = None) -> str:
             console.print(Text(f"  {name}: {why}"))
         for note in sheet.notes:
             console.print(Text(f"  {note}"))
+    if text.skipped:
+        console.print(Text(text.skipped))
     return buffer.getvalue().rstrip()
 
 
@@ -103,7 +118,7 @@ def report(
 
     Args:
         format: md, csv or json. CSV and JSON hold every column of `leaderboard`.
-        run_id: one run; without it the runs behind the board.
+        run_id: one run; without it the newest, then the others behind the board, newest first.
         out: a file, or a folder for `report.<format>`; for md the plots are written beside it. Without it the text is returned.
         draw: makes the plots of a run; none without it.
 
@@ -117,26 +132,28 @@ def report(
         raise catalog.unknown("format", format, FORMATS)
     runs = [_run(database, run_id)] if run_id else _board_runs(database)
     if format != "md":
-        found = [row for run in runs for row in _rows(database, run["run_id"])]
-        return _deliver(_csv(found) if format == "csv" else _json(found), format, out)
+        rows = [row for run in runs for row in _rows(database, run["run_id"])]
+        return _deliver(_csv(rows) if format == "csv" else _json(rows), format, out)
     plots = {run["run_id"]: list(draw(database, run)) if out and draw else [] for run in runs}
-    text = "\n".join(_markdown(run, _rows(database, run["run_id"]), plots[run["run_id"]]) for run in runs)
+    text = "\n".join(_markdown(run, _told(database, run), plots[run["run_id"]]) for run in runs)
     for run in runs:
         for plot in plots[run["run_id"]]:
             files.write_text(_file(out or Path(), format).parent / plot.name, plot.svg)
     return _deliver(text, format, out)
 
 
-def _markdown(run: Row, found: Sequence[Row], plots: Sequence[Plot]) -> str:
+def _markdown(run: Row, text: RunText, plots: Sequence[Plot]) -> str:
     parts = [f"# {_plain(run['model'])}", "", _plain(_headline(run)), ""]
+    parts += [_plain(text.answer), ""] if text.answer else []
     parts += [f"Measured {run['measured_at']:%Y-%m-%d %H:%M} UTC by `{run['command'].replace('`', '')}`.", ""]
-    for sheet in _sheets(found):
+    for sheet in text.sheets:
         parts += [f"## {_plain(sheet.title)}", ""]
         if sheet.lines:
             align = ["---" if place <= 1 else "---:" for place in range(len(sheet.header))]
             parts += [_line(cells) for cells in (sheet.header, align, *sheet.lines)] + [""]
         parts += [f"- {_plain(name)}: {_plain(why)}" for name, why in sheet.failed] + [""] * bool(sheet.failed)
         parts += [line for note in sheet.notes for line in (_plain(note), "")]
+    parts += [_plain(text.skipped), ""] if text.skipped else []
     for plot in plots:
         parts += [f"![{_plain(plot.sentence)}]({plot.name})", "", _plain(plot.sentence), ""]
     return "\n".join(parts)
@@ -153,19 +170,19 @@ def _plain(text: str) -> str:
     return text
 
 
-def _csv(found: Sequence[Row]) -> str:
+def _csv(rows: Sequence[Row]) -> str:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(found[0]), lineterminator="\n")
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _told(value) for name, value in row.items()} for row in found)
+    writer.writerows({name: _json_value(value) for name, value in row.items()} for row in rows)
     return buffer.getvalue()
 
 
-def _json(found: Sequence[Row]) -> str:
-    return json.dumps([{name: _told(value) for name, value in row.items()} for row in found], indent=1, ensure_ascii=False) + "\n"
+def _json(rows: Sequence[Row]) -> str:
+    return json.dumps([{name: _json_value(value) for name, value in row.items()} for row in rows], indent=1, ensure_ascii=False) + "\n"
 
 
-def _told(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
@@ -201,12 +218,14 @@ def _run(database: Path, run_id: str | None) -> Row:
 
 
 def _board_runs(database: Path) -> list[Row]:
-    found = [_run(database, row["run_id"]) for row in store.rows(BOARD_RUNS, database=database)]
-    return found or [_run(database, None)]
+    """The newest run, then the others behind the leaderboard, newest first."""
+    newest = _run(database, None)
+    others = [_run(database, row["run_id"]) for row in store.rows(BOARD_RUNS, database=database)]
+    return [newest, *(run for run in others if run["run_id"] != newest["run_id"])]
 
 
 def _rows(database: Path, run_id: str) -> list[Row]:
-    """A run's rows as the board shows them: by scenario in the order of the run, ranked ones first, floors last."""
+    """A run's rows as the board shows them: by scenario, ranked ones first, floors last."""
     return store.rows(
         """
         SELECT * FROM leaderboard WHERE run_id = ?
@@ -218,15 +237,51 @@ def _rows(database: Path, run_id: str) -> list[Row]:
     )
 
 
-def _sheets(found: Sequence[Row]) -> list[Sheet]:
-    sheets = []
-    for scenario in dict.fromkeys(row["scenario"] for row in found if row["served_scenario"] is None):
-        own = [row for row in found if row["scenario"] == scenario]
-        sheets.append(_sheet(scenario, own))
-        derived = {(row["arm_id"], row["clients"]): row for row in found if row["served_scenario"] == scenario}
+def _told(database: Path, run: Row) -> RunText:
+    """A run as text."""
+    rows = _rows(database, run["run_id"])
+    served = {row["scenario"] for row in rows if row["served_scenario"] is None}
+    scenarios = [name for name in _scenarios(database, run["run_id"]) if name in served]
+    of = {name: [row for row in rows if row["scenario"] == name] for name in scenarios}
+    skipped = [name for name in scenarios if all(row["status"] in NOT_MEASURED for row in of[name])]
+    sheets: list[Sheet] = []
+    for name in scenarios:
+        if name in skipped and len(skipped) < len(scenarios):
+            continue
+        sheets.append(_sheet(name, of[name]))
+        derived = {(row["arm_id"], row["clients"]): row for row in rows if row["served_scenario"] == name}
         if any(row["p50_ms"] is not None for row in derived.values()):
-            sheets.append(_clients(scenario, own, derived))
-    return sheets
+            sheets.append(_clients(name, of[name], derived))
+    answers = [answer for name in scenarios if (answer := _answer(name, of[name]))]
+    return RunText(answers[0] if answers else "", tuple(sheets), _skipped(skipped, of) if len(skipped) < len(scenarios) else "")
+
+
+def _scenarios(database: Path, run_id: str) -> list[str]:
+    """Names of the scenarios of a run, in its order."""
+    (run,) = store.rows("SELECT run_json FROM runs WHERE run_id = ?", [run_id], database)
+    return [scenario["name"] for scenario in json.loads(run["run_json"])["scenarios"]]
+
+
+def _answer(scenario: str, rows: Sequence[Row]) -> str:
+    """The leading arms of a scenario in one line, level ones together; empty where no arm has a throughput."""
+    measured = [row for row in rows if row["role"] == "measured" and row["status"] in PROVEN and row["requests_per_s"] is not None]
+    if not measured:
+        return ""
+    first = measured[0]
+    level = [row for row in measured if row["tie_group"] is not None and row["tie_group"] == first["tie_group"]] or [first]
+    names = ", ".join(_name(row) for row in level)
+    latency = f", p50 {compact(first['p50_ms'])} ms" if first["p50_ms"] is not None else ""
+    verb = "lead together" if len(level) > 1 else "leads"
+    rank = "" if first["ranked"] else f" (not ranked: {first['rank_note']})" if first["rank_note"] else " (not ranked)"
+    return f"{scenario}: {names} {verb} with {compact(first['requests_per_s'])} requests/s{latency}{rank}"
+
+
+def _skipped(names: Sequence[str], rows: Mapping[str, Sequence[Row]]) -> str:
+    """The loads that were not measured, in one line, with the reason of the last: its budget covers the others too."""
+    if not names:
+        return ""
+    reason = next((row["reason"] for row in rows[names[-1]] if row["reason"]), None)
+    return f"not measured: {', '.join(names)}" + (f"; {names[-1]}: {reason}" if reason else "")
 
 
 def _sheet(scenario: str, own: Sequence[Row]) -> Sheet:

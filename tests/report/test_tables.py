@@ -111,6 +111,23 @@ def test_without_a_run_the_runs_behind_the_board_are_told(database: Path) -> Non
     assert {row["run_id"] for row in json.loads(report.report(database, "json"))} == {SPEC.name, other.name}
 
 
+def test_the_newest_run_comes_first_with_its_answer_and_what_was_skipped_last(database: Path) -> None:
+    """A run of two loads, of which the first in its order had no room, beside an older one behind the board."""
+    skipped = {"closed-1": ("SKIPPED", "3 blocks need 90 s: `--budget 10m` would do")}
+    arms = tuple(replace(arm, failures=skipped) for arm in SPEC.arms[:2])
+    newest = replace(SPEC, model="bge-m3", arms=arms, day=3.0, complete=False)
+    store.append(database, runs.write(database.parent / "runs", newest))
+    text = report.report(database, "md")
+    lines = [line for line in text.splitlines() if line]
+    assert lines[0] == "# bge-m3" and text.index("# bge-m3") < text.index("# minilm")
+    answer = next(place for place, line in enumerate(lines) if line.startswith("offline-32: openvino 1.2.3 lead"))
+    assert answer == 2 and "requests/s" in lines[answer] and "(not ranked: no controls)" in lines[answer]
+    own = text[: text.index("# minilm")]
+    assert "## closed-1" not in own and own.count("SKIPPED") == 0
+    last = [line for line in own.splitlines() if line][-1]
+    assert last.startswith("not measured: closed-1; closed-1: 3 blocks need 90 s") and "--budget 10m" in last
+
+
 def test_errors_name_the_cure(database: Path, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="unknown format 'xml': choose from md, csv, json"):
         report.report(database, "xml")
