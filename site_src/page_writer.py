@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.core import formatting
-from site_src import markup, records
+from site_src import markup, records, sentences
 from site_src.charts import framework_style, render
 from site_src.charts.chart import Chart, plain_colours
 from site_src.data.leaderboard import Leaderboard, Row, is_measured, is_shown, latency
@@ -126,6 +126,7 @@ def environment(board: Leaderboard) -> Environment:
         "colour": framework_style.colour,
         "count": formatting.count,
         "dash": formatting.DASH,
+        "fact_summary": sentences.fact_summary,
         "decimals": formatting.decimals,
         "distance": formatting.distance,
         "same_arm": same_arm,

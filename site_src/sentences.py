@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,6 +35,22 @@ class Answer:
     under: str = ""
     flag: str = ""
     why: str = ""
+
+
+#: A fact of a run that is longer than this is folded away behind its summary.
+LONG_FACT = 160
+#: The parts of a long build string that decide speed.
+TELLING = ("Math Kernel Library", "MKL-DNN", "oneDNN", "OpenBLAS", "CPU capability")
+
+
+def fact_summary(value: Any) -> str:
+    """A fact of a run in at most about LONG_FACT characters: of a build string its BLAS, oneDNN and CPU capability, else its beginning."""
+    text = str(value)
+    if len(text) <= LONG_FACT:
+        return text
+    parts = [part for part in text.split(" - ") if any(name in part for name in TELLING)]
+    short = "; ".join(re.sub(r"\s*\((?!R\))[^)]*\)", "", part).replace("(R)", "").split(" for ")[0].strip() for part in parts)
+    return short or f"{text[: LONG_FACT // 2].rstrip()} …"
 
 
 def model_facts(model: Model | None) -> str:
