@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 #: In place of a value that is NULL.
+#: Of vectors that hold NaN or infinity.
+NOT_A_NUMBER = "NaN"
 DASH = "–"
 
 
@@ -37,6 +39,8 @@ def distance(cosine: float | None) -> str:
     """A cosine as 1 − cos, which is easier to read: `0.999999999998` → `2.0e−12`. A float64 cosine resolves 1e-16."""
     if cosine is None:
         return DASH
+    if not math.isfinite(cosine):
+        return NOT_A_NUMBER
     gap = 1.0 - cosine
     if gap <= 0:
         return "0"
@@ -48,6 +52,8 @@ def small(value: float | None) -> str:
     """A small number such as max |Δ|: `2.9e-07` → `2.9e−7`, from 0.001 on four decimals."""
     if value is None:
         return DASH
+    if not math.isfinite(value):
+        return NOT_A_NUMBER
     if value == 0:
         return "0"
     exponent = math.floor(math.log10(abs(value)))

@@ -59,3 +59,8 @@ def test_recorded_budgets_are_read_as_durations() -> None:
     recorded = "0 s are left of the budget; 3 blocks need about 146 s: `--budget 86803s` would do"
     assert formatting.with_readable_budgets(recorded).endswith("146 s: `--budget 24h10m` (about a day) would do")
     assert formatting.with_readable_budgets("`--budget 2h10m` would do") == "`--budget 2h10m` would do"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_vectors_of_nan_came_to_is_shown_as_such(value: float) -> None:
+    assert formatting.small(value) == formatting.distance(value) == "NaN"
