@@ -80,6 +80,9 @@ def length_skipping(session: Session) -> Session:
             self.inputs = ids.copy(), mask.copy()
             session(np.ascontiguousarray(ids[:, :4]), np.ascontiguousarray(mask[:, :4]))
 
+        def __len__(self) -> int:
+            return len(self.inputs[0])
+
         def __array__(self, dtype: object = None, copy: object = None) -> Array:
             return session(*self.inputs)
 
