@@ -568,7 +568,8 @@ def test_a_failure_says_how_many_rows_were_answered(null: Framework, room: Path,
         out = driver.out()
         word, rows, reason = driver.ask(f"serve {plan.name} 0 {len(images)} 0 2 20 {out}").split(" ", 2)
         assert word == "failed" and reason
-        assert rows == "4" if sessions == 1 else int(rows) % 2 == 0 and 2 <= int(rows) < len(images) - 2
+        # with two sessions the other one goes on until the failure is seen, on a busy machine perhaps to the end
+        assert rows == "4" if sessions == 1 else int(rows) % 2 == 0 and 2 <= int(rows) <= len(images) - 2
         assert not list(room.glob(f"{out}*"))
         assert driver.serve(plan, count=5, batch=2).rows == 5
 
