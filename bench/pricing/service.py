@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy import optimize
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from bench.core.arrays import Floats, Ints
 
 #: Batches that a curve wants at least, and different numbers of rows among them.
 MIN_BATCHES, MIN_SIZES = 40, 3

@@ -14,9 +14,9 @@ from heapq import heappop, heappush
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from bench.core.arrays import Floats, Ints
+
 Balancing = Literal["random", "least-outstanding"]
 #: Seconds that a batch of these requests (by their number in order of arrival) takes.
 BatchSeconds = Callable[[Sequence[int]], float]
@@ -45,7 +45,7 @@ def in_batches(arrival_s: Floats, batch_s: BatchSeconds, fleet: Fleet, rng: np.r
     return np.asarray(_batches(arrival_s.tolist(), batch_s, fleet, machine_of)) - arrival_s
 
 
-def _random_queues(arrival_s: Floats, service_s: Floats, machine: npt.NDArray[np.int64]) -> Floats:
+def _random_queues(arrival_s: Floats, service_s: Floats, machine: Ints) -> Floats:
     """Each machine's queue by itself: Lindley's recursion, done = max(arrival, done before) + service, as a running maximum."""
     order = np.argsort(machine, kind="stable")
     latency_s = np.empty_like(arrival_s)

@@ -11,14 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from bench.core.arrays import Floats
 from bench.pricing import simulate
 from bench.pricing.service import BatchCurve, Singles
 from bench.pricing.simulate import Balancing, Fleet
 from bench.stats.sample import percentile
-
-Floats = npt.NDArray[np.float64]
 
 #: Requests of a simulation, of which the first WARM_UP share is left out while the queues fill.
 REQUESTS, WARM_UP = 200_000, 0.1
